@@ -1,0 +1,235 @@
+"""From one profile to one token: memory, cache, one thread, one process, then the session.
+
+Look, lock, look again, and only then the store and the issuer. The broker decides nothing about sessions (`lifecycle`
+does, `session` drives it); it decides what is served from what this machine already holds, renews ahead of time, and
+serves a token that still lives while issuer or store is away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from nightporter.access_cache import AccessCache
+from nightporter.errors import ClaimBusyError, IssuerError, NightporterError, StoreError
+from nightporter.lifecycle import EARLY_ATTEMPT_S, STALE_FLOOR_S, early_renewal_s
+from nightporter.model import Profile, Token
+from nightporter.session import Ask, Session
+
+DEFAULT_TIMEOUT_S = 30.0
+
+
+class Broker:
+    """All that one process asks of one profile. Safe for threads.
+
+    `is_library`: renew ahead in a thread; a command makes one short attempt instead. `open_session` is called when the
+    session is first needed, since stores and network libraries are slow to import.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        cache: AccessCache,
+        open_session: Callable[[], Session],
+        is_library: bool,
+        host_fraction: float,
+        notify: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.profile = profile
+        self.cache = cache
+        self._open_session = open_session
+        self._session: Session | None = None
+        self._is_library = is_library
+        self._host_fraction = host_fraction
+        self._notify = notify
+        self._clock = clock
+        self._held: Token | None = None
+        self._renewer: threading.Thread | None = None
+        self.reset_locks()
+
+    def reset_locks(self) -> None:
+        """After a fork: the child has no thread that would ever free the parent's locks, and no socket of its own."""
+        self._lock = threading.Lock()
+        self._renewer = None
+        self._session = None
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = self._open_session()
+        return self._session
+
+    def access_token(
+        self,
+        *,
+        min_ttl_s: float | None = None,
+        is_forced: bool = False,
+        retry_refused: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Token:
+        """A token with more than `min_ttl_s` left, or one fresh from the issuer, whatever it has left.
+
+        `is_forced`: from an exchange that began after this call did.
+
+        Raises: any NightporterError.
+        """
+        began_at, deadline = self._clock(), time.monotonic() + timeout_s
+        floor_s = self.profile.min_ttl_s if min_ttl_s is None else min_ttl_s
+        if not is_forced and (token := self._look(floor_s)):
+            return self._renewed_ahead(token, floor_s) if self._is_due_early(token) else token
+        if is_forced or retry_refused:
+            self.cache.clear_failure()
+        with self._one_at_a_time(deadline):
+            if token := self._look(floor_s, began_at, is_forced):
+                return token
+            if failure := self.cache.failure():
+                return self._stale(failure, is_forced)
+            return self._obtain(
+                Ask(
+                    deadline=self._deadline_with_stale(deadline, is_forced),
+                    min_ttl_s=floor_s,
+                    is_forced=is_forced,
+                    retry_refused=retry_refused,
+                    is_refused=self.cache.is_refused,
+                )
+            )
+
+    def warm_left_s(self, token: Token) -> float:
+        """For how many seconds the token may be served without another look: until it is due for renewal."""
+        lifetime_s = token.expires_at_s - token.obtained_at_s
+        margin_s = max(self.profile.min_ttl_s, early_renewal_s(lifetime_s, self._host_fraction))
+        return token.expires_at_s - self._clock() - margin_s
+
+    def refuse(self, value: str) -> None:
+        """A client reports this token as refused: no copy of it is served again on this machine."""
+        self.cache.refuse(value)
+        if self._held and self._held.value == value:
+            self._held = None
+
+    def forget(self) -> None:
+        """Drops what is held here."""
+        self._held = None
+        self.cache.forget()
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.store.close()
+
+    # Looking.
+
+    def held(self) -> Token | None:
+        """What this process or machine holds, whatever is left of it."""
+        if self._held is None:
+            token = self.cache.load()
+            self._held = token if token and not self.cache.is_refused(token.value) else None
+        return self._held
+
+    def _look(self, floor_s: float, began_at: float | None = None, is_forced: bool = False) -> Token | None:
+        """A token good enough to serve. With `began_at` one that another thread or process got meanwhile counts too."""
+        if began_at is not None:
+            self._held = None  # another process may have put a newer one into the cache
+        token = self.held()
+        if token is None:
+            return None
+        left_s = token.expires_at_s - self._clock()
+        if began_at is not None and token.obtained_at_s >= began_at and left_s > 0:
+            return token
+        return token if left_s > floor_s and not is_forced else None
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, deadline: float) -> Iterator[None]:
+        """One thread of this process and one process of this machine.
+
+        Raises: ClaimBusyError when neither turn came before the deadline.
+        """
+        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise ClaimBusyError(f"{self.profile.name}: another thread was still exchanging the session")
+        try:
+            with self.cache.lock(deadline) as won:
+                if not won:
+                    raise ClaimBusyError(f"{self.profile.name}: another process here was still exchanging the session")
+                yield
+        finally:
+            self._lock.release()
+
+    # Obtaining.
+
+    def _obtain(self, ask: Ask) -> Token:
+        try:
+            token = self.session.obtain(ask)
+        except NightporterError as exc:
+            self.cache.keep_failure(exc)
+            return self._stale(exc, ask.is_forced)
+        self._held = token
+        self.cache.keep(token)
+        self.cache.clear_failure()
+        return token
+
+    def _deadline_with_stale(self, deadline: float, is_forced: bool) -> float:
+        """Who holds a token that still lives needn't wait long for a store or an issuer that is away."""
+        if is_forced or self._servable_stale() is None:
+            return deadline
+        return min(deadline, time.monotonic() + EARLY_ATTEMPT_S)
+
+    def _servable_stale(self) -> Token | None:
+        token = self.held()
+        return token if token and token.expires_at_s - self._clock() > STALE_FLOOR_S else None
+
+    def _stale(self, exc: NightporterError, is_forced: bool) -> Token:
+        """A token that still lives, while issuer or store is away; else the error."""
+        is_away = exc.retryable or (isinstance(exc, IssuerError) and not isinstance(exc, ClaimBusyError))
+        is_away = is_away or (isinstance(exc, (StoreError, ClaimBusyError)) and exc.reference in _AWAY)
+        token = None if is_forced or not is_away else self._servable_stale()
+        if token is None:
+            raise exc
+        self._notify(f"{exc.message}; serving the cached token until it ends")
+        return token
+
+    # Renewing ahead.
+
+    def _is_due_early(self, token: Token) -> bool:
+        lifetime_s = token.expires_at_s - token.obtained_at_s
+        return token.expires_at_s - self._clock() <= early_renewal_s(lifetime_s, self._host_fraction)
+
+    def _renewed_ahead(self, token: Token, floor_s: float) -> Token:
+        if not self._is_library:
+            return self._renew(token, floor_s, EARLY_ATTEMPT_S) or token
+        if self._renewer is None or not self._renewer.is_alive():
+            self._renewer = threading.Thread(
+                target=self._renew, args=(token, floor_s, DEFAULT_TIMEOUT_S), name="nightporter-renew", daemon=True
+            )
+            self._renewer.start()
+        return token
+
+    def _renew(self, token: Token, floor_s: float, timeout_s: float) -> Token | None:
+        """One attempt; None where there was none, or it failed. Nobody waits for it who holds a token."""
+        if self.cache.tried_early():
+            return None
+        now = time.monotonic()
+        try:
+            with self._one_at_a_time(now):
+                self.cache.note_early_try()
+                return self._obtain_ahead(token, floor_s, now + timeout_s)
+        except NightporterError:
+            return None
+
+    def _obtain_ahead(self, token: Token, floor_s: float, deadline: float) -> Token:
+        ask = Ask(
+            deadline=deadline,
+            min_ttl_s=floor_s,
+            better_than=token.expires_at_s,
+            is_refused=self.cache.is_refused,
+        )
+        fresh = self.session.obtain(ask)
+        self._held = fresh
+        self.cache.keep(fresh)
+        return fresh
+
+
+_AWAY = frozenset(
+    {"store-unreachable", "store-throttled", "store-sealed", "claim-busy", "write-budget", "result-spilled"}
+)

@@ -1,0 +1,475 @@
+"""The command line: argv, standard streams and exit codes, and nothing else.
+
+Standard output carries the result alone; whatever is for people goes to standard error. Nothing here is secret but the
+result, and no traceback is ever shown, since a frame may hold a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from nightporter import __version__
+from nightporter.access_cache import drop_everywhere
+from nightporter.broker import DEFAULT_TIMEOUT_S
+from nightporter.config import choose_profile, render_effective
+from nightporter.errors import ConfigError, NightporterError
+from nightporter.model import Profile
+from nightporter.protocols import kubernetes, plain
+from nightporter.report import Status, to_json, to_text
+from nightporter.session import Session
+from nightporter.stores import ABSENT, Store
+from nightporter.wiring import (
+    Porter,
+    all_cache_directories,
+    config_place,
+    load_config,
+    read_environment,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+# The frame: global options before and after the command, errors, exit codes.
+
+
+@dataclass
+class Options:
+    """The global options, from wherever on the line they stood."""
+
+    config: str | None = None
+    timeout: float | None = None
+    verbose: bool = False
+
+    def timeout_s(self) -> float:
+        """--timeout, else NIGHTPORTER_TIMEOUT, else 30 s.
+
+        Raises: ConfigError.
+        """
+        if self.timeout is not None:
+            return self.timeout
+        text = read_environment().get("NIGHTPORTER_TIMEOUT")
+        if text is None:
+            return DEFAULT_TIMEOUT_S
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            raise ConfigError("NIGHTPORTER_TIMEOUT must be a number of seconds above 0")
+        return seconds
+
+
+def _take(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value:
+        setattr(context.ensure_object(Options), str(parameter.name), value)
+
+
+def global_options(command: F) -> F:
+    """Adds the global options to a command or group; the value given last on the line wins."""
+    options = (
+        click.option(
+            "--config", metavar="FILE", expose_value=False, callback=_take, help="The configuration file to read."
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            expose_value=False,
+            callback=_take,
+            help="How long to try, in all (30).",
+        ),
+        click.option(
+            "-v", "--verbose", is_flag=True, expose_value=False, callback=_take, help="Say on stderr what is done."
+        ),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+class _Group(click.Group):
+    """A group whose commands all take the global options."""
+
+    def command(self, *args: Any, **kwargs: Any) -> Any:
+        decorate = super().command(*args, **kwargs)
+        return lambda function: decorate(global_options(function))
+
+
+pass_options = click.make_pass_decorator(Options, ensure=True)
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"nightporter: {text}\n")
+        sys.stderr.flush()
+
+
+def put(text: str) -> None:
+    """The result, written once and whole."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def show_event(event: str, **facts: Any) -> None:
+    """-v: one line an event. The rooms that emit pass no secrets."""
+    details = " ".join(f"{key}={value}" for key, value in facts.items() if value is not None)
+    say(f"{event} {details}".rstrip())
+
+
+def show_error(error: NightporterError) -> None:
+    say(str(error))
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"  what to do: {error.hint}\n  reference: {error.reference}\n")
+
+
+@contextlib.contextmanager
+def open_porter(options: Options) -> Iterator[Porter]:
+    emit = show_event if options.verbose else show_warning
+    with Porter(options.config, is_library=False, emit=emit, notify=say) as porter:
+        yield porter
+
+
+def show_warning(event: str, **facts: Any) -> None:
+    """Without -v only what somebody should know: a record that isn't ours, a result that waits in a file."""
+    if event in ("foreign-record", "publish-failed", "spill-consumed"):
+        show_event(event, **facts)
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits by the contract's table."""
+    sys.exit(run())
+
+
+def run() -> int:
+    try:
+        cli.main(prog_name="nightporter", standalone_mode=False)
+    except NightporterError as exc:
+        show_error(exc)
+        return exc.exit_code
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.ClickException as exc:
+        with contextlib.suppress(OSError, ValueError):
+            exc.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Python would complain once more while it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as exc:  # a defect of ours: where, but not with what
+        place = traceback.extract_tb(exc.__traceback__)[-1]
+        say(f"a defect: {type(exc).__name__} in {os.path.basename(place.filename)}:{place.lineno}")
+        return 1
+    return 0
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="nightporter")
+@global_options
+def cli() -> None:
+    """Vendor credentials in, access tokens out: one session for any number of machines, kept in your own store."""
+
+
+# Tokens.
+
+
+retry_refused_option = click.option(
+    "--retry-refused", is_flag=True, help="Try credentials that were refused once more (at a terminal only)."
+)
+
+
+def _at_terminal(retry_refused: bool) -> bool:
+    if retry_refused and not sys.stderr.isatty():
+        raise ConfigError(
+            "--retry-refused is for a person at a terminal",
+            hint="A script would lock the account: correct the secret instead, which is tried at once.",
+        )
+    return retry_refused
+
+
+@cli.command()
+@click.argument("profile", required=False)
+@click.option("-o", "--output", type=click.Choice(plain.OUTPUTS), default="token", show_default=True)
+@click.option("--min-ttl", type=click.FloatRange(min=0), metavar="SECONDS", help="Seconds that must be left.")
+@click.option("--force-refresh", is_flag=True, help="From an exchange that begins now.")
+@retry_refused_option
+@pass_options
+def token(
+    options: Options,
+    profile: str | None,
+    output: str,
+    min_ttl: float | None,
+    force_refresh: bool,
+    retry_refused: bool,
+) -> None:
+    """Print the access token of PROFILE."""
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        found = broker.access_token(
+            min_ttl_s=min_ttl,
+            is_forced=force_refresh,
+            retry_refused=_at_terminal(retry_refused),
+            timeout_s=options.timeout_s(),
+        )
+        put(plain.render(found, output, profile=broker.profile.name))
+
+
+@cli.command("exec-credential")
+@click.argument("profile", required=False)
+@retry_refused_option
+@pass_options
+def exec_credential(options: Options, profile: str | None, retry_refused: bool) -> None:
+    """Print kubectl's ExecCredential for PROFILE."""
+    api_version = kubernetes.parse_api_version(os.environ.get("KUBERNETES_EXEC_INFO"))
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        found = broker.access_token(retry_refused=_at_terminal(retry_refused), timeout_s=options.timeout_s())
+        expiry = plain.reported_expiry(found, min_ttl_s=broker.profile.min_ttl_s, now=time.time())
+        put(kubernetes.render(found, api_version, reported_expiry=expiry))
+
+
+@cli.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("profile")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@pass_options
+def run_command(options: Options, profile: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND with the access token of PROFILE in NIGHTPORTER_TOKEN."""
+    with open_porter(options) as porter:
+        found = porter.broker_for(profile).access_token(timeout_s=options.timeout_s())
+    environment = {**os.environ, "NIGHTPORTER_TOKEN": found.value}
+    try:
+        os.execvpe(command[0], list(command), environment)  # noqa: S606 - to run it is what was asked
+    except FileNotFoundError:
+        say(f"{command[0]}: there is no such command")
+        raise click.exceptions.Exit(127) from None
+    except OSError as exc:
+        say(f"{command[0]}: can't be run: {exc.strerror}")
+        raise click.exceptions.Exit(126) from None
+
+
+# Credentials and sessions.
+
+
+@cli.group(cls=_Group)
+@global_options
+def credentials() -> None:
+    """The username and password in the store."""
+
+
+MEMBERS = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
+
+
+@credentials.command("set")
+@click.argument("profile", required=False)
+@pass_options
+def credentials_set(options: Options, profile: str | None) -> None:
+    """Write the username and password of PROFILE to its store: prompted for, or JSON on standard input."""
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        chosen, session = broker.profile, broker.session
+        if chosen.credentials is None:
+            raise ConfigError(f"profile {chosen.name!r} names no `credentials`")
+        members = _read_members(chosen)
+        write_members(session, chosen.credentials, members, options.timeout_s())
+        clear_refusal(session, options.timeout_s())
+        drop_everywhere(chosen.name, all_cache_directories(read_environment()))
+        broker.forget()
+        say(f"wrote {', '.join(members)} to {chosen.credentials!r} in store {chosen.store.name!r}")
+
+
+def _read_members(profile: Profile) -> dict[str, str]:
+    """The members under the names that the secret uses."""
+    if sys.stdin.isatty():
+        found = {
+            "username": click.prompt("Username", default=profile.username, err=True),
+            "password": click.prompt("Password", hide_input=True, err=True),
+        }
+    else:
+        found = _parse_members(sys.stdin.read(65_537))
+    return {profile.fields.get(name, name): value for name, value in found.items()}
+
+
+def _parse_members(text: str) -> dict[str, str]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or not document:
+        raise ConfigError('standard input must be a JSON object such as {"username": "...", "password": "..."}')
+    for name, value in document.items():
+        if name not in MEMBERS:
+            raise ConfigError(f"standard input holds an unknown member; known are {', '.join(MEMBERS)}")
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"the member {name!r} on standard input must be a non-empty string")
+    return document
+
+
+def write_members(session: Session, path: str, members: dict[str, str], timeout_s: float) -> None:
+    """Writes the members by compare-and-set; others that the secret holds stay."""
+    deadline = session.around.monotonic() + timeout_s
+
+    def write(call_s: float) -> None:
+        stored = session.store.read(path, timeout_s=call_s)
+        there = stored.value if isinstance(stored.value, dict) else {}
+        session.store.write(path, {**there, **members}, stored.version, None, timeout_s=call_s)
+
+    session.with_retries(write, deadline)
+
+
+def clear_refusal(session: Session, timeout_s: float) -> None:
+    """Takes a remembered refusal out of the record: the credentials have changed, so it stands for nothing."""
+    view = session.read(session.around.monotonic() + timeout_s)
+    if view.record and view.record.refused:
+        session.overwrite(view, replace(view.record, refused=None))
+
+
+@cli.command()
+@click.argument("profile")
+@click.option(
+    "--everywhere", is_flag=True, help="Drop the records in the store too: ends the session for all machines."
+)
+@pass_options
+def logout(options: Options, profile: str, everywhere: bool) -> None:
+    """Drop what is cached for PROFILE here."""
+    environment = read_environment()
+    chosen = choose_profile(load_config(options.config, environment), profile)
+    removed = drop_everywhere(chosen.name, all_cache_directories(environment))
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        broker.forget()
+        if everywhere:
+            session = broker.session
+            for path in filter(None, (chosen.refresh_token, chosen.publish_access_token)):
+                delete(session.store, path, session, options.timeout_s())
+            session.spill.drop()
+    say(f"logged out of {chosen.name!r} here ({removed} cached file(s))" + (" and in the store" if everywhere else ""))
+
+
+def delete(store: Store, path: str, session: Session, timeout_s: float) -> None:
+    def call(call_s: float) -> None:
+        stored = store.read(path, timeout_s=call_s)
+        if stored.version != ABSENT:
+            store.delete(path, stored.version, timeout_s=call_s)
+
+    session.with_retries(call, session.around.monotonic() + timeout_s)
+
+
+# Looking.
+
+
+@cli.command()
+@click.argument("profiles", nargs=-1)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@pass_options
+def status(options: Options, profiles: tuple[str, ...], output: str) -> None:
+    """Show the session and the cached token of each PROFILE (of all, when none is named)."""
+    with open_porter(options) as porter:
+        names = profiles or tuple(porter.config.profiles)
+        found = [_status_of(porter, name, options.timeout_s()) for name in names]
+    if output == "json":
+        put(json.dumps([to_json(item) for item, _ in found], indent=2))
+    else:
+        put("\n\n".join(to_text(item, time.time()) for item, _ in found))
+    codes = [code for _, code in found if code]
+    if codes:
+        raise click.exceptions.Exit(min(codes))
+
+
+def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int]:
+    broker = porter.broker_for(name)
+    profile, code = broker.profile, 0
+    known: dict[str, Any] = {"record": None}
+    try:
+        session = broker.session
+        spilled = session.spill.load()
+        known["spilled_at"] = spilled.at if spilled else None
+        view = session.read(session.around.monotonic() + timeout_s)
+        known["record"] = view.record
+        if view.foreign:
+            known |= {"problem": f"not usable: {view.foreign.reason}", "reference": "foreign-record"}
+    except NightporterError as exc:
+        known |= {"problem": exc.message, "reference": exc.reference}
+        code = exc.exit_code
+    found = Status(
+        profile=profile.name,
+        issuer=profile.issuer,
+        store=profile.store.name,
+        path=profile.refresh_token,
+        cached=broker.held(),
+        **known,
+    )
+    return found, code
+
+
+@cli.group(cls=_Group)
+@global_options
+def config() -> None:
+    """The configuration: where it is, whether it is right, what it amounts to."""
+
+
+@config.command("path")
+@pass_options
+def config_path(options: Options) -> None:
+    """Print which file (or variable) is read."""
+    put(config_place(options.config, read_environment()))
+
+
+@config.command("check")
+@pass_options
+def config_check(options: Options) -> None:
+    """Check the configuration; all errors at once."""
+    checked = load_config(options.config)
+    say(f"{checked.source}: {len(checked.profiles)} profile(s), {len(checked.stores)} store(s), no errors")
+
+
+@config.command("show")
+@pass_options
+def config_show(options: Options) -> None:
+    """Print the effective configuration with the source of each value. It holds no secret."""
+    environment = read_environment()
+    put(render_effective(load_config(options.config, environment), environment).rstrip("\n"))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    put(found(cli, {}, "nightporter", "_NIGHTPORTER_COMPLETE").source())
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="The port on 127.0.0.1; 0 takes a free one.")
+@click.option("--username", default="demo", show_default=True)
+@click.option("--password", default="demo", show_default=True)
+@click.option("--expires-in", type=click.IntRange(min=1), default=3600, show_default=True, metavar="SECONDS")
+def sandbox(port: int, username: str, password: str, expires_in: int) -> None:
+    """Run a local server that plays the vendors, for trying out and for tests. Prints its address."""
+    from nightporter.simulator.server import open_sandbox
+    from nightporter.simulator.world import World
+
+    with open_sandbox(World(users={username: password}, expires_in=expires_in), port=port) as address:
+        put(address)
+        say(f'sandbox: set base_url = "{address}"; GET {address}/_sandbox/state shows counts; Ctrl-C ends it')
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            pass

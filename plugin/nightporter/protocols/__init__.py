@@ -1,0 +1,1 @@
+"""Credential-helper protocols: parse an ask, render a reply. Pure, one module each."""

@@ -1,0 +1,61 @@
+"""Results that could not be saved: kept in a private file until the store is back.
+
+An exchange has been paid for when its result is written, and a rotated refresh token exists nowhere else. One file a
+session record, 0600 in the data directory, named by a hash of store and path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nightporter.files import close_directory, read_private, remove, replace_private
+from nightporter.model import Profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spilled:
+    """A record that belongs over the claim with this nonce."""
+
+    nonce: str
+    record: Mapping[str, Any]
+    at: int
+
+
+class Spill:
+    def __init__(self, directory: str, profile: Profile) -> None:
+        place = [profile.store.type, sorted(profile.store.options.items(), key=repr), profile.refresh_token]
+        name = hashlib.sha256(repr(place).encode()).hexdigest()[:32]
+        self._directory = directory
+        self.path = os.path.join(directory, f"{name}.json")
+
+    def keep(self, spilled: Spilled) -> bool:
+        """Whether the result is safe on this disk."""
+        content = json.dumps(
+            {"schema": 1, "nonce": spilled.nonce, "record": dict(spilled.record), "at": spilled.at}
+        ).encode()
+        try:
+            if not close_directory(self._directory):
+                return False
+            replace_private(self.path, content)
+        except OSError:
+            return False
+        return True
+
+    def load(self) -> Spilled | None:
+        """The kept result; None where there is none that can be trusted."""
+        try:
+            content = read_private(self.path)
+            document = json.loads(content) if content else None
+        except (OSError, ValueError):
+            return None
+        if not isinstance(document, dict) or not isinstance(document.get("record"), dict):
+            return None
+        return Spilled(nonce=str(document.get("nonce", "")), record=document["record"], at=int(document.get("at", 0)))
+
+    def drop(self) -> None:
+        remove(self.path)

@@ -1,0 +1,135 @@
+"""The embedded store: one JSON file a path, in a directory of the user's own.
+
+`{"version": 7, "value": {...}}`, named by the percent-encoded path, 0600 in a 0700 directory, replaced atomically under
+a lock file beside it. The version goes on growing after a deletion. For a laptop, for trying out, and for tests; the
+file system's permissions are all that protects it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from nightporter.errors import (
+    StoreDeniedError,
+    StoreError,
+    StoreUnreachableError,
+    StoreValueError,
+    VersionConflictError,
+)
+from nightporter.files import close_directory, open_lock, read_private, replace_private
+from nightporter.record import Unreadable, is_expired
+from nightporter.stores import ABSENT, MAX_VALUE_BYTES, KeepExpiry, Stored, Version
+
+MAX_NAME_BYTES = 250
+
+
+class LocalStore:
+    versions_per_day: int | None = None
+
+    def __init__(self, directory: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._directory = directory
+        self._clock = clock
+
+    def read(self, path: str, *, timeout_s: float) -> Stored:
+        stored = self._load(self._file(path))
+        if isinstance(stored.value, Mapping) and is_expired(stored.value, self._clock()):
+            return Stored(None, stored.version)
+        return stored
+
+    def write(
+        self,
+        path: str,
+        value: Mapping[str, Any],
+        expected_version: Version,
+        expires_at: int | KeepExpiry | None,
+        *,
+        timeout_s: float,
+    ) -> Version:
+        return self._exchange(path, value, expected_version, timeout_s)
+
+    def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
+        self._exchange(path, None, expected_version, timeout_s)
+
+    def close(self) -> None:
+        pass
+
+    def _exchange(self, path: str, value: Mapping[str, Any] | None, expected: Version, timeout_s: float) -> Version:
+        file = self._file(path)
+        with self._locked(file, timeout_s):
+            found = self._load(file).version
+            if found.token != expected.token:
+                raise VersionConflictError(f"{file}: somebody else wrote it first")
+            after = found.floor + 1
+            content = json.dumps({"version": after, "value": value}, ensure_ascii=False).encode()
+            if len(content) > MAX_VALUE_BYTES + 100:
+                raise StoreValueError(f"{file}: a value of {len(content)} bytes is more than {MAX_VALUE_BYTES}")
+            try:
+                replace_private(file, content)
+            except OSError as exc:
+                raise _translate(exc, file) from exc
+        return Version(str(after), after)
+
+    @contextlib.contextmanager
+    def _locked(self, file: str, timeout_s: float) -> Iterator[None]:
+        try:
+            if not close_directory(self._directory):
+                raise StoreDeniedError(f"{self._directory} belongs to another user", right="a directory of your own")
+            with open_lock(f"{file}.lock", deadline=time.monotonic() + timeout_s) as won:
+                if not won:
+                    raise StoreUnreachableError(f"{file} stayed locked by another process")
+                yield
+        except OSError as exc:
+            raise _translate(exc, file) from exc
+
+    def _load(self, file: str) -> Stored:
+        try:
+            content = read_private(file, close_if_readable=True)
+        except OSError as exc:
+            raise _translate(exc, file) from exc
+        if content is None:
+            if os.path.lexists(file):
+                raise StoreDeniedError(
+                    f"{file} is not a private file of yours (owner, mode 0600, no link, at most 1 MiB)",
+                    right="private access: `chmod 600` it if you trust what it holds, else remove it",
+                )
+            return Stored(None, ABSENT)
+        try:
+            document = json.loads(content)
+            number = document["version"]
+            value = document["value"]
+            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+                raise ValueError("version")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            # A torn or foreign file has no version of its own; the bytes name it, and time is past any count.
+            digest = hashlib.sha256(content).hexdigest()
+            return Stored(Unreadable(reason=f"{file} is not a file of this store"), Version(digest, int(time.time())))
+        version = Version(str(number), number)
+        if value is None or isinstance(value, dict):
+            return Stored(value, version)
+        return Stored(Unreadable(reason=f"{file} holds no JSON object"), version)
+
+    def _file(self, path: str) -> str:
+        name = quote(path, safe="") + ".json"
+        if len(name) > MAX_NAME_BYTES:
+            raise StoreValueError(f"the path {path[:40]!r}... is too long for the local store")
+        return os.path.join(self._directory, name)
+
+
+def _translate(exc: OSError, file: str) -> StoreError:
+    if isinstance(exc, PermissionError):
+        return StoreDeniedError(f"{file}: {exc.strerror}", right="read and write access to it")
+    return StoreUnreachableError(f"{file}: {exc.strerror or 'input/output error'}")
+
+
+def open_store(
+    options: Mapping[str, Any], environment: Mapping[str, str], notify: Callable[[str], None], data_directory: str
+) -> LocalStore:
+    """The store of a `[stores.NAME]` table; without `path` in the user's data directory."""
+    return LocalStore(os.path.expanduser(options["path"]) if "path" in options else data_directory)

@@ -1,0 +1,400 @@
+"""HashiCorp Vault and OpenBao, KV version 2, through hvac.
+
+A record's members are the secret's data. The TTL is the key's `delete_version_after`, which is a duration, belongs to
+the key and is applied by the next write: so it is set just before the write, by whoever holds the claim, and the
+`deletion_time` in the write's reply is checked and set right by one more write where it is off. It is a soft delete,
+and can be set wrong by others: the expiry inside the record is the truth.
+
+Vault's words (mount, cas, lease) stay in this file, which is the one that imports hvac. Documents: Vault API, "KV
+secrets engine version 2", "Auth methods", "sys/internal/ui/mounts".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import hvac
+import hvac.exceptions
+import requests
+
+from nightporter.config import VAULT_VARIABLES, url_problem
+from nightporter.errors import (
+    ConfigError,
+    StoreBusyError,
+    StoreDeniedError,
+    StoreError,
+    StoreSealedError,
+    StoreUnreachableError,
+    StoreValueError,
+    VersionConflictError,
+)
+from nightporter.expiry import parse_rfc3339
+from nightporter.http import environment_proxies, open_session
+from nightporter.record import Unreadable, is_expired
+from nightporter.stores import ABSENT, MAX_VALUE_BYTES, KeepExpiry, Stored, Version
+
+CONNECT_S = 3.0
+TTL_TARGET_S = 2  # aimed at this much past the expiry: never before it, at most TTL_SLACK_S after it
+TTL_SLACK_S = 5
+MAX_TTL_S = 9_223_372_036
+SERVICE_ACCOUNT_JWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+
+
+class VaultStore:
+    versions_per_day: int | None = None
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        environment: Mapping[str, str],
+        *,
+        clock: Callable[[], float] = time.time,
+        notify: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self._options = options
+        self._environment = environment
+        self._clock = clock
+        self._notify = notify
+        self._mount: str = options.get("mount", "secret")
+        self._auth: Mapping[str, Any] = options.get("auth", {"method": "token"})
+        self._client: hvac.Client | None = None
+        self._logged_in = False
+        self._is_version_2 = False
+        self._timeout_s = 10.0
+
+    # The port.
+
+    def read(self, path: str, *, timeout_s: float) -> Stored:
+        def ask(client: hvac.Client) -> Any:
+            return client.secrets.kv.v2.read_secret_version(
+                path, mount_point=self._mount, raise_on_deleted_version=False
+            )
+
+        try:
+            reply = self._call(ask, f"read on {self._mount}/data/{path}", timeout_s)
+        except _NothingThereError:
+            self._check_version_2(path, timeout_s)
+            return Stored(None, ABSENT)
+        data, metadata = reply["data"].get("data"), reply["data"]["metadata"]
+        self._is_version_2 = True
+        number = int(metadata["version"])
+        version = Version(str(number), number)
+        if not data or metadata.get("destroyed"):
+            return Stored(None, version)
+        if not isinstance(data, dict):
+            return Stored(Unreadable(reason=f"{self._mount}/{path} holds no JSON object"), version)
+        return Stored(None if is_expired(data, self._clock()) else data, version)
+
+    def write(
+        self,
+        path: str,
+        value: Mapping[str, Any],
+        expected_version: Version,
+        expires_at: int | KeepExpiry | None,
+        *,
+        timeout_s: float,
+    ) -> Version:
+        _check_size(path, value)
+        self._check_version_2(path, timeout_s)
+        ttl_s = None if isinstance(expires_at, KeepExpiry) else self._set_ttl(path, expires_at, 0, timeout_s)
+        version, deletion_time = self._put(path, value, expected_version, timeout_s)
+        if isinstance(expires_at, int) and ttl_s is not None:
+            late_s = (deletion_time or 0) - expires_at
+            if not 0 <= late_s <= TTL_SLACK_S:
+                return self._repair_ttl(path, value, version, expires_at, deletion_time, ttl_s, timeout_s)
+        return version
+
+    def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
+        # An empty object over it, with room for one version, takes the value away by compare-and-set and with the
+        # rights of a writer; destroying what is left needs one right more, and is done where it is there.
+        self._set_ttl(path, None, 0, timeout_s)
+        version, _ = self._put(path, {}, expected_version, timeout_s)
+        numbers = list(range(max(1, version.floor - 10), version.floor + 1))
+
+        def destroy(client: hvac.Client) -> Any:
+            return client.secrets.kv.v2.destroy_secret_versions(path, numbers, mount_point=self._mount)
+
+        with contextlib.suppress(StoreDeniedError):
+            self._call(destroy, f"update on {self._mount}/destroy/{path}", timeout_s)
+
+    def close(self) -> None:
+        """Revokes a token that we logged in for: each log-in leaves a lease behind."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if self._logged_in:
+            self._timeout_s = 2.0
+            with contextlib.suppress(Exception):  # a lease that stays runs out by itself
+                client.auth.token.revoke_self()
+        client.session.close()
+
+    # Writing.
+
+    def _put(
+        self, path: str, value: Mapping[str, Any], expected: Version, timeout_s: float
+    ) -> tuple[Version, int | None]:
+        def put(client: hvac.Client) -> Any:
+            return client.secrets.kv.v2.create_or_update_secret(
+                path, secret=dict(value), cas=int(expected.token or 0), mount_point=self._mount
+            )
+
+        data = self._call(put, f"create and update on {self._mount}/data/{path}", timeout_s)["data"]
+        number = int(data["version"])
+        deletion_time = data.get("deletion_time")
+        return Version(str(number), number), parse_rfc3339(deletion_time) if deletion_time else None
+
+    def _set_ttl(self, path: str, expires_at: int | None, correction_s: int, timeout_s: float) -> int | None:
+        """Sets the key's TTL and its room for one version. The TTL in seconds, or None where it can't be set.
+
+        A missing right must not cost the result that is about to be written, so it is only said.
+        """
+        seconds = 0
+        if expires_at is not None:
+            wanted = -int(-(expires_at - self._clock()) // 1) + TTL_TARGET_S + correction_s
+            seconds = min(max(1, wanted), MAX_TTL_S)
+
+        def post(client: hvac.Client) -> Any:
+            return client.secrets.kv.v2.update_metadata(
+                path, max_versions=1, delete_version_after=f"{seconds}s", mount_point=self._mount
+            )
+
+        try:
+            self._call(post, f"create, update and patch on {self._mount}/metadata/{path}", timeout_s)
+        except StoreDeniedError as exc:
+            self._notify(f"{exc.message}; the session is kept, without Vault's own TTL. {exc.hint}")
+            return None
+        return seconds
+
+    def _repair_ttl(
+        self,
+        path: str,
+        value: Mapping[str, Any],
+        version: Version,
+        expires_at: int,
+        deletion_time: int | None,
+        ttl_s: int,
+        timeout_s: float,
+    ) -> Version:
+        """One more write, with the TTL corrected by what the server's clock or another writer made of it."""
+        correction_s = expires_at + TTL_TARGET_S - deletion_time if deletion_time else 0
+        if abs(correction_s) > ttl_s:  # not a clock's doing: another writer's TTL was on the key
+            correction_s = 0
+        self._set_ttl(path, expires_at, correction_s, timeout_s)
+        try:
+            repaired, after = self._put(path, value, version, timeout_s)
+        except VersionConflictError:
+            return version  # somebody has gone on from our write; theirs is the TTL to get right
+        if not after or not 0 <= after - expires_at <= TTL_SLACK_S:
+            self._notify(
+                f"{self._mount}/{path}: Vault's own deletion time is off; the expiry in the record holds."
+                " The mount may limit delete_version_after."
+            )
+        return repaired
+
+    def _check_version_2(self, path: str, timeout_s: float) -> None:
+        """A version 2 write to a version 1 mount succeeds silently at the wrong path: ask first.
+
+        Raises: StoreValueError naming the command that upgrades the mount.
+        """
+        if self._is_version_2:
+            return
+
+        def ask(client: hvac.Client) -> Any:
+            return client.read(f"sys/internal/ui/mounts/{self._mount}/{path}")
+
+        found = self._call(ask, f"any right below {self._mount}/", timeout_s) or {}
+        options = (found.get("data") or {}).get("options") or {}
+        if options.get("version") != "2":
+            raise StoreValueError(
+                f"the mount {self._mount!r} is not a KV version 2 secrets engine",
+                hint=f"Upgrade it with `vault kv enable-versioning {self._mount}/`, or name another `mount`.",
+            )
+        self._is_version_2 = True
+
+    # The connection.
+
+    def _call(self, ask: Callable[[hvac.Client], Any], right: str, timeout_s: float) -> Any:
+        """Runs one request, logging in where it is needed; a denied one is repeated once with a fresh log-in.
+
+        Vault says "permission denied" for a missing right and for a token that has run out alike.
+        """
+        self._timeout_s = timeout_s
+        had_client = self._client is not None
+        with _translated(self._address, right):
+            try:
+                return ask(self._open())
+            except hvac.exceptions.Forbidden:
+                if not had_client:
+                    raise
+            self._client = None
+            return ask(self._open())
+
+    @property
+    def _address(self) -> str:
+        return str(self._option("address") or "")
+
+    def _option(self, key: str) -> Any:
+        return self._options.get(key) or self._environment.get(VAULT_VARIABLES[key])
+
+    def _open(self) -> hvac.Client:
+        if self._client is not None:
+            return self._client
+        if not self._address:
+            raise ConfigError("the Vault store has no address", hint="Set `address` in the store, or VAULT_ADDR.")
+        if problem := url_problem(self._address):
+            raise ConfigError(f"VAULT_ADDR {problem}")
+        session = open_session(
+            ca_cert=self._option("ca_cert"), proxy=None, environment=self._environment, key="ca_cert (VAULT_CACERT)"
+        )
+        client = hvac.Client(
+            url=self._address.rstrip("/"),
+            verify=session.verify,
+            proxies=environment_proxies(self._address, self._environment),
+            namespace=self._option("namespace"),
+            session=session,
+            allow_redirects=False,
+        )
+        self._bound(session)
+        client.token = self._log_in(client)
+        self._client = client
+        return client
+
+    def _bound(self, session: requests.Session) -> None:
+        """Every request gets the time of the call it belongs to, and no redirect is taken for an answer."""
+        send = session.send
+
+        def bounded(request: requests.PreparedRequest, **options: Any) -> requests.Response:
+            options["timeout"] = (min(CONNECT_S, self._timeout_s), max(0.1, self._timeout_s))
+            reply = send(request, **options)
+            if 300 <= reply.status_code < 400:
+                raise StoreUnreachableError(
+                    f"{self._address} redirects to another node, and the token is not sent there",
+                    hint="Set `address` to the active node, or let the standby forward requests.",
+                )
+            return reply
+
+        session.send = bounded  # type: ignore[method-assign]  # hvac offers no place of its own for a time per call
+
+    # Logging in.
+
+    def _log_in(self, client: hvac.Client) -> str:
+        auth, method = self._auth, self._auth["method"]
+        if method == "token":
+            return self._token()
+        mount = {"mount_point": auth["mount"]} if "mount" in auth else {}
+        try:
+            if method == "approle":
+                reply = client.auth.approle.login(auth["role_id"], self._secret_id(), use_token=False, **mount)
+            elif method == "userpass":
+                password = self._variable(auth["password_env"], "password_env")
+                reply = client.auth.userpass.login(auth["username"], password, use_token=False, **mount)
+            elif method == "kubernetes":
+                jwt = _read_text(auth.get("jwt_file", SERVICE_ACCOUNT_JWT), "jwt_file")
+                reply = client.auth.kubernetes.login(auth["role"], jwt, use_token=False, **mount)
+            else:
+                jwt = _read_text(auth["jwt_file"], "jwt_file")
+                reply = client.auth.jwt.jwt_login(auth["role"], jwt, use_token=False, path=auth.get("mount", "jwt"))
+        except (hvac.exceptions.InvalidRequest, hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized) as exc:
+            raise StoreDeniedError(
+                f"{self._address} refused the {method} log-in",
+                right=f"the {method} role, or correct its credentials (a single-use secret_id works once)",
+            ) from exc
+        self._logged_in = reply["auth"].get("token_type") != "batch"
+        return str(reply["auth"]["client_token"])
+
+    def _token(self) -> str:
+        """VAULT_TOKEN, else `token_file`, else what `vault login` left in ~/.vault-token."""
+        if self._environment.get("VAULT_TOKEN"):
+            return self._environment["VAULT_TOKEN"]
+        if "token_file" in self._auth:
+            return _read_text(self._auth["token_file"], "token_file")
+        try:
+            return _read_text("~/.vault-token", "token_file")
+        except ConfigError as exc:
+            raise StoreDeniedError(
+                "there is no Vault token", right="a token: set VAULT_TOKEN, or run `vault login`"
+            ) from exc
+
+    def _secret_id(self) -> str:
+        if "secret_id_env" in self._auth:
+            return self._variable(self._auth["secret_id_env"], "secret_id_env")
+        return _read_text(self._auth["secret_id_file"], "secret_id_file")
+
+    def _variable(self, name: str, key: str) -> str:
+        if not self._environment.get(name):
+            raise ConfigError(f"the variable {name}, named by auth.{key}, is not set")
+        return self._environment[name]
+
+
+class _NothingThereError(Exception):
+    """404 with nothing to say: no such key."""
+
+
+@contextlib.contextmanager
+def _translated(address: str, right: str) -> Iterator[None]:
+    """What hvac and requests throw, once, into our errors. hvac's classes alone don't tell: the text decides."""
+    try:
+        yield
+    except hvac.exceptions.InvalidPath as exc:
+        errors = [str(item) for item in exc.errors or []]
+        if not errors:
+            raise _NothingThereError from exc
+        raise StoreDeniedError(
+            f"{address} knows no such mount or namespace", right="the right `mount`, `namespace` or auth mount"
+        ) from exc
+    except hvac.exceptions.InvalidRequest as exc:
+        if "check-and-set" in str(exc):
+            raise VersionConflictError("somebody else wrote the secret first") from exc
+        raise StoreValueError(f"{address} refused the request for {right} as invalid") from exc
+    except (hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized) as exc:
+        raise StoreDeniedError(
+            f"{address} denied it: {right} is missing, or the Vault token has run out",
+            right=f"{right} (`nightporter policy` prints the whole policy)",
+        ) from exc
+    except hvac.exceptions.RateLimitExceeded as exc:
+        # Its Retry-After is 0 more often than not, so the caller's own back-off decides.
+        raise StoreBusyError(f"{address} limits the rate") from exc
+    except (hvac.exceptions.VaultDown, hvac.exceptions.VaultNotInitialized) as exc:
+        if "sealed" in str(exc) or "initialized" in str(exc):
+            raise StoreSealedError(f"{address} is sealed or not initialised") from exc
+        raise StoreUnreachableError(f"{address} is down") from exc
+    except hvac.exceptions.VaultError as exc:
+        raise StoreUnreachableError(f"{address} failed: {type(exc).__name__}") from exc
+    except requests.exceptions.SSLError as exc:
+        raise StoreUnreachableError(
+            f"{address}: its TLS certificate can't be verified", hint="Set `ca_cert` or VAULT_CACERT."
+        ) from exc
+    except requests.exceptions.RequestException as exc:
+        raise StoreUnreachableError(f"{address} can't be reached: {type(exc).__name__}") from exc
+    except (ValueError, KeyError, TypeError) as exc:
+        raise StoreError(f"{address} answered what Vault never would: is it a Vault?") from exc
+
+
+def _check_size(path: str, value: Mapping[str, Any]) -> None:
+    import json
+
+    size = len(json.dumps(value, ensure_ascii=False).encode())
+    if size > MAX_VALUE_BYTES:
+        raise StoreValueError(f"{path}: a value of {size} bytes is more than {MAX_VALUE_BYTES}")
+
+
+def _read_text(path: str, key: str) -> str:
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            text = file.read(65_536).strip()
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{key}: {path} can't be read") from exc
+    if not text:
+        raise ConfigError(f"{key}: {path} is empty")
+    return text
+
+
+def open_store(
+    options: Mapping[str, Any], environment: Mapping[str, str], notify: Callable[[str], None], data_directory: str
+) -> VaultStore:
+    """The store of a `[stores.NAME]` table. Nothing is sent yet."""
+    return VaultStore(options, environment, notify=notify)
