@@ -33,6 +33,14 @@ def _text(value: Any) -> str | None:
     return None if isinstance(value, str) and value and value.isprintable() else "must be a non-empty string"
 
 
+def _path(value: Any) -> str | None:
+    if _text(value):
+        return "must be a non-empty string"
+    if any(part in ("", ".", "..") for part in value.split("/")):
+        return "must be a path without empty, '.' or '..' parts"
+    return None
+
+
 def _seconds(value: Any) -> str | None:
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     return None if is_count else "must be a whole number of seconds, 0 or more"
@@ -153,10 +161,10 @@ _AUTH_NEEDS: Mapping[str, tuple[str, ...]] = {
 _PROFILE_KEYS: Mapping[str, Check] = {
     "issuer": _text,
     "store": _text,
-    "credentials": _text,
-    "client": _text,
-    "refresh_token": _text,
-    "publish_access_token": _text,
+    "credentials": _path,
+    "client": _path,
+    "refresh_token": _path,
+    "publish_access_token": _path,
     "base_url": url_problem,
     "hosts": _texts,
     "helper_username": _text,

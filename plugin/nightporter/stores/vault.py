@@ -12,10 +12,14 @@ secrets engine version 2", "Auth methods", "sys/internal/ui/mounts".
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import hvac
 import hvac.exceptions
@@ -34,9 +38,10 @@ from nightporter.errors import (
 )
 from nightporter.expiry import parse_rfc3339
 from nightporter.http import environment_proxies, open_session
-from nightporter.record import Unreadable, is_expired
+from nightporter.record import is_expired
 from nightporter.stores import ABSENT, MAX_VALUE_BYTES, KeepExpiry, Stored, Version
 
+T = TypeVar("T")
 CONNECT_S = 3.0
 TTL_TARGET_S = 2  # aimed at this much past the expiry: never before it, at most TTL_SLACK_S after it
 TTL_SLACK_S = 5
@@ -69,25 +74,29 @@ class VaultStore:
     # The port.
 
     def read(self, path: str, *, timeout_s: float) -> Stored:
-        def ask(client: hvac.Client) -> Any:
-            return client.secrets.kv.v2.read_secret_version(
-                path, mount_point=self._mount, raise_on_deleted_version=False
-            )
+        def ask(client: hvac.Client) -> Stored:
+            try:
+                reply = client.secrets.kv.v2.read_secret_version(
+                    _quoted(path), mount_point=self._mount, raise_on_deleted_version=False
+                )
+            except hvac.exceptions.InvalidPath as exc:
+                # A destroyed version is a 404 with metadata, which hvac's switch for deleted ones doesn't cover.
+                if not (isinstance(exc.json, dict) and (exc.json.get("data") or {}).get("metadata")):
+                    raise
+                reply = exc.json
+            data, number = reply["data"].get("data"), int(reply["data"]["metadata"]["version"])
+            if data is not None and not isinstance(data, dict):
+                raise ValueError("data")
+            is_gone = not data or is_expired(data, self._clock())
+            return Stored(None if is_gone else data, Version(str(number), number))
 
         try:
-            reply = self._call(ask, f"read on {self._mount}/data/{path}", timeout_s)
+            stored = self._call(ask, f"read on {self._mount}/data/{path}", timeout_s)
         except _NothingThereError:
             self._check_version_2(path, timeout_s)
             return Stored(None, ABSENT)
-        data, metadata = reply["data"].get("data"), reply["data"]["metadata"]
         self._is_version_2 = True
-        number = int(metadata["version"])
-        version = Version(str(number), number)
-        if not data or metadata.get("destroyed"):
-            return Stored(None, version)
-        if not isinstance(data, dict):
-            return Stored(Unreadable(reason=f"{self._mount}/{path} holds no JSON object"), version)
-        return Stored(None if is_expired(data, self._clock()) else data, version)
+        return stored
 
     def write(
         self,
@@ -100,23 +109,21 @@ class VaultStore:
     ) -> Version:
         _check_size(path, value)
         self._check_version_2(path, timeout_s)
-        ttl_s = None if isinstance(expires_at, KeepExpiry) else self._set_ttl(path, expires_at, 0, timeout_s)
-        version, deletion_time = self._put(path, value, expected_version, timeout_s)
-        if isinstance(expires_at, int) and ttl_s is not None:
-            late_s = (deletion_time or 0) - expires_at
-            if not 0 <= late_s <= TTL_SLACK_S:
-                return self._repair_ttl(path, value, version, expires_at, deletion_time, ttl_s, timeout_s)
-        return version
+        has_ttl = not isinstance(expires_at, KeepExpiry) and self._set_ttl(path, expires_at, self._clock(), timeout_s)
+        written = self._put(path, value, expected_version, timeout_s)
+        if has_ttl and isinstance(expires_at, int) and not written.is_timed(expires_at):
+            return self._repair_ttl(path, value, written, expires_at, timeout_s)
+        return written.version
 
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
         # An empty object over it, with room for one version, takes the value away by compare-and-set and with the
         # rights of a writer; destroying what is left needs one right more, and is done where it is there.
         self._set_ttl(path, None, 0, timeout_s)
-        version, _ = self._put(path, {}, expected_version, timeout_s)
-        numbers = list(range(max(1, version.floor - 10), version.floor + 1))
+        newest = self._put(path, {}, expected_version, timeout_s).version.floor
+        numbers = list(range(max(1, newest - 10), newest + 1))
 
         def destroy(client: hvac.Client) -> Any:
-            return client.secrets.kv.v2.destroy_secret_versions(path, numbers, mount_point=self._mount)
+            return client.secrets.kv.v2.destroy_secret_versions(_quoted(path), numbers, mount_point=self._mount)
 
         with contextlib.suppress(StoreDeniedError):
             self._call(destroy, f"update on {self._mount}/destroy/{path}", timeout_s)
@@ -134,66 +141,60 @@ class VaultStore:
 
     # Writing.
 
-    def _put(
-        self, path: str, value: Mapping[str, Any], expected: Version, timeout_s: float
-    ) -> tuple[Version, int | None]:
-        def put(client: hvac.Client) -> Any:
-            return client.secrets.kv.v2.create_or_update_secret(
-                path, secret=dict(value), cas=int(expected.token or 0), mount_point=self._mount
+    def _put(self, path: str, value: Mapping[str, Any], expected: Version, timeout_s: float) -> _Written:
+        def put(client: hvac.Client) -> _Written:
+            reply = client.secrets.kv.v2.create_or_update_secret(
+                _quoted(path), secret=dict(value), cas=int(expected.token or 0), mount_point=self._mount
+            )
+            data = reply["data"]
+            deletion_time = data.get("deletion_time")
+            return _Written(
+                number=int(data["version"]),
+                created_at=parse_rfc3339(data["created_time"]),
+                deleted_at=parse_rfc3339(deletion_time) if deletion_time else None,
             )
 
-        data = self._call(put, f"create and update on {self._mount}/data/{path}", timeout_s)["data"]
-        number = int(data["version"])
-        deletion_time = data.get("deletion_time")
-        return Version(str(number), number), parse_rfc3339(deletion_time) if deletion_time else None
+        return self._call(put, f"create and update on {self._mount}/data/{path}", timeout_s)
 
-    def _set_ttl(self, path: str, expires_at: int | None, correction_s: int, timeout_s: float) -> int | None:
-        """Sets the key's TTL and its room for one version. The TTL in seconds, or None where it can't be set.
+    def _set_ttl(self, path: str, expires_at: int | None, now: float, timeout_s: float) -> bool:
+        """Sets the key's TTL, counted from `now`, and its room for one version. Whether it could be set.
 
         A missing right must not cost the result that is about to be written, so it is only said.
         """
         seconds = 0
         if expires_at is not None:
-            wanted = -int(-(expires_at - self._clock()) // 1) + TTL_TARGET_S + correction_s
-            seconds = min(max(1, wanted), MAX_TTL_S)
+            seconds = min(max(1, math.ceil(expires_at - now) + TTL_TARGET_S), MAX_TTL_S)
 
         def post(client: hvac.Client) -> Any:
             return client.secrets.kv.v2.update_metadata(
-                path, max_versions=1, delete_version_after=f"{seconds}s", mount_point=self._mount
+                _quoted(path), max_versions=1, delete_version_after=f"{seconds}s", mount_point=self._mount
             )
 
         try:
             self._call(post, f"create, update and patch on {self._mount}/metadata/{path}", timeout_s)
         except StoreDeniedError as exc:
             self._notify(f"{exc.message}; the session is kept, without Vault's own TTL. {exc.hint}")
-            return None
-        return seconds
+            return False
+        return True
 
     def _repair_ttl(
-        self,
-        path: str,
-        value: Mapping[str, Any],
-        version: Version,
-        expires_at: int,
-        deletion_time: int | None,
-        ttl_s: int,
-        timeout_s: float,
+        self, path: str, value: Mapping[str, Any], written: _Written, expires_at: int, timeout_s: float
     ) -> Version:
-        """One more write, with the TTL corrected by what the server's clock or another writer made of it."""
-        correction_s = expires_at + TTL_TARGET_S - deletion_time if deletion_time else 0
-        if abs(correction_s) > ttl_s:  # not a clock's doing: another writer's TTL was on the key
-            correction_s = 0
-        self._set_ttl(path, expires_at, correction_s, timeout_s)
+        """One more write, with the TTL counted from the server's clock.
+
+        It is off when another writer's TTL slipped onto the key between our two requests, or when the clocks differ.
+        """
+        self._set_ttl(path, expires_at, written.created_at, timeout_s)
         try:
-            repaired, after = self._put(path, value, version, timeout_s)
+            repaired = self._put(path, value, written.version, timeout_s)
         except VersionConflictError:
-            return version  # somebody has gone on from our write; theirs is the TTL to get right
-        if not after or not 0 <= after - expires_at <= TTL_SLACK_S:
+            return written.version  # somebody has gone on from our write; theirs is the TTL to get right
+        if not repaired.is_timed(expires_at):
             self._notify(
                 f"{self._mount}/{path}: Vault's own deletion time is off; the expiry in the record holds."
                 " The mount may limit delete_version_after."
             )
-        return repaired
+        return repaired.version
 
     def _check_version_2(self, path: str, timeout_s: float) -> None:
         """A version 2 write to a version 1 mount succeeds silently at the wrong path: ask first.
@@ -203,12 +204,11 @@ class VaultStore:
         if self._is_version_2:
             return
 
-        def ask(client: hvac.Client) -> Any:
-            return client.read(f"sys/internal/ui/mounts/{self._mount}/{path}")
+        def ask(client: hvac.Client) -> object:
+            reply = client.read(f"sys/internal/ui/mounts/{self._mount}/{_quoted(path)}") or {}
+            return ((reply.get("data") or {}).get("options") or {}).get("version")
 
-        found = self._call(ask, f"any right below {self._mount}/", timeout_s) or {}
-        options = (found.get("data") or {}).get("options") or {}
-        if options.get("version") != "2":
+        if self._call(ask, f"any right below {self._mount}/", timeout_s) != "2":
             raise StoreValueError(
                 f"the mount {self._mount!r} is not a KV version 2 secrets engine",
                 hint=f"Upgrade it with `vault kv enable-versioning {self._mount}/`, or name another `mount`.",
@@ -217,7 +217,7 @@ class VaultStore:
 
     # The connection.
 
-    def _call(self, ask: Callable[[hvac.Client], Any], right: str, timeout_s: float) -> Any:
+    def _call(self, ask: Callable[[hvac.Client], T], right: str, timeout_s: float) -> T:
         """Runs one request, logging in where it is needed; a denied one is repeated once with a fresh log-in.
 
         Vault says "permission denied" for a missing right and for a token that has run out alike.
@@ -330,6 +330,22 @@ class VaultStore:
         return self._environment[name]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """What a write's reply says, in the server's time."""
+
+    number: int
+    created_at: int
+    deleted_at: int | None
+
+    @property
+    def version(self) -> Version:
+        return Version(str(self.number), self.number)
+
+    def is_timed(self, expires_at: int) -> bool:
+        return self.deleted_at is not None and 0 <= self.deleted_at - expires_at <= TTL_SLACK_S
+
+
 class _NothingThereError(Exception):
     """404 with nothing to say: no such key."""
 
@@ -370,13 +386,16 @@ def _translated(address: str, right: str) -> Iterator[None]:
         ) from exc
     except requests.exceptions.RequestException as exc:
         raise StoreUnreachableError(f"{address} can't be reached: {type(exc).__name__}") from exc
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise StoreError(f"{address} answered what Vault never would: is it a Vault?") from exc
 
 
-def _check_size(path: str, value: Mapping[str, Any]) -> None:
-    import json
+def _quoted(path: str) -> str:
+    """The path as it stands in an address; hvac puts it there raw."""
+    return quote(path, safe="/")
 
+
+def _check_size(path: str, value: Mapping[str, Any]) -> None:
     size = len(json.dumps(value, ensure_ascii=False).encode())
     if size > MAX_VALUE_BYTES:
         raise StoreValueError(f"{path}: a value of {size} bytes is more than {MAX_VALUE_BYTES}")

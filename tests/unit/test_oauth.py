@@ -1,0 +1,160 @@
+"""Answers of token endpoints, and what they mean for the call that was made."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nightporter.errors import (
+    CredentialsRefusedError,
+    IssuerBusyError,
+    IssuerError,
+    IssuerReplyError,
+    NightporterError,
+    OutcomeUnknownError,
+    SessionRejectedError,
+    SignInThrottledError,
+)
+from nightporter.oauth import Call, Response, parse_tokens
+
+
+def reply(status: int, members: Any, **headers: str) -> Response:
+    body = members if isinstance(members, bytes) else json.dumps(members).encode()
+    return Response(status=status, headers=headers, body=body)
+
+
+GOOD = {"access_token": "a.b.c", "refresh_token": "AMf-1", "expires_in": 3600}
+
+
+def test_the_vendors_example_answer() -> None:
+    """The document's refresh answer, whose JWT claims an expiry in January 1970: they are not looked at."""
+    found = parse_tokens(reply(200, {**GOOD, "scope": "policy", "token_type": "Bearer"}), Call.REFRESH)
+    assert found.access_token.reveal() == "a.b.c"
+    assert found.refresh_token is not None
+    assert (found.refresh_token.reveal(), found.expires_in, found.token_type) == ("AMf-1", 3600, "Bearer")
+
+
+@pytest.mark.parametrize(("given_as", "seconds"), [(3600, 3600), ("3600", 3600), (3599.9, 3599), (None, 3600)])
+def test_expires_in_as_number_numeric_string_or_absent(given_as: Any, seconds: int) -> None:
+    assert parse_tokens(reply(200, {**GOOD, "expires_in": given_as}), Call.SIGN_IN).expires_in == seconds
+
+
+@pytest.mark.parametrize("senseless", [-1, 0, "-5", "soon", True, [], {}, 1e300, "1e9", ""])
+def test_a_senseless_expires_in_is_an_issuer_error(senseless: Any) -> None:
+    with pytest.raises(IssuerReplyError, match="expires_in"):
+        parse_tokens(reply(200, {**GOOD, "expires_in": senseless}), Call.SIGN_IN)
+
+
+@pytest.mark.parametrize("token", [None, "", "a b", "a\nb", "a\x00b", "ü", 7, ["a"]])
+def test_an_access_token_must_be_visible_ascii(token: Any) -> None:
+    with pytest.raises(IssuerReplyError, match="access_token"):
+        parse_tokens(reply(200, {**GOOD, "access_token": token}), Call.SIGN_IN)
+
+
+def test_an_empty_refresh_token_is_none() -> None:
+    """Azure/kubelogin PR 63: an empty one replaced the good one."""
+    assert parse_tokens(reply(200, {**GOOD, "refresh_token": ""}), Call.REFRESH).refresh_token is None
+
+
+def test_access_denied_is_a_wrong_password_at_sign_in_and_a_dead_token_at_refresh() -> None:
+    answer = reply(403, {"error": "access_denied", "error_description": "Invalid username / password combination"})
+    with pytest.raises(CredentialsRefusedError):
+        parse_tokens(answer, Call.SIGN_IN)
+    with pytest.raises(SessionRejectedError) as rejected:
+        parse_tokens(answer, Call.REFRESH)
+    assert rejected.value.is_certain
+
+
+CLASSES: list[tuple[int, Any, type[NightporterError], type[NightporterError]]] = [
+    (400, {"error": "invalid_grant"}, CredentialsRefusedError, SessionRejectedError),
+    (200, {"error": "invalid_grant"}, CredentialsRefusedError, SessionRejectedError),
+    (400, {"error": {"code": 400, "message": "TOKEN_EXPIRED"}}, CredentialsRefusedError, SessionRejectedError),
+    (400, {"error": {"message": "INVALID_REFRESH_TOKEN : x"}}, CredentialsRefusedError, SessionRejectedError),
+    (401, {"status": "UNAUTHORIZED", "message": "no", "traceId": "1", "errors": []}, CredentialsRefusedError,
+     SessionRejectedError),
+    (401, {"error": "invalid_client"}, CredentialsRefusedError, CredentialsRefusedError),
+    (400, {"error": {"message": "USER_DISABLED"}}, CredentialsRefusedError, CredentialsRefusedError),
+    (400, {"error": {"message": "TOO_MANY_ATTEMPTS_TRY_LATER : x"}}, SignInThrottledError, SignInThrottledError),
+    (429, {"error": "TOO_MANY_ATTEMPTS_TRY_LATER"}, SignInThrottledError, SignInThrottledError),
+    (400, {"error": "invalid_request"}, IssuerReplyError, IssuerReplyError),
+    (429, {}, IssuerBusyError, IssuerBusyError),
+    (503, b"<html>busy</html>", IssuerBusyError, IssuerBusyError),
+    (400, {"error": "temporarily_unavailable"}, IssuerBusyError, IssuerBusyError),
+    (500, {"error": "boom"}, OutcomeUnknownError, OutcomeUnknownError),
+    (502, b"bad gateway", OutcomeUnknownError, OutcomeUnknownError),
+    (200, b"<html>Please log in</html>", IssuerReplyError, IssuerReplyError),
+    (403, b"<html>blocked</html>", IssuerReplyError, IssuerReplyError),
+    (200, b"[]", IssuerReplyError, IssuerReplyError),
+    (200, {}, IssuerReplyError, IssuerReplyError),
+    (307, b"", IssuerReplyError, IssuerReplyError),
+    (404, {"error": "not_found"}, IssuerReplyError, IssuerReplyError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body", "at_sign_in", "at_refresh"), CLASSES)
+def test_the_table_of_error_classes(
+    status: int, body: Any, at_sign_in: type[NightporterError], at_refresh: type[NightporterError]
+) -> None:
+    with pytest.raises(at_sign_in) as caught:
+        parse_tokens(reply(status, body), Call.SIGN_IN)
+    assert type(caught.value) is at_sign_in
+    with pytest.raises(at_refresh) as caught:
+        parse_tokens(reply(status, body), Call.REFRESH)
+    assert type(caught.value) is at_refresh
+
+
+def test_an_unknown_refusal_is_not_certain() -> None:
+    with pytest.raises(SessionRejectedError) as rejected:
+        parse_tokens(reply(400, {"error": "something_new"}), Call.REFRESH)
+    assert not rejected.value.is_certain
+
+
+def test_retry_after_in_seconds_and_as_a_date() -> None:
+    with pytest.raises(IssuerBusyError) as busy:
+        parse_tokens(reply(429, {}, **{"retry-after": "7"}), Call.REFRESH)
+    assert busy.value.retry_after_s == 7
+    dates = {"retry-after": "Tue, 14 Jul 2026 14:00:30 GMT", "date": "Tue, 14 Jul 2026 14:00:00 GMT"}
+    with pytest.raises(IssuerBusyError) as busy:
+        parse_tokens(reply(503, {}, **dates), Call.REFRESH)
+    assert busy.value.retry_after_s == 30
+
+
+def test_no_error_repeats_what_the_issuer_wrote_in_prose() -> None:
+    body = {"error": "access_denied", "error_description": "user svc-acme with password hunter2"}
+    with pytest.raises(CredentialsRefusedError) as refused:
+        parse_tokens(reply(403, body), Call.SIGN_IN)
+    assert "hunter2" not in str(refused.value) + refused.value.hint + repr(refused.value)
+
+
+def test_a_hostile_error_code_is_not_repeated() -> None:
+    with pytest.raises(NightporterError) as caught:
+        parse_tokens(reply(400, {"error": "x\n\x1b[31mevil"}), Call.SIGN_IN)
+    assert "evil" not in str(caught.value)
+
+
+@given(st.integers(100, 599), st.binary(max_size=200), st.sampled_from(Call))
+def test_whatever_comes_back_is_tokens_or_one_of_our_errors(status: int, body: bytes, call: Call) -> None:
+    with pytest.raises((IssuerError, CredentialsRefusedError, SessionRejectedError)):
+        parse_tokens(reply(status, body), call)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+)
+
+
+@given(
+    st.sampled_from([200, 400, 401, 403, 429, 500]),
+    st.fixed_dictionaries(
+        {}, optional={key: json_values for key in ("access_token", "expires_in", "error", "token_type", "status")}
+    ),
+)
+def test_no_json_object_crashes_the_parser(status: int, members: dict[str, Any]) -> None:
+    try:
+        parse_tokens(reply(status, members), Call.REFRESH)
+    except NightporterError as exc:
+        assert exc.exit_code in (3, 4, 6)
