@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
-from hypothesis import HealthCheck, settings
 from support import Home, OpenBao, open_openbao, pitchpoint_config
 
 # The machines are shared: how long an example takes says nothing.

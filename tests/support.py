@@ -168,7 +168,7 @@ class Home:
         self.config_file.parent.mkdir(parents=True, exist_ok=True)
         self.config_file.write_text(text)
 
-    def run(self, *args: str, stdin: str | None = None, timeout: float = 60, **variables: str) -> Done:
+    def run(self, *args: str, stdin: str | None = None, **variables: str) -> Done:
         """Runs `nightporter` to its end. Without `stdin` its standard input is the null device."""
         done = subprocess.run(
             [str(BIN / "nightporter"), *args],
@@ -177,7 +177,7 @@ class Home:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=90,
             cwd=self.path,
         )
         return Done(code=done.returncode, out=done.stdout, err=done.stderr)

@@ -83,8 +83,9 @@ class Broker:
             return self._renewed_ahead(token, floor_s) if self._is_due_early(token) else token
         if is_forced or retry_refused:
             self.cache.clear_failure()
+        before = self.held()
         with self._one_at_a_time(deadline):
-            if token := self._look(floor_s, began_at, is_forced):
+            if token := self._look_again(before, floor_s, began_at if is_forced else None):
                 return token
             if failure := self.cache.failure():
                 return self._stale(failure, is_forced)
@@ -128,17 +129,23 @@ class Broker:
             self._held = token if token and not self.cache.is_refused(token.value) else None
         return self._held
 
-    def _look(self, floor_s: float, began_at: float | None = None, is_forced: bool = False) -> Token | None:
-        """A token good enough to serve. With `began_at` one that another thread or process got meanwhile counts too."""
-        if began_at is not None:
-            self._held = None  # another process may have put a newer one into the cache
+    def _look(self, floor_s: float) -> Token | None:
         token = self.held()
-        if token is None:
+        return token if token and token.expires_at_s - self._clock() > floor_s else None
+
+    def _look_again(self, before: Token | None, floor_s: float, not_before: float | None) -> Token | None:
+        """A token that another thread or process got while we waited for our turn, whatever it has left.
+
+        `not_before`: only one from an exchange that began after that moment.
+        """
+        self._held = None  # another process may have put a newer one into the cache
+        token = self.held()
+        if token is None or token.expires_at_s <= self._clock():
             return None
-        left_s = token.expires_at_s - self._clock()
-        if began_at is not None and token.obtained_at_s >= began_at and left_s > 0:
-            return token
-        return token if left_s > floor_s and not is_forced else None
+        if not_before is not None:
+            return token if token.obtained_at_s >= not_before else None
+        is_new = before is None or token.value != before.value
+        return token if is_new else self._look(floor_s)
 
     @contextlib.contextmanager
     def _one_at_a_time(self, deadline: float) -> Iterator[None]:

@@ -100,7 +100,9 @@ def global_options(command: F) -> F:
 class _Group(click.Group):
     """A group whose commands all take the global options."""
 
-    def command(self, *args: Any, **kwargs: Any) -> Any:
+    def command(  # type: ignore[override]  # the form without parentheses is not used here
+        self, *args: Any, **kwargs: Any
+    ) -> Callable[[Callable[..., Any]], click.Command]:
         decorate = super().command(*args, **kwargs)
         return lambda function: decorate(global_options(function))
 
@@ -153,11 +155,9 @@ def main() -> NoReturn:
 
 def run() -> int:
     try:
-        cli.main(prog_name="nightporter", standalone_mode=False)
+        code = cli.main(prog_name="nightporter", standalone_mode=False)
     except NightporterError as exc:
         show_error(exc)
-        return exc.exit_code
-    except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
         with contextlib.suppress(OSError, ValueError):
@@ -174,7 +174,7 @@ def run() -> int:
         place = traceback.extract_tb(exc.__traceback__)[-1]
         say(f"a defect: {type(exc).__name__} in {os.path.basename(place.filename)}:{place.lineno}")
         return 1
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -244,12 +244,13 @@ def exec_credential(options: Options, profile: str | None, retry_refused: bool) 
 
 @cli.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("profile")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @pass_options
 def run_command(options: Options, profile: str, command: tuple[str, ...]) -> None:
     """Run COMMAND with the access token of PROFILE in NIGHTPORTER_TOKEN."""
     with open_porter(options) as porter:
         found = porter.broker_for(profile).access_token(timeout_s=options.timeout_s())
+    command = command[1:] if command[0] == "--" else command
     environment = {**os.environ, "NIGHTPORTER_TOKEN": found.value}
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606 - to run it is what was asked

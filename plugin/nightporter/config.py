@@ -349,9 +349,11 @@ class _ProfileParser:
             if len(self.named_stores) == 1:
                 return next(iter(self.stores.values()), None)
             self.findings.add(f"{self.where}.store", "is missing, and there is more than one store")
+        elif not isinstance(name, str):
+            return None  # said already
         elif name in self.named_stores:
             return self.stores.get(name)
-        elif isinstance(name, str):
+        else:
             near = difflib.get_close_matches(name, list(self.named_stores), n=1)
             advice = f"; did you mean {near[0]!r}?" if near else ""
             self.findings.add(f"{self.where}.store", f"names a store that is not in the file{advice}")
@@ -507,7 +509,7 @@ def _effective_profile(profile: Profile) -> dict[str, Any]:
         "username": profile.username,
         "role": profile.role.value,
         "share_access_token": profile.share_access_token,
-        "grant": profile.grant,
+        "grant": profile.grant if profile.grant != "password" else profile.options.get("grant"),
         "ca_cert": profile.ca_cert,
         "proxy": profile.proxy,
         **{key: value for key, value in profile.options.items() if key != "grant"},

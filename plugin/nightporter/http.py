@@ -195,6 +195,6 @@ def environment_proxies(url: str, environment: Mapping[str, str]) -> dict[str, s
         if (found := environment.get(f"{scheme}_proxy") or environment.get(f"{scheme.upper()}_PROXY"))
     }
     skip = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    if named and urllib.request.proxy_bypass_environment(_host(url), {"no": skip}):
+    if named and urllib.request.proxy_bypass_environment(_host(url), {"no": skip}):  # type: ignore[attr-defined]  # public, but not in the stubs
         return {}
     return named

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from nightporter.errors import StoreValueError, VersionConflictError
 from nightporter.expiry import format_rfc3339
 from nightporter.stores import ABSENT, KEEP_EXPIRY, Store, Version

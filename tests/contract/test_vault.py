@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trustme
+
 from nightporter.errors import (
     ConfigError,
     StoreBusyError,
@@ -416,12 +417,12 @@ def jwt_pair() -> tuple[str, str]:
     def part(document: Any) -> str:
         return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
 
-    claims = {"sub": "porter", "aud": "vault", "iss": "tests", "exp": int(time.time()) + 600, "iat": int(time.time())}
+    claims: dict[str, Any] = {"sub": "porter", "aud": ["vault"], "iss": "tests", "exp": int(time.time()) + 600}
+    claims |= {"iat": int(time.time()) - 10, "nbf": int(time.time()) - 10}
+    claims["kubernetes.io"] = {"namespace": "apps", "serviceaccount": {"name": "porter", "uid": "u-1"}}
     signed = f"{part({'alg': 'RS256', 'typ': 'JWT'})}.{part(claims)}"
     signature = base64.urlsafe_b64encode(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())).rstrip(b"=")
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"{signed}.{signature.decode()}", public.decode()
 
 
@@ -447,6 +448,7 @@ def test_kubernetes(openbao: OpenBao, mount: str, tmp_path: Path) -> None:
         "kind": "TokenReview",
         "status": {
             "authenticated": True,
+            "audiences": ["vault"],
             "user": {"username": "system:serviceaccount:apps:porter", "uid": "u-1", "groups": []},
         },
     }

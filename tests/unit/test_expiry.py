@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightporter.expiry import (
     format_rfc3339,
     midnight_at_or_after,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightporter.errors import (
     CredentialsRefusedError,
     IssuerBusyError,
@@ -150,7 +151,7 @@ json_values = st.recursive(
 @given(
     st.sampled_from([200, 400, 401, 403, 429, 500]),
     st.fixed_dictionaries(
-        {}, optional={key: json_values for key in ("access_token", "expires_in", "error", "token_type", "status")}
+        {}, optional=dict.fromkeys(("access_token", "expires_in", "error", "token_type", "status"), json_values)
     ),
 )
 def test_no_json_object_crashes_the_parser(status: int, members: dict[str, Any]) -> None:

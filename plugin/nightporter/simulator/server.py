@@ -58,7 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/_sandbox/world":
             self.change_world(asked)
         elif self.path == SIGN_IN_PATH:
-            self.serve("sign-in", lambda world: world.sign_in(asked.get("username"), asked.get("password")))
+            members = (asked.get("username"), asked.get("password"), asked.get("useralias"))
+            self.serve("sign-in", lambda world: world.sign_in(*members))
         elif self.path == REFRESH_PATH:
             self.serve("refresh", lambda world: world.refresh(asked.get("refresh_token")))
         else:

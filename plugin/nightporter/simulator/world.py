@@ -41,6 +41,7 @@ class World:
     counts: Counter[str] = field(default_factory=Counter)
     refresh_tokens: dict[str, Grant] = field(default_factory=dict)
     access_tokens: dict[str, float] = field(default_factory=dict)
+    aliases: list[str] = field(default_factory=list)
     wrong_passwords: Counter[str] = field(default_factory=Counter)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -60,7 +61,7 @@ class World:
 
     # Pitchpoint.
 
-    def sign_in(self, username: Any, password: Any) -> tuple[int, dict[str, Any]]:
+    def sign_in(self, username: Any, password: Any, useralias: Any = None) -> tuple[int, dict[str, Any]]:
         """Status and body of a sign-in with password."""
         with self.lock:
             if self.wrong_passwords[str(username)] >= LOCK_AFTER:
@@ -69,6 +70,8 @@ class World:
                 self.wrong_passwords[str(username)] += 1
                 return 403, {"error": "access_denied", "error_description": "Invalid username / password combination"}
             self.wrong_passwords.pop(str(username), None)
+            if useralias is not None:
+                self.aliases.append(str(useralias))
             refresh_token = f"AMf-{secrets.token_urlsafe(32)}"
             expires_at = pitchpoint_refresh_expiry(int(self.now()))
             self.refresh_tokens[refresh_token] = Grant(username=str(username), expires_at=expires_at)
