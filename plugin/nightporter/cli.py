@@ -1,7 +1,7 @@
-"""The command line: argv, standard streams and exit codes, and nothing else.
+"""The command line, with click: every command, its options and its help.
 
-Standard output carries the result alone; whatever is for people goes to standard error. Nothing here is secret but the
-result, and no traceback is ever shown, since a frame may hold a secret.
+Standard output carries the result alone; whatever is for people goes to standard error. What `token` and
+`exec-credential` do stands in `commands`, which runs without this room.
 """
 
 from __future__ import annotations
@@ -11,62 +11,28 @@ import json
 import os
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import click
 
-from nightporter import __version__
+from nightporter import __version__, commands
 from nightporter.access_cache import drop_everywhere
-from nightporter.broker import DEFAULT_TIMEOUT_S
+from nightporter.commands import ExecCredentialAsk, Options, TokenAsk, open_porter, put, say
 from nightporter.config import choose_profile, render_effective
 from nightporter.errors import ConfigError, NightporterError
 from nightporter.model import Profile
-from nightporter.protocols import kubernetes, plain
+from nightporter.protocols import plain
 from nightporter.report import Status, to_json, to_text
 from nightporter.session import Session
 from nightporter.stores import ABSENT, Store
-from nightporter.wiring import (
-    Porter,
-    all_cache_directories,
-    config_place,
-    load_config,
-    read_environment,
-)
+from nightporter.wiring import Porter, all_cache_directories, config_place, load_config, read_environment
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-# The frame: global options before and after the command, errors, exit codes.
-
-
-@dataclass
-class Options:
-    """The global options, from wherever on the line they stood."""
-
-    config: str | None = None
-    timeout: float | None = None
-    verbose: bool = False
-
-    def timeout_s(self) -> float:
-        """--timeout, else NIGHTPORTER_TIMEOUT, else 30 s.
-
-        Raises: ConfigError.
-        """
-        if self.timeout is not None:
-            return self.timeout
-        text = read_environment().get("NIGHTPORTER_TIMEOUT")
-        if text is None:
-            return DEFAULT_TIMEOUT_S
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds < float("inf"):
-            raise ConfigError("NIGHTPORTER_TIMEOUT must be a number of seconds above 0")
-        return seconds
+# The frame: global options before and after the command.
 
 
 def _take(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -110,70 +76,16 @@ class _Group(click.Group):
 pass_options = click.make_pass_decorator(Options, ensure=True)
 
 
-def say(text: str) -> None:
-    """A line for people."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"nightporter: {text}\n")
-        sys.stderr.flush()
-
-
-def put(text: str) -> None:
-    """The result, written once and whole."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def show_event(event: str, **facts: Any) -> None:
-    """-v: one line an event. The rooms that emit pass no secrets."""
-    details = " ".join(f"{key}={value}" for key, value in facts.items() if value is not None)
-    say(f"{event} {details}".rstrip())
-
-
-def show_error(error: NightporterError) -> None:
-    say(str(error))
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"  what to do: {error.hint}\n  reference: {error.reference}\n")
-
-
-@contextlib.contextmanager
-def open_porter(options: Options) -> Iterator[Porter]:
-    emit = show_event if options.verbose else show_warning
-    with Porter(options.config, is_library=False, emit=emit, notify=say) as porter:
-        yield porter
-
-
-def show_warning(event: str, **facts: Any) -> None:
-    """Without -v only what somebody should know: a record that isn't ours, a result that waits in a file."""
-    if event in ("foreign-record", "publish-failed", "spill-consumed"):
-        show_event(event, **facts)
-
-
-def main() -> NoReturn:
-    """Runs the command line and exits by the contract's table."""
-    sys.exit(run())
-
-
-def run() -> int:
+def run(arguments: list[str] | None = None) -> int:
+    """Runs the command line (sys.argv without `arguments`) to its exit code; our own errors go to the caller."""
     try:
-        code = cli.main(prog_name="nightporter", standalone_mode=False)
-    except NightporterError as exc:
-        show_error(exc)
-        return exc.exit_code
+        code = cli.main(arguments, prog_name="nightporter", standalone_mode=False)
     except click.ClickException as exc:
         with contextlib.suppress(OSError, ValueError):
             exc.show()
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        say("interrupted")
-        return 130
-    except BrokenPipeError:
-        # Python would complain once more while it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
-    except Exception as exc:  # a defect of ours: where, but not with what
-        place = traceback.extract_tb(exc.__traceback__)[-1]
-        say(f"a defect: {type(exc).__name__} in {os.path.basename(place.filename)}:{place.lineno}")
-        return 1
+    except click.Abort:
+        raise KeyboardInterrupt from None
     return code if isinstance(code, int) else 0
 
 
@@ -192,15 +104,6 @@ retry_refused_option = click.option(
 )
 
 
-def _at_terminal(retry_refused: bool) -> bool:
-    if retry_refused and not sys.stderr.isatty():
-        raise ConfigError(
-            "--retry-refused is for a person at a terminal",
-            hint="A script would lock the account: correct the secret instead, which is tried at once.",
-        )
-    return retry_refused
-
-
 @cli.command()
 @click.argument("profile", required=False)
 @click.option("-o", "--output", type=click.Choice(plain.OUTPUTS), default="token", show_default=True)
@@ -208,38 +111,18 @@ def _at_terminal(retry_refused: bool) -> bool:
 @click.option("--force-refresh", is_flag=True, help="From an exchange that begins now.")
 @retry_refused_option
 @pass_options
-def token(
-    options: Options,
-    profile: str | None,
-    output: str,
-    min_ttl: float | None,
-    force_refresh: bool,
-    retry_refused: bool,
-) -> None:
+def token(options: Options, **asked: Any) -> None:
     """Print the access token of PROFILE."""
-    with open_porter(options) as porter:
-        broker = porter.broker_for(profile)
-        found = broker.access_token(
-            min_ttl_s=min_ttl,
-            is_forced=force_refresh,
-            retry_refused=_at_terminal(retry_refused),
-            timeout_s=options.timeout_s(),
-        )
-        put(plain.render(found, output, profile=broker.profile.name))
+    commands.token(options, TokenAsk(**asked))
 
 
 @cli.command("exec-credential")
 @click.argument("profile", required=False)
 @retry_refused_option
 @pass_options
-def exec_credential(options: Options, profile: str | None, retry_refused: bool) -> None:
+def exec_credential(options: Options, **asked: Any) -> None:
     """Print kubectl's ExecCredential for PROFILE."""
-    api_version = kubernetes.parse_api_version(os.environ.get("KUBERNETES_EXEC_INFO"))
-    with open_porter(options) as porter:
-        broker = porter.broker_for(profile)
-        found = broker.access_token(retry_refused=_at_terminal(retry_refused), timeout_s=options.timeout_s())
-        expiry = plain.reported_expiry(found, min_ttl_s=broker.profile.min_ttl_s, now=time.time())
-        put(kubernetes.render(found, api_version, reported_expiry=expiry))
+    commands.exec_credential(options, ExecCredentialAsk(**asked))
 
 
 @cli.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

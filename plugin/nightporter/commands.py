@@ -1,0 +1,207 @@
+"""The two commands that other programs run all day, and what all commands share: streams, errors, exit codes.
+
+Without click, whose import costs more than all of ours: `parse_plain` knows the ordinary forms of `token` and
+`exec-credential`, and leaves everything else, mistakes included, to `cli`. A property test holds the two parsers to
+the same answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nightporter.broker import DEFAULT_TIMEOUT_S
+from nightporter.errors import ConfigError, NightporterError
+from nightporter.protocols import kubernetes, plain
+from nightporter.wiring import Porter, read_environment
+
+
+@dataclass
+class Options:
+    """The global options, from wherever on the line they stood."""
+
+    config: str | None = None
+    timeout: float | None = None
+    verbose: bool = False
+
+    def timeout_s(self) -> float:
+        """--timeout, else NIGHTPORTER_TIMEOUT, else 30 s.
+
+        Raises: ConfigError.
+        """
+        if self.timeout is not None:
+            return self.timeout
+        text = read_environment().get("NIGHTPORTER_TIMEOUT")
+        if text is None:
+            return DEFAULT_TIMEOUT_S
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            raise ConfigError("NIGHTPORTER_TIMEOUT must be a number of seconds above 0")
+        return seconds
+
+
+@dataclass
+class TokenAsk:
+    """What `token` was asked for."""
+
+    profile: str | None = None
+    output: str = "token"
+    min_ttl: float | None = None
+    force_refresh: bool = False
+    retry_refused: bool = False
+
+
+@dataclass
+class ExecCredentialAsk:
+    """What `exec-credential` was asked for."""
+
+    profile: str | None = None
+    retry_refused: bool = False
+
+
+# Streams.
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"nightporter: {text}\n")
+        sys.stderr.flush()
+
+
+def put(text: str) -> None:
+    """The result, written once and whole."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def show_event(event: str, **facts: Any) -> None:
+    """-v: one line an event. The rooms that emit pass no secrets."""
+    details = " ".join(f"{key}={value}" for key, value in facts.items() if value is not None)
+    say(f"{event} {details}".rstrip())
+
+
+def show_warning(event: str, **facts: Any) -> None:
+    """Without -v only what somebody should know: a record that isn't ours, a result that waits in a file."""
+    if event in ("foreign-record", "publish-failed", "spill-consumed"):
+        show_event(event, **facts)
+
+
+def show_error(error: NightporterError) -> None:
+    say(str(error))
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"  what to do: {error.hint}\n  reference: {error.reference}\n")
+
+
+def exit_code_of(command: Callable[[], object]) -> int:
+    """Runs a command to its exit code (contract, section 4). No traceback is shown: a frame may hold a secret."""
+    try:
+        code = command()
+    except NightporterError as exc:
+        show_error(exc)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Python would complain once more while it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as exc:
+        import traceback
+
+        place = traceback.extract_tb(exc.__traceback__)[-1]
+        say(f"a defect: {type(exc).__name__} in {os.path.basename(place.filename)}:{place.lineno}")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def open_porter(options: Options) -> Iterator[Porter]:
+    emit = show_event if options.verbose else show_warning
+    with Porter(options.config, is_library=False, emit=emit, notify=say) as porter:
+        yield porter
+
+
+# The commands.
+
+
+def token(options: Options, ask: TokenAsk) -> None:
+    """Prints the access token."""
+    with open_porter(options) as porter:
+        broker = porter.broker_for(ask.profile)
+        found = broker.access_token(
+            min_ttl_s=ask.min_ttl,
+            is_forced=ask.force_refresh,
+            retry_refused=_at_terminal(ask.retry_refused),
+            timeout_s=options.timeout_s(),
+        )
+        put(plain.render(found, ask.output, profile=broker.profile.name))
+
+
+def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
+    """Prints kubectl's ExecCredential."""
+    api_version = kubernetes.parse_api_version(os.environ.get("KUBERNETES_EXEC_INFO"))
+    with open_porter(options) as porter:
+        broker = porter.broker_for(ask.profile)
+        found = broker.access_token(retry_refused=_at_terminal(ask.retry_refused), timeout_s=options.timeout_s())
+        expiry = plain.reported_expiry(found, min_ttl_s=broker.profile.min_ttl_s, now=time.time())
+        put(kubernetes.render(found, api_version, reported_expiry=expiry))
+
+
+def _at_terminal(retry_refused: bool) -> bool:
+    if retry_refused and not sys.stderr.isatty():
+        raise ConfigError(
+            "--retry-refused is for a person at a terminal",
+            hint="A script would lock the account: correct the secret instead, which is tried at once.",
+        )
+    return retry_refused
+
+
+# The ordinary forms.
+
+
+def parse_plain(argv: list[str]) -> tuple[Options, TokenAsk | ExecCredentialAsk] | None:
+    """The ask of an ordinary `token` or `exec-credential` line; None for whatever click should look at."""
+    if not argv or argv[0] not in ("token", "exec-credential"):
+        return None
+    is_token = argv[0] == "token"
+    options, found = Options(), TokenAsk()
+    words = iter(argv[1:])
+    for word in words:
+        if not word.startswith("-"):
+            if found.profile is not None or not word:
+                return None
+            found.profile = word
+        elif word in ("-v", "--verbose"):
+            options.verbose = True
+        elif word == "--force-refresh" and is_token:
+            found.force_refresh = True
+        elif not _take_value(word, next(words, None), options, found, is_token):
+            return None
+    return options, found if is_token else ExecCredentialAsk(profile=found.profile)
+
+
+def _take_value(word: str, value: str | None, options: Options, found: TokenAsk, is_token: bool) -> bool:
+    """Takes an option with a value. False for what is none, or whose value is not plainly right."""
+    if not value or value.startswith("-"):
+        return False
+    if word == "--config":
+        options.config = value
+    elif word == "--timeout" and value.isascii() and value.isdigit() and int(value):
+        options.timeout = float(value)
+    elif word in ("-o", "--output") and is_token and value in plain.OUTPUTS:
+        found.output = value
+    elif word == "--min-ttl" and is_token and value.isascii() and value.isdigit():
+        found.min_ttl = float(value)
+    else:
+        return False
+    return True

@@ -1,0 +1,153 @@
+"""What things cost, against something run in the same breath.
+
+Each benchmark interleaves its two sides round by round and prints the median of each and their ratio. Milliseconds are
+this machine's; ratios travel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import timeit
+from collections.abc import Callable
+from pathlib import Path
+
+from nightporter import Porter
+from nightporter.simulator.server import open_sandbox
+from nightporter.simulator.world import World
+from nightporter.stores import ABSENT
+from nightporter.stores.local import LocalStore
+from support import Home, OpenBao, open_openbao, pitchpoint_config
+
+USER, PASSWORD = "svc-acme", "correct-horse"
+
+BY_HAND_VAULT = """
+import os, sys
+import hvac, requests
+client = hvac.Client(url=os.environ["VAULT_ADDR"], token=os.environ["VAULT_TOKEN"], timeout=10)
+record = client.secrets.kv.v2.read_secret_version(sys.argv[1], mount_point=sys.argv[2], raise_on_deleted_version=False)
+url = sys.argv[3] + "/user-management-services-ws/oauth2/002/refreshIdToken"
+reply = requests.post(url, json={"refresh_token": record["data"]["data"]["refresh_token"]}, timeout=10)
+print(reply.json()["access_token"])
+"""
+
+
+def paired(name: str, ours: Callable[[], None], theirs: Callable[[], None], against: str, rounds: int) -> float:
+    """Runs both sides in turn and prints medians and ratio."""
+    mine, other = [], []
+    for side in (ours, theirs):
+        side()  # caches of the file system and of the interpreter are warm for both
+    for _ in range(rounds):
+        for side, times in ((ours, mine), (theirs, other)):
+            began = time.perf_counter()
+            side()
+            times.append(time.perf_counter() - began)
+    ratio = statistics.median(mine) / statistics.median(other)
+    print(
+        f"{name:<28} {statistics.median(mine) * 1000:9.2f} ms   {against:<34}"
+        f" {statistics.median(other) * 1000:9.2f} ms   ratio {ratio:.2f}"
+    )
+    return ratio
+
+
+def run_quietly(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{command[0]} failed: {done.stderr}")
+
+
+def cold(rounds: int) -> None:
+    """A process that reads the session from Vault and refreshes, against the same two calls written by hand."""
+    with tempfile.TemporaryDirectory() as room, open_openbao() as server, open_sandbox(_world()) as vendor:
+        home, mount = _vault_home(Path(room), server, vendor)
+        script = Path(room) / "by_hand.py"
+        script.write_text(BY_HAND_VAULT)
+        by_hand = [sys.executable, str(script), "prod/pitchpoint/refresh-token", mount, vendor]
+        python = [sys.executable, "-m", "nightporter", "token"]
+        paired(
+            "cold, Vault",
+            lambda: run_quietly(python, {**home.environment, "NIGHTPORTER_CACHE": "off"}),
+            lambda: run_quietly(by_hand, home.environment),
+            "hvac + requests by hand",
+            rounds,
+        )
+
+
+def _world() -> World:
+    return World(users={USER: PASSWORD})
+
+
+def _vault_home(room: Path, server: OpenBao, vendor: str) -> tuple[Home, str]:
+    mount = server.mount()
+    server.put(mount, "prod/pitchpoint", {"username": USER, "password": PASSWORD})
+    home = Home(room / "home")
+    home.configure(
+        pitchpoint_config(vendor, stores=f'[stores.v]\ntype = "vault"\nmount = "{mount}"', more=f'username = "{USER}"')
+    )
+    home.environment |= {"VAULT_ADDR": server.address, "VAULT_TOKEN": server.token}
+    home.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    if home.run("token").code:
+        raise SystemExit("the first sign-in failed")
+    return home, mount
+
+
+def warm(rounds: int) -> None:
+    """`get_token` in a process that holds the token, against a dict and a clock."""
+    with tempfile.TemporaryDirectory() as room, open_sandbox(_world()) as vendor:
+        store = LocalStore(f"{room}/store")
+        store.write("prod/pitchpoint", {"username": USER, "password": PASSWORD}, ABSENT, None, timeout_s=5)
+        porter = Porter(pitchpoint_config(vendor, stores=f'[stores.l]\ntype = "local"\npath = "{room}/store"'))
+        porter.get_token("pitchpoint")
+        held = {"pitchpoint": (time.time() + 1e6, "token")}
+
+        def by_hand() -> str | None:
+            entry = held.get("pitchpoint")
+            return entry[1] if entry and entry[0] > time.time() else None
+
+        for threads in (1, 8):
+            mine, other = [], []
+            for _ in range(rounds):
+                mine.append(_ns_per_call(lambda: porter.get_token("pitchpoint"), threads))
+                other.append(_ns_per_call(by_hand, threads))
+            ours, theirs = statistics.median(mine), statistics.median(other)
+            print(
+                f"{f'warm get_token, {threads} thread(s)':<28} {ours:9.0f} ns   {'dict + clock':<34}"
+                f" {theirs:9.0f} ns   ratio {ours / theirs:.2f}"
+            )
+
+
+def _ns_per_call(call: Callable[[], object], threads: int, calls: int = 100_000) -> float:
+    """Wall time a call, over all threads together."""
+    each = calls // threads
+
+    def work() -> None:
+        timeit.timeit(call, number=each)
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return (time.perf_counter() - began) / (each * threads) * 1e9
+
+
+BENCHMARKS = {"cold": cold, "warm": warm}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--rounds", type=int, default=15)
+    arguments = parser.parse_args()
+    for name in arguments.names or BENCHMARKS:
+        BENCHMARKS[name](arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
