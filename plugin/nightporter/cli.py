@@ -111,7 +111,7 @@ retry_refused_option = click.option(
 @click.option("--force-refresh", is_flag=True, help="From an exchange that begins now.")
 @retry_refused_option
 @pass_options
-def token(options: Options, **asked: Any) -> None:
+def token(options: Options, /, **asked: Any) -> None:
     """Print the access token of PROFILE."""
     commands.token(options, TokenAsk(**asked))
 
@@ -120,7 +120,7 @@ def token(options: Options, **asked: Any) -> None:
 @click.argument("profile", required=False)
 @retry_refused_option
 @pass_options
-def exec_credential(options: Options, **asked: Any) -> None:
+def exec_credential(options: Options, /, **asked: Any) -> None:
     """Print kubectl's ExecCredential for PROFILE."""
     commands.exec_credential(options, ExecCredentialAsk(**asked))
 

@@ -169,6 +169,14 @@ def _at_terminal(retry_refused: bool) -> bool:
 # The ordinary forms.
 
 
+def answer(options: Options, ask: TokenAsk | ExecCredentialAsk) -> None:
+    """Runs what `parse_plain` found."""
+    if isinstance(ask, TokenAsk):
+        token(options, ask)
+    else:
+        exec_credential(options, ask)
+
+
 def parse_plain(argv: list[str]) -> tuple[Options, TokenAsk | ExecCredentialAsk] | None:
     """The ask of an ordinary `token` or `exec-credential` line; None for whatever click should look at."""
     if not argv or argv[0] not in ("token", "exec-credential"):
