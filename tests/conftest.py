@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
-from support import Home, OpenBao, open_openbao, pitchpoint_config
+from support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
 
 # The machines are shared: how long an example takes says nothing.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,6 +21,24 @@ settings.load_profile("shared")
 def openbao() -> Iterator[OpenBao]:
     with open_openbao() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    with open_moto() as address:
+        yield address
+
+
+@pytest.fixture
+def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An AWS identity that is nobody's, for clients in this process."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name, value in AWS_VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
 
 
 @dataclass

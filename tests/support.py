@@ -141,6 +141,34 @@ def open_openbao(*, tls: bool = False) -> Iterator[OpenBao]:
         process.stdout.close()
 
 
+@contextlib.contextmanager
+def open_moto() -> Iterator[str]:
+    """moto's server in a process of its own; yields its address."""
+    port = free_port()
+    command = [sys.executable, str(ROOT / "tests/motoserver.py"), str(port)]
+    process = subprocess.Popen(command, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            assert process.poll() is None, "moto's server did not start"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+AWS_VARIABLES = {
+    "AWS_ACCESS_KEY_ID": "AKIAFULL",
+    "AWS_SECRET_ACCESS_KEY": "not-a-real-secret",
+    "AWS_REGION": "eu-west-1",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
 @dataclass
 class Home:
     """An empty home of its own, in which the real command runs."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import secrets
 import threading
 import time
@@ -14,9 +16,11 @@ import pytest
 
 from nightporter.errors import StoreValueError, VersionConflictError
 from nightporter.expiry import format_rfc3339
-from nightporter.stores import ABSENT, KEEP_EXPIRY, Store, Version
+from nightporter.stores import ABSENT, KEEP_EXPIRY, Store, Stored, Version
 from nightporter.stores.local import LocalStore
+from nightporter.stores.secrets_manager import SecretsManagerStore
 from nightporter.stores.vault import VaultStore
+from strict_aws import StrictAws, open_strict_aws
 from support import OpenBao
 
 TIMEOUT_S = 20.0
@@ -55,22 +59,40 @@ class Bench:
         return results
 
 
-@pytest.fixture(params=["local", "vault"])
+@pytest.fixture(params=["local", "vault", "moto", "strict-aws", "slow-aws"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     opened: list[Store] = []
 
-    def keep(store: Store) -> Store:
+    def keep(store: Store, settle_s: float = 0.0) -> Store:
         opened.append(store)
+        if settle_s:
+            read = store.read
+
+            def settled(path: str, *, timeout_s: float) -> Stored:
+                time.sleep(settle_s)
+                return read(path, timeout_s=timeout_s)
+
+            store.read = settled  # type: ignore[method-assign]  # the tests look when the store has settled
         return store
 
     if request.param == "local":
         yield Bench(lambda: keep(LocalStore(str(tmp_path / "store"))))
-    else:
+    elif request.param == "vault":
         server: OpenBao = request.getfixturevalue("openbao")
         mount = server.mount()
         server.put(mount, "ready", {"yes": "1"})
         environment = {"VAULT_TOKEN": server.token, "VAULT_ADDR": server.address}
         yield Bench(lambda: keep(VaultStore({"mount": mount, "auth": {"method": "token"}}, environment)))
+    else:
+        request.getfixturevalue("aws_environment")
+        with contextlib.ExitStack() as stack:
+            if request.param == "moto":
+                address = request.getfixturevalue("moto")
+            else:
+                delay_s = 0.0 if request.param == "strict-aws" else 0.3
+                address = stack.enter_context(open_strict_aws(StrictAws(delay_s=delay_s)))
+            settle_s = 0.4 if request.param == "slow-aws" else 0.0
+            yield Bench(lambda: keep(SecretsManagerStore({"endpoint_url": address}), settle_s))
     for store in opened:
         store.close()
 
@@ -190,6 +212,8 @@ def test_a_deletion_needs_the_version_and_leaves_nothing_to_read(store: Store, p
 
 @pytest.mark.parametrize("odd", ["a b/c", "ä/ö", "%2e%2e/x", "a/..b/c", "UPPER/lower"])
 def test_a_path_is_taken_as_it_is(store: Store, path: str, odd: str) -> None:
+    if isinstance(store, SecretsManagerStore) and not re.fullmatch(r"[A-Za-z0-9/_+=.@-]+", odd):
+        pytest.skip("Secrets Manager's names have no such characters")
     store.write(f"{path}/{odd}", {"n": odd}, ABSENT, None, timeout_s=TIMEOUT_S)
     assert store.read(f"{path}/{odd}", timeout_s=TIMEOUT_S).value == {"n": odd}
     assert store.read(path, timeout_s=TIMEOUT_S).value is None

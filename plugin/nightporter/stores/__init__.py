@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from nightporter.record import Unreadable
 
 MODULES: Final[Mapping[str, str]] = {
+    "aws-secrets-manager": "nightporter.stores.secrets_manager",
     "local": "nightporter.stores.local",
     "vault": "nightporter.stores.vault",
 }

@@ -1,0 +1,247 @@
+"""AWS Secrets Manager, through boto3. AWS's words (SecretId, VersionStage) stay in this file, which alone imports boto3.
+
+Compare-and-set, where the service has none for values: the id of a write (`ClientRequestToken`) is derived from the
+version that it follows. PutSecretValue is atomic and takes each id once, so of all our writers that follow one version
+exactly one wins and the others get ResourceExistsException; a repetition of one's own bytes succeeds again. An id is
+never counted up by itself: "the child isn't AWSCURRENT" is also what a writer sees that slept through two generations.
+
+What it can't do: it fences our writers, not a hand edit; two writers with equal bytes may both be told that they won
+(claims carry a nonce); AWSCURRENT can't be removed, so a deletion is a tombstone; DeleteSecret blocks the name for days.
+All operations are eventually consistent: a read may be old, the collision is the authority. Documents: Secrets Manager
+API Reference (PutSecretValue, CreateSecret, UpdateSecretVersionStage) and its quotas.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import botocore.exceptions
+from botocore.config import Config as ClientConfig
+
+from nightporter.config import is_loopback
+from nightporter.errors import (
+    ConfigError,
+    StoreBusyError,
+    StoreDeniedError,
+    StoreError,
+    StoreUnreachableError,
+    StoreValueError,
+    VersionConflictError,
+)
+from nightporter.record import Unreadable, is_expired
+from nightporter.stores import ABSENT, MAX_VALUE_BYTES, KeepExpiry, Stored, Version
+
+NAMESPACE = uuid.UUID("6f1d1f0e-9a35-5c36-8d0b-3f2f6e6f7a11")
+NO_VALUE = "no-value"  # the version of a secret that exists, but was never given a value (Terraform makes such)
+TIMEOUT_S = 5
+VERSIONS_PER_DAY = 100  # unlabelled versions beyond 100 are pruned, but none under 24 hours old
+
+_THROTTLED = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
+_EXPIRED = frozenset(
+    {"ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidSignatureException"}
+    | {"InvalidClientTokenId", "SignatureDoesNotMatch", "IncompleteSignature"}
+)
+_KMS = frozenset({"DecryptionFailure", "EncryptionFailure"})
+
+
+def derived_id(parent: str) -> str:
+    """The ClientRequestToken of the write that follows `parent` (a VersionId, or the name of a secret to create)."""
+    return str(uuid.uuid5(NAMESPACE, parent))
+
+
+class SecretsManagerStore:
+    versions_per_day: int | None = VERSIONS_PER_DAY
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        clock: Callable[[], float] = time.time,
+        notify: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._notify = notify
+        self._client: Any = None
+
+    def read(self, path: str, *, timeout_s: float) -> Stored:
+        try:
+            with _translated("secretsmanager:GetSecretValue", path):
+                # The label is said outright: a default read is right on AWS, but not on every stand-in for it.
+                reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
+        except _NotFoundError as exc:
+            return Stored(None, Version(NO_VALUE) if exc.has_secret else ABSENT)
+        token = str(reply["VersionId"])
+        try:
+            value = json.loads(reply["SecretString"])
+        except (KeyError, ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            return Stored(Unreadable(reason=f"the secret {path} holds no JSON object"), Version(token))
+        version = Version(token, _generation(value))
+        is_gone = value.get("deleted") is True or is_expired(value, self._clock())
+        return Stored(None if is_gone else value, version)
+
+    def write(
+        self,
+        path: str,
+        value: Mapping[str, Any],
+        expected_version: Version,
+        expires_at: int | KeepExpiry | None,
+        *,
+        timeout_s: float,
+    ) -> Version:
+        # There is no TTL here: the expiry inside the value is enforced at every read.
+        text = json.dumps(value, ensure_ascii=False)
+        if len(text.encode()) > MAX_VALUE_BYTES:
+            raise StoreValueError(f"{path}: a value of {len(text.encode())} bytes is more than {MAX_VALUE_BYTES}")
+        is_new = expected_version.token == ABSENT.token
+        parent = path if is_new or expected_version.token == NO_VALUE else expected_version.token
+        token = derived_id(parent)
+        if is_new:
+            self._create(path, text, token)
+        else:
+            with _translated("secretsmanager:PutSecretValue", path):
+                self._open().put_secret_value(SecretId=path, ClientRequestToken=token, SecretString=text)
+        return Version(token, _generation(value))
+
+    def _create(self, path: str, text: str, token: str) -> None:
+        kms = {"KmsKeyId": self._options["kms_key_id"]} if "kms_key_id" in self._options else {}
+        with _translated("secretsmanager:CreateSecret", path):
+            self._open().create_secret(
+                Name=path,
+                ClientRequestToken=token,
+                SecretString=text,
+                Description="Kept by nightporter",
+                **kms,
+            )
+
+    def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
+        tombstone = {"schema": 1, "refresh_token": None, "generation": expected_version.floor, "deleted": True}
+        self.write(path, tombstone, expected_version, None, timeout_s=timeout_s)
+        if expected_version.token in (ABSENT.token, NO_VALUE):
+            return
+        # AWSPREVIOUS would keep the old value readable. AWSCURRENT can be moved, never removed.
+        try:
+            with _translated("secretsmanager:UpdateSecretVersionStage", path):
+                self._open().update_secret_version_stage(
+                    SecretId=path, VersionStage="AWSPREVIOUS", RemoveFromVersionId=expected_version.token
+                )
+        except (VersionConflictError, StoreValueError):
+            pass  # somebody has written since: the label is not there any more
+        except StoreDeniedError as exc:
+            self._notify(f"{exc.message}; the value before the deletion stays readable as AWSPREVIOUS. {exc.hint}")
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _open(self) -> Any:
+        if self._client is None:
+            with _translated("sts:AssumeRole", str(self._options.get("role_arn", ""))):
+                self._client = self._new_client()
+            url = urlsplit(self._client.meta.endpoint_url)
+            if url.scheme != "https" and not is_loopback(url.hostname or ""):
+                raise ConfigError("the endpoint of Secrets Manager must be https: plain http is taken on loopback only")
+        return self._client
+
+    def _new_client(self) -> Any:
+        options = self._options
+        session = boto3.session.Session(profile_name=options.get("profile"), region_name=options.get("region"))
+        if "role_arn" in options:
+            session = _assumed(session, options["role_arn"])
+        # Our own loops retry, since only they know what may be sent twice.
+        config = ClientConfig(connect_timeout=3, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1})
+        return session.client("secretsmanager", endpoint_url=options.get("endpoint_url"), config=config)
+
+
+def _assumed(session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
+    """A session of the role, which assumes it again by itself before its credentials end."""
+    import botocore.session
+    from botocore.credentials import RefreshableCredentials
+
+    sts = session.client("sts")
+
+    def assume() -> dict[str, str]:
+        found = sts.assume_role(RoleArn=role_arn, RoleSessionName="nightporter")["Credentials"]
+        return {
+            "access_key": found["AccessKeyId"],
+            "secret_key": found["SecretAccessKey"],
+            "token": found["SessionToken"],
+            "expiry_time": found["Expiration"].isoformat(),
+        }
+
+    inner = botocore.session.get_session()
+    inner._credentials = RefreshableCredentials.create_from_metadata(assume(), assume, "sts-assume-role")
+    return boto3.session.Session(botocore_session=inner, region_name=session.region_name)
+
+
+class _NotFoundError(Exception):
+    """No such secret, or (`has_secret`) one that holds no value yet."""
+
+    def __init__(self, *, has_secret: bool) -> None:
+        super().__init__()
+        self.has_secret = has_secret
+
+
+@contextlib.contextmanager
+def _translated(right: str, path: str) -> Iterator[None]:
+    """What boto3 raises, once, into our errors."""
+    try:
+        yield
+    except botocore.exceptions.ClientError as exc:
+        raise _of_client_error(exc, right, path) from exc
+    except (botocore.exceptions.NoCredentialsError, botocore.exceptions.CredentialRetrievalError) as exc:
+        raise StoreDeniedError("there are no AWS credentials", right="credentials that boto3's chain finds") from exc
+    except (botocore.exceptions.NoRegionError, botocore.exceptions.ProfileNotFound) as exc:
+        raise ConfigError(f"AWS: {type(exc).__name__}", hint="Set `region` or `profile` in the store.") from exc
+    except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError) as exc:
+        raise StoreUnreachableError(f"Secrets Manager can't be reached: {type(exc).__name__}") from exc
+    except botocore.exceptions.BotoCoreError as exc:
+        raise StoreError(f"Secrets Manager: {type(exc).__name__} for {path}") from exc
+
+
+def _of_client_error(exc: botocore.exceptions.ClientError, right: str, path: str) -> Exception:
+    error = exc.response.get("Error", {})
+    code, message = str(error.get("Code", "")), str(error.get("Message", ""))
+    if code == "ResourceNotFoundException":
+        return _NotFoundError(has_secret="staging label" in message or "version" in message.lower())
+    if code == "ResourceExistsException":
+        return VersionConflictError(f"{path}: somebody else wrote it first")
+    if code in _KMS or (code.startswith("AccessDenied") and "kms" in message.lower()):
+        return StoreDeniedError(f"{path}: its KMS key can't be used", right="kms:Decrypt and kms:GenerateDataKey on it")
+    if code.startswith("AccessDenied"):
+        return StoreDeniedError(f"{path}: denied", right=f"{right} on {path}")
+    if code in _EXPIRED:
+        return StoreDeniedError(f"AWS refused our credentials ({code})", right="credentials that are valid now")
+    if code in _THROTTLED:
+        return StoreBusyError("Secrets Manager limits the rate")
+    if code == "InvalidRequestException" and "delet" in message.lower():
+        return StoreValueError(
+            f"{path} is marked for deletion",
+            hint=f"Run `aws secretsmanager restore-secret --secret-id {path}`, or use another path.",
+        )
+    if code in ("InvalidRequestException", "InvalidParameterException", "ValidationException"):
+        return StoreValueError(f"Secrets Manager refused the request for {path} as invalid ({code})")
+    if code == "LimitExceededException":
+        return StoreValueError(f"{path}: a quota of Secrets Manager is used up")
+    return StoreUnreachableError(f"Secrets Manager failed ({code or 'no code'})")
+
+
+def _generation(value: Mapping[str, Any]) -> int:
+    found = value.get("generation")
+    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
+
+
+def open_store(
+    options: Mapping[str, Any], environment: Mapping[str, str], notify: Callable[[str], None], data_directory: str
+) -> SecretsManagerStore:
+    """The store of a `[stores.NAME]` table. Nothing is sent yet; boto3 reads the environment by itself."""
+    return SecretsManagerStore(options, notify=notify)
