@@ -18,6 +18,7 @@ The families are those of the exit codes, because the exit code answers the only
     │   ├── StoreDeniedError               a right is missing, and which
     │   ├── StoreValueError                what is stored can't be used, or is too large to store
     │   ├── VersionConflictError           somebody else wrote first (never leaves the session room)
+    │   ├── StoreRolledBackError           a person moved the current version back
     │   ├── WriteBudgetError               the store's quota of versions is used up
     │   ├── ResultSpilledError             exchanged, but the store was away: kept in a local file
     │   └── NothingPublishedError          read-only: no live published access token
@@ -165,6 +166,14 @@ class StoreValueError(StoreError):
 class VersionConflictError(StoreError):
     reference = "store-conflict"
     default_hint = "Somebody else wrote the secret at the same moment; try again."
+
+
+class StoreRolledBackError(StoreError):
+    reference = "store-rolled-back"
+    default_hint = (
+        "Move the label AWSCURRENT to the newest version again (aws secretsmanager update-secret-version-stage, naming"
+        " the version that it is removed from)."
+    )
 
 
 class WriteBudgetError(StoreError):

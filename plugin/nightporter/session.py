@@ -30,6 +30,7 @@ from nightporter.errors import (
     SessionRejectedError,
     StoreDeniedError,
     StoreError,
+    StoreRolledBackError,
     VersionConflictError,
     WriteBudgetError,
 )
@@ -76,6 +77,8 @@ Emit = Callable[..., None]
 T = TypeVar("T")
 STORE_CALL_S = 5.0
 MAX_TRIES = 5
+ASLEEP_TOO_LONG_S = 12 * 3600
+ROLLED_BACK_AFTER_S = 5.0  # several times what a store needs to show a write to every reader
 CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
 WRITES_PER_EXCHANGE = 2  # the claim and the result
 
@@ -352,6 +355,7 @@ class _Attempt:
         self.credentials: Credentials | None = None
         self.client: Credentials | None = None
         self.watched: tuple[str, float] = ("", 0.0)
+        self.lost: tuple[str, float] = ("", 0.0)
         self.tries = 0
         self.waits = 0
         self.resent = False
@@ -503,12 +507,26 @@ class _Attempt:
         claimed_at = self.around.monotonic()
         version = self.write_own(value, view.version, record.claim)
         if version is None:
-            self.emit("claim-lost")
+            self.count_lost_claim(view)
             self.around.sleep(self.around.uniform(0.02, 0.15))
             return self.session.read(self.ask.deadline)
         self.claim, self.claimed_at, self.is_claim_spent = record.claim, claimed_at, False
         self.emit("claim-won")
         return View(version=version, record=record)
+
+    def count_lost_claim(self, view: View) -> None:
+        """Losing means that a newer version comes into view. Where none ever does, a person moved the current one back.
+
+        Raises: StoreRolledBackError.
+        """
+        self.emit("claim-lost")
+        if self.lost[0] != view.version.token:
+            self.lost = (view.version.token, self.around.monotonic())
+        elif self.around.monotonic() - self.lost[1] > ROLLED_BACK_AFTER_S:
+            raise StoreRolledBackError(
+                f"{self.profile.name}: {self.profile.refresh_token!r} has a successor in the store that never becomes"
+                " current: somebody moved its current version back"
+            )
 
     def new_claim(self) -> Claim:
         return Claim(
@@ -756,6 +774,11 @@ class _Attempt:
         """
         value = render_session(record)
         is_ambiguous, pause_s = False, 0.1
+        if self.claim and self.around.clock() - self.claim.until > ASLEEP_TOO_LONG_S:
+            # After a day a store may have forgotten the version that fences us off (Secrets Manager prunes).
+            self.emit("fenced")
+            self.claim = None
+            return False
         while True:
             try:
                 self.emit("save")

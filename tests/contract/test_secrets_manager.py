@@ -94,16 +94,6 @@ def test_a_secret_without_a_value(store: SecretsManagerStore, aws: StrictAws) ->
     assert store.read(PATH, timeout_s=T).value == {"n": 1}
 
 
-def test_a_secret_without_a_value_on_moto(moto: str) -> None:
-    name = f"bare/{uuid.uuid4()}"
-    raw_client(moto).create_secret(Name=name)
-    store = SecretsManagerStore({"endpoint_url": moto})
-    seen = store.read(name, timeout_s=T)
-    assert seen.value is None
-    store.write(name, {"n": 1}, seen.version, None, timeout_s=T)
-    assert store.read(name, timeout_s=T).value == {"n": 1}
-
-
 def test_a_deletion_is_a_tombstone_without_a_previous_value(store: SecretsManagerStore, address: str) -> None:
     version = write(store, {"refresh_token": "r", "generation": 4})
     store.delete(PATH, version, timeout_s=T)

@@ -1,4 +1,4 @@
-"""AWS Secrets Manager, through boto3. AWS's words (SecretId, VersionStage) stay in this file, which alone imports boto3.
+"""AWS Secrets Manager, through boto3. AWS's words (SecretId, VersionStage) stay in this file, the only one with boto3.
 
 Compare-and-set, where the service has none for values: the id of a write (`ClientRequestToken`) is derived from the
 version that it follows. PutSecretValue is atomic and takes each id once, so of all our writers that follow one version
@@ -6,8 +6,8 @@ exactly one wins and the others get ResourceExistsException; a repetition of one
 never counted up by itself: "the child isn't AWSCURRENT" is also what a writer sees that slept through two generations.
 
 What it can't do: it fences our writers, not a hand edit; two writers with equal bytes may both be told that they won
-(claims carry a nonce); AWSCURRENT can't be removed, so a deletion is a tombstone; DeleteSecret blocks the name for days.
-All operations are eventually consistent: a read may be old, the collision is the authority. Documents: Secrets Manager
+(claims carry a nonce); AWSCURRENT can't be removed, so a deletion is a tombstone, and DeleteSecret blocks the name for
+days. All operations are eventually consistent: a read may be old, the collision is the authority. Documents: Secrets Manager
 API Reference (PutSecretValue, CreateSecret, UpdateSecretVersionStage) and its quotas.
 """
 
@@ -202,7 +202,11 @@ def _translated(right: str, path: str) -> Iterator[None]:
         raise StoreDeniedError("there are no AWS credentials", right="credentials that boto3's chain finds") from exc
     except (botocore.exceptions.NoRegionError, botocore.exceptions.ProfileNotFound) as exc:
         raise ConfigError(f"AWS: {type(exc).__name__}", hint="Set `region` or `profile` in the store.") from exc
-    except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError) as exc:
+    except (
+        botocore.exceptions.HTTPClientError,
+        botocore.exceptions.ConnectionError,
+        botocore.exceptions.IncompleteReadError,
+    ) as exc:
         raise StoreUnreachableError(f"Secrets Manager can't be reached: {type(exc).__name__}") from exc
     except botocore.exceptions.BotoCoreError as exc:
         raise StoreError(f"Secrets Manager: {type(exc).__name__} for {path}") from exc
