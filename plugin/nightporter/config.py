@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from nightporter.errors import ConfigError, UnknownProfileError
 from nightporter.expiry import parse_duration
-from nightporter.model import Config, Profile, Role, StoreConfig, Vendor
+from nightporter.model import Config, Profile, Role, Rotation, StoreConfig, Vendor
 
 Check = Callable[[Any], str | None]  # a value in, what is wrong with it out
 
@@ -177,11 +177,37 @@ _PROFILE_KEYS: Mapping[str, Check] = {
     "ca_cert": _text,
     "proxy": _proxy_url,
 }
+
+
+def _zone_name(value: Any) -> str | None:
+    if _text(value) is None:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # deferred: hardly any profile names a zone
+
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            pass
+        else:
+            return None
+    return "must be a time zone such as 'America/New_York'"
+
+
 _OPTION_KEYS: Mapping[str, Check] = {
     "grant": _text,
     "tenant": _text,
     "scopes": _text_or_texts,
     "partner_id": _int32_text,
+    "token_endpoint": url_problem,
+    "authorization_endpoint": url_problem,
+    "device_authorization_endpoint": url_problem,
+    "revocation_endpoint": url_problem,
+    "issuer_url": url_problem,
+    "token_endpoint_auth_method": _one_of("client_secret_basic", "client_secret_post", "none"),
+    "extra_parameters": _table_of_text,
+    "rotation": _one_of(*(rotation.value for rotation in Rotation)),
+    "grace": _duration,
+    "refresh_token_life": _duration,
+    "refresh_token_midnight": _zone_name,
 }
 _FIELD_NAMES = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
 
@@ -362,8 +388,11 @@ class _ProfileParser:
     def _check_vendor_keys(self, table: Mapping[str, Any], vendor: Vendor) -> None:
         if "grant" in vendor.options and "grant" in table and (problem := _one_of(*vendor.grants)(table["grant"])):
             self.findings.add(f"{self.where}.grant", problem)
-        if vendor.base_url is None and "base_url" not in table and "{base_url}" in vendor.token_endpoint:
-            self.findings.missing(self.where, table, ("base_url",))
+        if "issuer_url" in vendor.options and not {"issuer_url", "token_endpoint"} & table.keys():
+            self.findings.add(f"{self.where}.token_endpoint", "is missing (or name 'issuer_url')")
+        role = table.get("role")
+        if role == "refresh-only" and "client" not in table and vendor.base_url is None:
+            self.findings.add(f"{self.where}.client", "is missing: role 'refresh-only' never reads `credentials`")
 
     def _check_paths(self, table: Mapping[str, Any]) -> None:
         role = table.get("role", "full")
@@ -386,7 +415,8 @@ class _ProfileParser:
 
     def _build(self, table: Mapping[str, Any], vendor: Vendor, store: StoreConfig) -> Profile:
         base_url = str(table.get("base_url", vendor.base_url or "")).rstrip("/")
-        options = {key: table[key] for key in vendor.options if key in table}
+        options = {**vendor.preset, **{key: table[key] for key in sorted(vendor.options) if key in table}}
+        rotation = Rotation(options.get("rotation", vendor.rotation.value))
         credentials = table.get("credentials")
         renew = table.get("renew_when_left", "25h")
         return Profile(
@@ -398,21 +428,32 @@ class _ProfileParser:
             refresh_token=table.get("refresh_token") or f"{credentials or self.name}/refresh-token",
             publish_access_token=table.get("publish_access_token"),
             base_url=base_url,
-            token_endpoint=_fill(vendor.token_endpoint, {**options, "base_url": base_url}),
+            token_endpoint=_token_endpoint(vendor, options, base_url),
             hosts=tuple(table.get("hosts", ())),
             helper_username=table.get("helper_username", "oauth2"),
             min_ttl_s=table.get("min_ttl", 60),
-            renew_when_left_s=parse_duration(renew) if isinstance(renew, str) else renew,
+            renew_when_left_s=_seconds_of(renew),
             fields=table.get("fields", {}),
             username=table.get("username"),
             role=Role(table.get("role", "full")),
-            rotation=vendor.rotation,
-            share_access_token=table.get("share_access_token", vendor.shares_by_default),
+            rotation=rotation,
+            grace_s=_seconds_of(options.get("grace", vendor.grace_s)),
+            share_access_token=table.get("share_access_token", rotation is Rotation.ROTATES),
             grant=table.get("grant", vendor.grants[0]),
             ca_cert=table.get("ca_cert"),
             proxy=table.get("proxy"),
             options=options,
         )
+
+
+def _seconds_of(duration: str | int) -> int:
+    return parse_duration(duration) if isinstance(duration, str) else duration
+
+
+def _token_endpoint(vendor: Vendor, options: Mapping[str, Any], base_url: str) -> str:
+    """What the record names as its token endpoint. Where it is discovered, the issuer's own address stands for it."""
+    found = options.get("token_endpoint") or options.get("issuer_url")
+    return str(found) if found else _fill(vendor.token_endpoint, {**options, "base_url": base_url})
 
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ class Transport:
         """How far the issuer's clock is ahead of ours, after an answer with a Date; reported, never computed with."""
 
     def send(self, request: Request, *, timeout_s: float) -> Response:
-        """The answer to a POST, whatever its status.
+        """The answer to a request, whatever its status.
 
         Raises: IssuerUnreachableError: certainly not sent. OutcomeUnknownError: sent, or perhaps sent, and no whole
         answer within `timeout_s`. IssuerReplyError: an answer over 1 MiB. ConfigError: `ca_cert` can't be read.
@@ -74,9 +74,10 @@ class Transport:
         session, host = self._open(), _host(request.url)
         started = time.time()
         try:
-            reply = session.post(
+            reply = session.request(
+                request.method,
                 request.url,
-                data=request.body,
+                data=request.body or None,
                 headers={**request.headers, "Accept-Encoding": "identity"},
                 timeout=(min(CONNECT_S, timeout_s), timeout_s),
                 proxies=_proxies(session, request.url, self._environment),

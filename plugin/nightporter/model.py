@@ -91,9 +91,9 @@ class Rotation(Enum):
 class Vendor:
     """A row of the table of vendors: data where the vendor follows RFC 6749, a module of its own where it deviates.
 
-    `document` names the page that the row was read from, on `read_on`. `grace_s`: for how long a rotated refresh token
-    still works. `token_endpoint` is a template over the profile's keys; `options` are the keys that only it takes.
-    `module` holds the adapter (see `issuers`).
+    `document` names the page that the row was read from, on `read_on`. `rotation` and `grace_s` (for how long a rotated
+    refresh token still works) are defaults where the profile may say otherwise. `token_endpoint` is a template over the
+    profile's keys; `options` are the keys that only it takes, `preset` their defaults. `module` holds the adapter.
     """
 
     name: str
@@ -105,15 +105,8 @@ class Vendor:
     rotation: Rotation
     grants: tuple[str, ...]
     grace_s: int = 0
-    shares_by_default: bool = False
-    is_life_from_sign_in: bool = False  # a refresh never extends the refresh token's life
-    needs_client: bool = False  # a refresh wants client_id and client_secret
     options: frozenset[str] = frozenset()
-
-    @property
-    def is_resend_safe(self) -> bool:
-        """Whether a refresh token may be sent again at once when the first answer was lost."""
-        return self.rotation is Rotation.REUSED or self.grace_s > 0
+    preset: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +143,7 @@ class Profile:
     username: str | None
     role: Role
     rotation: Rotation
+    grace_s: int
     share_access_token: bool
     grant: str
     ca_cert: str | None
@@ -160,6 +154,11 @@ class Profile:
     def is_exclusive(self) -> bool:
         """Whether even a refresh needs a won claim (contract, section 6)."""
         return self.rotation is not Rotation.REUSED or self.share_access_token
+
+    @property
+    def is_resend_safe(self) -> bool:
+        """Whether a refresh token may be sent again at once when the first answer was lost."""
+        return self.rotation is Rotation.REUSED or self.grace_s > 0
 
     @property
     def signs_in_unattended(self) -> bool:

@@ -7,6 +7,7 @@ and a dead refresh token at a refresh.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
+from urllib.parse import quote_plus, urlencode
 
 from nightporter.errors import (
     CredentialsRefusedError,
@@ -54,9 +56,10 @@ class ReplyClass(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A POST. `repr` hides body and headers: both may carry secrets."""
+    """A request. `repr` hides body and headers: both may carry secrets."""
 
     url: str
+    method: str = "POST"
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
@@ -77,6 +80,36 @@ def json_request(url: str, members: Mapping[str, str | None], headers: Mapping[s
 
 
 _ACCEPT = {"Accept": "application/json"}
+
+
+def form_request(
+    url: str,
+    members: Mapping[str, str | None],
+    *,
+    client_id: str | None = None,
+    client_secret: Secret | None = None,
+    auth_method: str = "client_secret_post",
+) -> Request:
+    """A POST of form members with the client's authentication (RFC 6749 section 2.3.1); None members are left out.
+
+    `auth_method` is RFC 7591's token_endpoint_auth_method. For client_secret_basic both parts are form-encoded before
+    they are joined, as the RFC wants it and many forget. Without a secret the client_id stands in the body.
+    """
+    body = {key: value for key, value in members.items() if value is not None}
+    headers = {"Content-Type": "application/x-www-form-urlencoded", **_ACCEPT}
+    if client_id is not None and client_secret is not None and auth_method == "client_secret_basic":
+        pair = f"{quote_plus(client_id)}:{quote_plus(client_secret.reveal())}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    elif client_id is not None:
+        body["client_id"] = client_id
+        if client_secret is not None and auth_method == "client_secret_post":
+            body["client_secret"] = client_secret.reveal()
+    return Request(url=url, body=urlencode(body).encode(), headers=headers)
+
+
+def get_request(url: str) -> Request:
+    """A GET of a JSON document."""
+    return Request(url=url, method="GET", body=b"", headers=_ACCEPT)
 
 
 # By the issuer's error code, whatever the status. RFC 6749 section 5.2, RFC 6750; Google Identity Platform's codes are
@@ -200,7 +233,7 @@ def error_code(document: Mapping[str, Any]) -> str | None:
 def error_of_reply(response: Response, error: str | None, call: Call) -> NightporterError:
     """The error that an answer without tokens means for the call that was made."""
     kind = classify_reply(response.status, error)
-    said = f"({response.status}{f', {error}' if error else ''})"
+    said = f"({', '.join(filter(None, (str(response.status), error, _number_for_people(response))))})"
     if kind is ReplyClass.THROTTLED:
         return SignInThrottledError(f"the issuer takes no more attempts for now {said}", error=error or "")
     if kind is ReplyClass.REFUSED:
@@ -222,6 +255,12 @@ def error_of_reply(response: Response, error: str | None, call: Call) -> Nightpo
             hint="This is a configuration error or a defect: check the profile's keys against the vendor's document.",
         )
     return IssuerReplyError(f"the issuer's answer to the {call.value} can't be used {said}")
+
+
+def _number_for_people(response: Response) -> str:
+    """Entra's AADSTS number: people look it up, we never branch on it. Nothing else of the prose is repeated."""
+    found = re.search(rb"AADSTS\d{3,9}", response.body)
+    return found[0].decode() if found else ""
 
 
 def _retry_after(response: Response) -> float | None:

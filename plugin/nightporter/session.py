@@ -35,7 +35,7 @@ from nightporter.errors import (
     WriteBudgetError,
 )
 from nightporter.expiry import DAY_S, format_rfc3339, parse_rfc3339
-from nightporter.issuers import VENDORS, Issuer
+from nightporter.issuers import Issuer
 from nightporter.lifecycle import (
     CLAIM_S,
     EXCHANGE_S,
@@ -56,6 +56,7 @@ from nightporter.model import (
     Profile,
     Refusal,
     Role,
+    Rotation,
     Secret,
     SessionRecord,
     Token,
@@ -151,6 +152,7 @@ class Session:
         self.sender = sender
         self.spill = spill
         self.around = around
+        self._addressed: Profile | None = None
 
     def obtain(self, ask: Ask) -> Token:
         """A token that is good for the ask, with as few exchanges in the fleet as it takes.
@@ -205,6 +207,27 @@ class Session:
         """How long to wait before the next try: what the other side asked for, and never nothing."""
         backed_off = min(4.0, 0.25 * 2.0 ** (tries - 1)) * self.around.uniform(0.5, 1.0)
         return max(exc.retry_after_s or 0.0, backed_off)
+
+    # Addresses.
+
+    def addressed(self, deadline: float) -> Profile:
+        """The profile with its issuer's addresses, which are discovered once where it names the issuer alone.
+
+        Raises: IssuerError.
+        """
+        if self._addressed is None:
+            self._addressed = self.profile
+            request = self.issuer.discovery_request(self.profile)
+            if request is not None:
+                self._addressed = None
+                self._addressed = self._discovered(request, deadline)
+        return self._addressed
+
+    def _discovered(self, request: Request, deadline: float) -> Profile:
+        def ask(timeout_s: float) -> Response:
+            return self.sender.send(request, timeout_s=timeout_s)
+
+        return self.issuer.with_discovery(self.profile, self.with_retries(ask, deadline))
 
     # Credentials.
 
@@ -427,7 +450,8 @@ class _Attempt:
         if is_open and self.credentials is None and self.profile.signs_in_unattended:
             with contextlib.suppress(SecretNotFoundError, StoreDeniedError):
                 self.credentials = self.session.load_credentials(self.ask.deadline)
-        if VENDORS[self.profile.issuer].needs_client and record.identity.client_id and self.client is None:
+        needs_client = self.session.issuer.needs_client(self.profile)
+        if needs_client and record.identity.client_id and self.client is None:
             with contextlib.suppress(SecretNotFoundError, StoreDeniedError):
                 self.client = self.session.load_client(self.ask.deadline)
         return self.session.identity(self.credentials or self.client)
@@ -498,8 +522,11 @@ class _Attempt:
     def write_claim(self, view: View, *, is_take_over: bool) -> View:
         if self.around.monotonic() >= self.ask.deadline:
             raise ClaimBusyError(f"{self.profile.name}: the time was over before the session could be claimed")
-        if self.holding(view) is not Holding.ALIVE:
-            self.sign_in_request()  # what is missing is found before the claim, and nothing is read under it
+        # What is missing is found before the claim, and nothing but the answer is waited for under it.
+        if self.holding(view) is Holding.ALIVE:
+            self.refresh_request(view)
+        else:
+            self.sign_in_request()
         record = self.base_record(view)
         record = replace(record, claim=self.new_claim(), unknown=self.with_budget(record))
         value = render_session(record)
@@ -607,9 +634,12 @@ class _Attempt:
     def sign_in_request(self) -> Request:
         self.credentials = self.credentials or self.session.load_credentials(self.ask.deadline)
         try:
-            return self.session.issuer.sign_in_request(self.profile, self.credentials)
+            return self.session.issuer.sign_in_request(self.addressed(), self.credentials)
         except ValueError as exc:
             raise SecretNotFoundError(f"the secret {self.profile.credentials!r} can't be used: {exc}") from exc
+
+    def addressed(self) -> Profile:
+        return self.session.addressed(self.ask.deadline)
 
     # Exchanges.
 
@@ -655,10 +685,10 @@ class _Attempt:
     def refresh_request(self, view: View) -> Request:
         assert view.record is not None
         assert view.record.refresh_token is not None
-        if VENDORS[self.profile.issuer].needs_client:
+        if self.session.issuer.needs_client(self.profile):
             self.client = self.client or self.session.load_client(self.ask.deadline)
         try:
-            return self.session.issuer.refresh_request(self.profile, view.record.refresh_token, self.client)
+            return self.session.issuer.refresh_request(self.addressed(), view.record.refresh_token, self.client)
         except ValueError as exc:
             path = self.profile.client or self.profile.credentials
             raise SecretNotFoundError(f"the secret {path!r} can't be used: {exc}") from exc
@@ -697,8 +727,8 @@ class _Attempt:
         if issued.refresh_token is None or issued.refresh_token == record.refresh_token:
             return record
         record = replace(record, refresh_token=issued.refresh_token)
-        if VENDORS[self.profile.issuer].is_life_from_sign_in:
-            return record  # a refresh never extends it (Pitchpoint)
+        if self.profile.rotation is Rotation.REUSED:
+            return record  # a refresh never extends the life of a token that is reused (Pitchpoint)
         return replace(
             record,
             issued_at=issued_at,
@@ -748,8 +778,7 @@ class _Attempt:
         """Known not to be done: try again within the time. Outcome unknown: only where a second send does no harm."""
         self.tries += 1
         is_unknown = isinstance(exc, OutcomeUnknownError)
-        vendor = VENDORS[self.profile.issuer]
-        may_resend = call is Call.SIGN_IN or vendor.is_resend_safe
+        may_resend = call is Call.SIGN_IN or self.profile.is_resend_safe
         again = exc.retryable if not is_unknown else may_resend and not self.resent
         pause_s = self.session.pause_s(exc, self.tries)
         is_late = self.around.monotonic() + pause_s >= self.ask.deadline

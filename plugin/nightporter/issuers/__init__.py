@@ -1,4 +1,4 @@
-"""The vendors: a table of rows, and one small adapter for each that deviates from RFC 6749.
+"""The vendors: a table of rows, and one small adapter for each way of deviating from RFC 6749.
 
 An adapter turns a profile and credentials into requests, and answers into tokens. It is pure: `http` sends.
 """
@@ -12,6 +12,9 @@ from typing import Protocol, cast
 from nightporter.model import Credentials, IssuedTokens, Profile, Rotation, Secret, Vendor
 from nightporter.oauth import Call, Request, Response
 
+_ENTRA_OPTIONS = frozenset({"grant", "tenant", "scopes"})
+_ENTRA_GRANTS = ("authorization_code", "client_credentials", "device_code")
+
 VENDORS: Mapping[str, Vendor] = {
     vendor.name: vendor
     for vendor in (
@@ -24,26 +27,117 @@ VENDORS: Mapping[str, Vendor] = {
             token_endpoint="{base_url}",
             rotation=Rotation.REUSED,
             grants=("password",),
-            is_life_from_sign_in=True,
+        ),
+        Vendor(
+            name="vault-ist",
+            module="nightporter.issuers.vault_ist",
+            document="vault.ist, 'Refreshing Access Tokens'",
+            read_on="2026-11-21",
+            base_url="https://api.vault.ist",
+            token_endpoint="{base_url}",
+            rotation=Rotation.MAY_ROTATE,
+            grants=("refresh_token",),
+            options=frozenset({"partner_id"}),
+        ),
+        Vendor(
+            name="perspio",
+            module="nightporter.issuers.oauth2",
+            document="Perspio, 'Refresh Access Token'",
+            read_on="2026-11-21",
+            base_url="https://login.microsoftonline.com",
+            token_endpoint="{base_url}/{tenant}/oauth2/v2.0/token",
+            rotation=Rotation.ROTATES,
+            grants=_ENTRA_GRANTS,
+            options=_ENTRA_OPTIONS,
+            preset={
+                "tenant": "7d548d61-6361-4a6e-85e6-509e2c05d05e",
+                # The scopes of the vendor's document, by grant.
+                "login_scopes": "api://perspiotalk/access_as_user offline_access",
+                "refresh_scopes": "api://perspiotalk/all_readwrite offline_access",
+                "client_scopes": "api://perspiotalk/.default",
+            },
+        ),
+        Vendor(
+            name="entra",
+            module="nightporter.issuers.oauth2",
+            document="Microsoft identity platform v2.0, 'OAuth 2.0 authorization code flow' and its neighbours",
+            read_on="2026-11-21",
+            base_url="https://login.microsoftonline.com",
+            token_endpoint="{base_url}/{tenant}/oauth2/v2.0/token",
+            rotation=Rotation.ROTATES,
+            grants=_ENTRA_GRANTS,
+            options=_ENTRA_OPTIONS,
+        ),
+        Vendor(
+            name="oauth2",
+            module="nightporter.issuers.oauth2",
+            document="RFC 6749, RFC 7009, RFC 7636, RFC 8414, RFC 8628",
+            read_on="2026-11-21",
+            base_url=None,
+            token_endpoint="{token_endpoint}",
+            rotation=Rotation.MAY_ROTATE,
+            grants=("password", "client_credentials", "refresh_token", "authorization_code", "device_code"),
+            options=frozenset(
+                [
+                    "grant",
+                    "scopes",
+                    "token_endpoint",
+                    "authorization_endpoint",
+                    "device_authorization_endpoint",
+                    "revocation_endpoint",
+                    "issuer_url",
+                    "token_endpoint_auth_method",
+                    "extra_parameters",
+                    "rotation",
+                    "grace",
+                    "refresh_token_life",
+                    "refresh_token_midnight",
+                ]
+            ),
         ),
     )
 }
 
 
 class Issuer(Protocol):
-    """One vendor's wire format."""
+    """One vendor's wire format. The requests take a profile whose addresses are known (`with_discovery`)."""
+
+    def needs_client(self, profile: Profile) -> bool:
+        """Whether a refresh wants members of a secret (client_id, client_secret, partner_id)."""
+
+    def discovery_request(self, profile: Profile) -> Request | None:
+        """What to ask for the issuer's addresses; None where the profile or the vendor names them."""
+
+    def with_discovery(self, profile: Profile, response: Response) -> Profile:
+        """Raises: IssuerReplyError."""
 
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         """Raises: ValueError naming the member that the credentials lack."""
 
     def refresh_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request:
-        """`client` holds client_id and client_secret where the vendor wants them at a refresh."""
+        """Raises: ValueError naming the member that the client's secret lacks."""
 
     def parse(self, response: Response, call: Call) -> IssuedTokens:
         """Raises: as `oauth.parse_tokens`."""
 
     def refresh_expires_at(self, profile: Profile, issued_at: int) -> int | None:
-        """When a refresh token of a sign-in at `issued_at` dies; None where the vendor states nothing."""
+        """When a refresh token issued at `issued_at` dies; None where the vendor states nothing."""
+
+    def revocation_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request | None:
+        """RFC 7009, where the issuer has an address for it."""
+
+
+class FixedAddresses:
+    """For vendors whose addresses follow from `base_url`, and that revoke nothing."""
+
+    def discovery_request(self, profile: Profile) -> Request | None:
+        return None
+
+    def with_discovery(self, profile: Profile, response: Response) -> Profile:
+        return profile
+
+    def revocation_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request | None:
+        return None
 
 
 def issuer_for(profile: Profile) -> Issuer:

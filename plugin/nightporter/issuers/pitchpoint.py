@@ -7,6 +7,7 @@ vendor's example token expires in January 1970.
 from __future__ import annotations
 
 from nightporter.expiry import pitchpoint_refresh_expiry
+from nightporter.issuers import FixedAddresses
 from nightporter.model import Credentials, IssuedTokens, Profile, Secret
 from nightporter.oauth import Call, Request, Response, json_request, parse_tokens
 
@@ -14,7 +15,10 @@ SIGN_IN_PATH = "/user-management-services-ws/oauth2/002/signInWithPassword"
 REFRESH_PATH = "/user-management-services-ws/oauth2/002/refreshIdToken"
 
 
-class Adapter:
+class Adapter(FixedAddresses):
+    def needs_client(self, profile: Profile) -> bool:
+        return False
+
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         if credentials.username is None or credentials.password is None:
             missing = "username" if credentials.username is None else "password"

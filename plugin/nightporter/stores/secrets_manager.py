@@ -7,8 +7,8 @@ never counted up by itself: "the child isn't AWSCURRENT" is also what a writer s
 
 What it can't do: it fences our writers, not a hand edit; two writers with equal bytes may both be told that they won
 (claims carry a nonce); AWSCURRENT can't be removed, so a deletion is a tombstone, and DeleteSecret blocks the name for
-days. All operations are eventually consistent: a read may be old, the collision is the authority. Documents: Secrets Manager
-API Reference (PutSecretValue, CreateSecret, UpdateSecretVersionStage) and its quotas.
+days. All operations are eventually consistent: a read may be old, the collision is the authority. Documents: Secrets
+Manager API Reference (PutSecretValue, CreateSecret, UpdateSecretVersionStage) and its quotas.
 """
 
 from __future__ import annotations

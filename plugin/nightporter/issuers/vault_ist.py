@@ -1,0 +1,48 @@
+"""vault.ist: the grant type and a partner id as request headers, camelCase in and snake_case out. No sign-in at all.
+
+Follows the vendor's "Refreshing Access Tokens". How a first refresh token is had is not documented, so an operator
+seeds one. "A new refresh token (if applicable)": it may rotate. How long it lives is not stated.
+"""
+
+from __future__ import annotations
+
+from nightporter.issuers import FixedAddresses
+from nightporter.model import Credentials, IssuedTokens, Profile, Secret
+from nightporter.oauth import Call, Request, Response, json_request, parse_tokens
+
+REFRESH_PATH = "/v1/auth/token"
+
+
+class Adapter(FixedAddresses):
+    def needs_client(self, profile: Profile) -> bool:
+        return "partner_id" not in profile.options
+
+    def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
+        raise ValueError("vault.ist documents no sign-in; the session is seeded")
+
+    def refresh_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request:
+        partner_id = profile.options.get("partner_id") or (client.partner_id if client else None)
+        if partner_id is None:
+            raise ValueError(f"it lacks the member {profile.fields.get('partner_id', 'partner_id')!r}")
+        return json_request(
+            profile.base_url + REFRESH_PATH,
+            {"refreshToken": refresh_token.reveal()},
+            {"partnerId": str(_int32(partner_id)), "grantType": "refresh_token"},
+        )
+
+    def parse(self, response: Response, call: Call) -> IssuedTokens:
+        return parse_tokens(response, call)
+
+    def refresh_expires_at(self, profile: Profile, issued_at: int) -> int | None:
+        return None
+
+
+def _int32(text: str | int) -> int:
+    """The document's int32, checked before it is sent: into a header goes nothing but a number."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 2**31
+    if not -(2**31) <= number < 2**31:
+        raise ValueError("its member 'partner_id' is not a signed 32-bit integer")
+    return number
