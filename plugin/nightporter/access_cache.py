@@ -20,9 +20,11 @@ from nightporter.errors import CredentialsRefusedError, NightporterError
 from nightporter.files import open_lock, open_private_directory, read_private, remove, replace_private
 from nightporter.lifecycle import EARLY_MEMORY_S, FAILURE_MEMORY_S
 from nightporter.model import Secret, Token
+from nightporter.oauth import is_token_text
 
 SCHEMA = 1
 KEYRING_SERVICE = "nightporter"
+REFUSED_FOR_S = 7 * 86_400
 
 
 class Place(Protocol):
@@ -146,6 +148,7 @@ class AccessCache:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._name = f"{profile}.{key}"
+        self._refused_name = f"{profile}.refused"  # under any identity: a refused token is refused
         self._tokens = tokens
         self._notes = notes
         self._clock = clock
@@ -161,11 +164,12 @@ class AccessCache:
                 token_type=str(entry["token_type"]),
                 expires_at_s=int(entry["expires_at"]),
                 obtained_at_s=float(entry["obtained_at"]),
+                exchanged_at_s=float(entry["exchanged_at"]),
                 generation=int(entry["generation"]),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        return token if token.obtained_at_s <= self._clock() + 1 and token.value else None
+        return token if token.obtained_at_s <= self._clock() + 1 and is_token_text(token.value) else None
 
     def keep(self, token: Token) -> None:
         entry = {
@@ -174,14 +178,15 @@ class AccessCache:
             "token_type": token.token_type,
             "expires_at": token.expires_at_s,
             "obtained_at": token.obtained_at_s,
+            "exchanged_at": token.exchanged_at_s,
             "generation": token.generation,
         }
         self._tokens.keep(f"{self._name}.token", json.dumps(entry).encode())
 
     def forget(self) -> None:
-        """Drops everything: log-out."""
+        """Drops everything but the digests of refused tokens: those stay refused."""
         self._tokens.drop(f"{self._name}.token")
-        for note in ("failure", "refused", "tried"):
+        for note in ("failure", "tried"):
             self._notes.drop(f"{self._name}.{note}")
 
     # Tokens that a client reported as refused: known by digest, so that no copy of them is served again.
@@ -189,8 +194,8 @@ class AccessCache:
     def refuse(self, value: str) -> None:
         now = self._clock()
         refused = {digest: until for digest, until in self._refused().items() if until > now}
-        refused[_digest(value)] = now + 86_400
-        self._notes.keep(f"{self._name}.refused", json.dumps({"schema": SCHEMA, "refused": refused}).encode())
+        refused[_digest(value)] = now + REFUSED_FOR_S
+        self._notes.keep(self._refused_name, json.dumps({"schema": SCHEMA, "refused": refused}).encode())
         held = self.load()
         if held and held.value == value:
             self._tokens.drop(f"{self._name}.token")
@@ -199,7 +204,7 @@ class AccessCache:
         return self._refused().get(_digest(value), 0) > self._clock()
 
     def _refused(self) -> dict[str, float]:
-        refused = _parse(self._notes.load(f"{self._name}.refused")).get("refused")
+        refused = _parse(self._notes.load(self._refused_name)).get("refused")
         if not isinstance(refused, dict):
             return {}
         return {key: value for key, value in refused.items() if isinstance(value, (int, float))}
@@ -268,7 +273,8 @@ def drop_everywhere(profile: str, directories: tuple[str, ...]) -> int:
         for name in names:
             stem, _, _kind = name.rpartition(".")
             owner, _, key = stem.rpartition(".")
-            if owner == profile and len(key) == KEY_LENGTH and not name.endswith(".lock"):
+            is_its = owner == profile and len(key) == KEY_LENGTH and not name.endswith(".lock")
+            if is_its or name.endswith(".tmp"):  # what a killed process left half written
                 removed += remove(os.path.join(directory, name))
     return removed
 

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from nightporter.access_cache import AccessCache
-from nightporter.errors import ClaimBusyError, IssuerError, NightporterError, StoreError
+from nightporter.errors import ClaimBusyError, IssuerError, NightporterError
 from nightporter.lifecycle import EARLY_ATTEMPT_S, STALE_FLOOR_S, early_renewal_s
 from nightporter.model import Profile, Token
 from nightporter.session import Ask, Session
 
 DEFAULT_TIMEOUT_S = 30.0
+EARLY_THREAD_S = 12.0  # a library's attempt to renew ahead, which the end of the program waits for
 
 
 class Broker:
@@ -48,6 +49,7 @@ class Broker:
         self._notify = notify
         self._clock = clock
         self._held: Token | None = None
+        self._held_since = 0.0
         self._renewer: threading.Thread | None = None
         self.reset_locks()
 
@@ -80,24 +82,28 @@ class Broker:
         began_at, deadline = self._clock(), time.monotonic() + timeout_s
         floor_s = self.profile.min_ttl_s if min_ttl_s is None else min_ttl_s
         if not is_forced and (token := self._look(floor_s)):
-            return self._renewed_ahead(token, floor_s) if self._is_due_early(token) else token
+            return self._renewed_ahead(token, floor_s, timeout_s) if self._is_due_early(token) else token
         if is_forced or retry_refused:
             self.cache.clear_failure()
         before = self.held()
-        with self._one_at_a_time(deadline):
-            if token := self._look_again(before, floor_s, began_at if is_forced else None):
-                return token
-            if failure := self.cache.failure():
-                return self._stale(failure, is_forced)
-            return self._obtain(
-                Ask(
-                    deadline=self._deadline_with_stale(deadline, is_forced),
-                    min_ttl_s=floor_s,
-                    is_forced=is_forced,
-                    retry_refused=retry_refused,
-                    is_refused=self.cache.is_refused,
+        deadline = self._deadline_with_stale(deadline, is_forced)
+        try:
+            with self._one_at_a_time(deadline):
+                if token := self._look_again(before, floor_s, began_at if is_forced else None):
+                    return token
+                if failure := self.cache.failure():
+                    raise failure
+                return self._obtain(
+                    Ask(
+                        deadline=deadline,
+                        min_ttl_s=floor_s,
+                        is_forced=is_forced,
+                        retry_refused=retry_refused,
+                        is_refused=self.cache.is_refused,
+                    )
                 )
-            )
+        except NightporterError as exc:
+            return self._stale(exc, before, is_forced)
 
     def warm_left_s(self, token: Token) -> float:
         """For how many seconds the token may be served without another look: until it is due for renewal."""
@@ -108,7 +114,8 @@ class Broker:
     def refuse(self, value: str) -> None:
         """A client reports this token as refused: no copy of it is served again on this machine."""
         self.cache.refuse(value)
-        if self._held and self._held.value == value:
+        held = self._held
+        if held is not None and held.value == value:
             self._held = None
 
     def forget(self) -> None:
@@ -124,27 +131,41 @@ class Broker:
 
     def held(self) -> Token | None:
         """What this process or machine holds, whatever is left of it."""
-        if self._held is None:
-            token = self.cache.load()
-            self._held = token if token and not self.cache.is_refused(token.value) else None
-        return self._held
+        held = self._held
+        if held is not None and not self._is_sound(held):
+            held = self._held = None
+        if held is None:
+            held = self.cache.load()
+            if held is not None and self.cache.is_refused(held.value):
+                held = None
+            self._hold(held)
+        return held
+
+    def _hold(self, token: Token | None) -> None:
+        self._held_since = time.monotonic()
+        self._held = token
+
+    def _is_sound(self, token: Token) -> bool:
+        """Whether the clocks agree that it may still live: one may be set back, the other stand still."""
+        age_s = time.monotonic() - self._held_since
+        return token.obtained_at_s <= self._clock() + 1 and age_s < token.expires_at_s - token.obtained_at_s
 
     def _look(self, floor_s: float) -> Token | None:
         token = self.held()
         return token if token and token.expires_at_s - self._clock() > floor_s else None
 
     def _look_again(self, before: Token | None, floor_s: float, not_before: float | None) -> Token | None:
-        """A token that another thread or process got while we waited for our turn, whatever it has left.
+        """A token that another thread or process exchanged while we waited for our turn, whatever it has left.
 
         `not_before`: only one from an exchange that began after that moment.
         """
-        self._held = None  # another process may have put a newer one into the cache
-        token = self.held()
-        if token is None or token.expires_at_s <= self._clock():
+        token = self.cache.load()  # another process may have put a newer one there
+        if token is None or token.expires_at_s <= self._clock() or self.cache.is_refused(token.value):
             return None
+        self._hold(token)
         if not_before is not None:
-            return token if token.obtained_at_s >= not_before else None
-        is_new = before is None or token.value != before.value
+            return token if token.exchanged_at_s >= not_before else None
+        is_new = token.exchanged_at_s > 0 and (before is None or token.value != before.value)
         return token if is_new else self._look(floor_s)
 
     @contextlib.contextmanager
@@ -170,28 +191,31 @@ class Broker:
             token = self.session.obtain(ask)
         except NightporterError as exc:
             self.cache.keep_failure(exc)
-            return self._stale(exc, ask.is_forced)
-        self._held = token
-        self.cache.keep(token)
+            raise
+        self._keep(token)
         self.cache.clear_failure()
         return token
 
+    def _keep(self, token: Token) -> None:
+        self._hold(token)
+        self.cache.keep(token)
+
     def _deadline_with_stale(self, deadline: float, is_forced: bool) -> float:
         """Who holds a token that still lives needn't wait long for a store or an issuer that is away."""
-        if is_forced or self._servable_stale() is None:
+        if is_forced or not self._is_servable(self.held()):
             return deadline
         return min(deadline, time.monotonic() + EARLY_ATTEMPT_S)
 
-    def _servable_stale(self) -> Token | None:
-        token = self.held()
-        return token if token and token.expires_at_s - self._clock() > STALE_FLOOR_S else None
+    def _is_servable(self, token: Token | None) -> bool:
+        return token is not None and token.expires_at_s - self._clock() > STALE_FLOOR_S
 
-    def _stale(self, exc: NightporterError, is_forced: bool) -> Token:
+    def _stale(self, exc: NightporterError, before: Token | None, is_forced: bool) -> Token:
         """A token that still lives, while issuer or store is away; else the error."""
-        is_away = exc.retryable or (isinstance(exc, IssuerError) and not isinstance(exc, ClaimBusyError))
-        is_away = is_away or (isinstance(exc, (StoreError, ClaimBusyError)) and exc.reference in _AWAY)
-        token = None if is_forced or not is_away else self._servable_stale()
-        if token is None:
+        is_away = exc.retryable or isinstance(exc, IssuerError) or exc.reference in _AWAY
+        token = self.held() or before
+        if is_forced or not is_away or token is None or not self._is_servable(token):
+            raise exc
+        if self.cache.is_refused(token.value):
             raise exc
         self._notify(f"{exc.message}; serving the cached token until it ends")
         return token
@@ -202,12 +226,13 @@ class Broker:
         lifetime_s = token.expires_at_s - token.obtained_at_s
         return token.expires_at_s - self._clock() <= early_renewal_s(lifetime_s, self._host_fraction)
 
-    def _renewed_ahead(self, token: Token, floor_s: float) -> Token:
+    def _renewed_ahead(self, token: Token, floor_s: float, timeout_s: float) -> Token:
         if not self._is_library:
-            return self._renew(token, floor_s, EARLY_ATTEMPT_S) or token
+            return self._renew(token, floor_s, min(EARLY_ATTEMPT_S, timeout_s)) or token
         if self._renewer is None or not self._renewer.is_alive():
+            # Not a daemon: the interpreter must not end between an exchange and its save.
             self._renewer = threading.Thread(
-                target=self._renew, args=(token, floor_s, DEFAULT_TIMEOUT_S), name="nightporter-renew", daemon=True
+                target=self._renew, args=(token, floor_s, EARLY_THREAD_S), name="nightporter-renew"
             )
             self._renewer.start()
         return token
@@ -232,8 +257,7 @@ class Broker:
             is_refused=self.cache.is_refused,
         )
         fresh = self.session.obtain(ask)
-        self._held = fresh
-        self.cache.keep(fresh)
+        self._keep(fresh)
         return fresh
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+import webbrowser
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -19,16 +20,20 @@ import click
 
 from nightporter import __version__, commands
 from nightporter.access_cache import drop_everywhere
+from nightporter.broker import Broker
 from nightporter.commands import ExecCredentialAsk, Options, TokenAsk, open_porter, put, say
 from nightporter.config import choose_profile, render_effective
-from nightporter.errors import ConfigError, NightporterError
-from nightporter.model import Profile
+from nightporter.errors import ConfigError, NightporterError, StoreBusyError, StoreError, VersionConflictError
+from nightporter.expiry import format_rfc3339
+from nightporter.login import Person, log_in
+from nightporter.model import Profile, Secret
 from nightporter.protocols import plain
 from nightporter.report import Status, to_json, to_text
 from nightporter.session import Session
-from nightporter.stores import ABSENT, Store
+from nightporter.stores import ABSENT, KEEP_EXPIRY, Store
 from nightporter.wiring import Porter, all_cache_directories, config_place, load_config, read_environment
 
+LOGIN_TIMEOUT_S = 300.0
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -48,7 +53,7 @@ def global_options(command: F) -> F:
         ),
         click.option(
             "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
+            type=click.FloatRange(min=0, min_open=True, max=commands.MAX_TIMEOUT_S),
             metavar="SECONDS",
             expose_value=False,
             callback=_take,
@@ -131,9 +136,11 @@ def exec_credential(options: Options, /, **asked: Any) -> None:
 @pass_options
 def run_command(options: Options, profile: str, command: tuple[str, ...]) -> None:
     """Run COMMAND with the access token of PROFILE in NIGHTPORTER_TOKEN."""
+    command = command[1:] if command[0] == "--" else command
+    if not command:
+        raise click.UsageError("Missing argument 'COMMAND'.")
     with open_porter(options) as porter:
         found = porter.broker_for(profile).access_token(timeout_s=options.timeout_s())
-    command = command[1:] if command[0] == "--" else command
     environment = {**os.environ, "NIGHTPORTER_TOKEN": found.value}
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606 - to run it is what was asked
@@ -169,9 +176,9 @@ def credentials_set(options: Options, profile: str | None) -> None:
             raise ConfigError(f"profile {chosen.name!r} names no `credentials`")
         members = _read_members(chosen)
         write_members(session, chosen.credentials, members, options.timeout_s())
-        clear_refusal(session, options.timeout_s())
         drop_everywhere(chosen.name, all_cache_directories(read_environment()))
         broker.forget()
+        clear_refusal(session, options.timeout_s())
         say(f"wrote {', '.join(members)} to {chosen.credentials!r} in store {chosen.store.name!r}")
 
 
@@ -207,18 +214,84 @@ def write_members(session: Session, path: str, members: dict[str, str], timeout_
     deadline = session.around.monotonic() + timeout_s
 
     def write(call_s: float) -> None:
-        stored = session.store.read(path, timeout_s=call_s)
-        there = stored.value if isinstance(stored.value, dict) else {}
-        session.store.write(path, {**there, **members}, stored.version, None, timeout_s=call_s)
+        for _ in range(5):
+            stored = session.store.read(path, timeout_s=call_s)
+            there = stored.value if isinstance(stored.value, dict) else {}
+            with contextlib.suppress(VersionConflictError):
+                session.store.write(path, {**there, **members}, stored.version, KEEP_EXPIRY, timeout_s=call_s)
+                return
+        raise StoreBusyError(f"{path}: somebody else kept writing it")
 
     session.with_retries(write, deadline)
 
 
 def clear_refusal(session: Session, timeout_s: float) -> None:
-    """Takes a remembered refusal out of the record: the credentials have changed, so it stands for nothing."""
-    view = session.read(session.around.monotonic() + timeout_s)
-    if view.record and view.record.refused:
-        session.overwrite(view, replace(view.record, refused=None))
+    """Takes a remembered refusal out of the record: the credentials have changed, so it stands for nothing.
+
+    Not under another's claim, and no failure here is one of the command: a changed secret is tried at once anyway.
+    """
+    try:
+        view = session.read(session.around.monotonic() + timeout_s)
+        if view.record and view.record.refused and view.claim is None:
+            session.overwrite(view, replace(view.record, refused=None))
+    except StoreError as exc:
+        say(f"the remembered refusal stays in the record, without effect: {exc.message}")
+
+
+@cli.command()
+@click.argument("profile", required=False)
+@click.option("--no-browser", is_flag=True, help="Print the address; paste the one that the browser ends at.")
+@click.option("--check", is_flag=True, help="Exchange once afterwards, to see that the session works.")
+@pass_options
+def login(options: Options, profile: str | None, no_browser: bool, check: bool) -> None:
+    """Start a session of PROFILE with a person: through the browser, or by a device code."""
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        timeout_s = options.timeout if options.timeout is not None else LOGIN_TIMEOUT_S
+        person = Person(
+            say=lambda text: click.echo(text, err=True),
+            open_browser=None if no_browser else webbrowser.open,
+            read_line=sys.stdin.readline,
+        )
+        log_in(broker.session, person, deadline=time.monotonic() + timeout_s)
+        _after_login(broker, options, check, "logged in")
+
+
+@cli.command()
+@click.argument("profile", required=False)
+@click.option("--check", is_flag=True, help="Exchange once afterwards, to see that the session works.")
+@pass_options
+def seed(options: Options, profile: str | None, check: bool) -> None:
+    """Store a refresh token for PROFILE, read from standard input (prompted for at a terminal)."""
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        if sys.stdin.isatty():
+            text = click.prompt("Refresh token", hide_input=True, err=True)
+        else:
+            text = sys.stdin.read(65_537)
+        text = text.strip()
+        if not text or not text.isprintable() or len(text) > 32_768:
+            raise ConfigError("standard input must be a refresh token: one line of text")
+        session = broker.session
+        session.store_login(
+            Secret(text),
+            issued_at=int(session.around.clock()),
+            client=None,
+            issued=None,
+            deadline=time.monotonic() + options.timeout_s(),
+        )
+        _after_login(broker, options, check, "seeded")
+
+
+def _after_login(broker: Broker, options: Options, check: bool, done: str) -> None:
+    """What this machine held belongs to the session before."""
+    profile = broker.profile
+    drop_everywhere(profile.name, all_cache_directories(read_environment()))
+    broker.forget()
+    say(f"{done}: the session of {profile.name!r} is in store {profile.store.name!r} at {profile.refresh_token!r}")
+    if check:
+        found = broker.access_token(is_forced=True, timeout_s=options.timeout_s())
+        say(f"checked: an access token came, good until {format_rfc3339(found.expires_at_s)}")
 
 
 @cli.command()
@@ -237,10 +310,27 @@ def logout(options: Options, profile: str, everywhere: bool) -> None:
         broker.forget()
         if everywhere:
             session = broker.session
+            revoke(session, options.timeout_s())
             for path in filter(None, (chosen.refresh_token, chosen.publish_access_token)):
                 delete(session.store, path, session, options.timeout_s())
             session.spill.drop()
     say(f"logged out of {chosen.name!r} here ({removed} cached file(s))" + (" and in the store" if everywhere else ""))
+
+
+def revoke(session: Session, timeout_s: float) -> None:
+    """Tells the issuer, where it has an address for it (RFC 7009). What fails is said: the records go all the same."""
+    deadline = session.around.monotonic() + timeout_s
+    try:
+        record = session.read(deadline).record
+        if record is None or record.refresh_token is None or not record.identity.matches(session.identity(None)):
+            return
+        client = session.load_client(deadline) if session.issuer.needs_client(session.profile) else None
+        request = session.issuer.revocation_request(session.addressed(deadline), record.refresh_token, client)
+        if request is not None:
+            answer = session.sender.send(request, timeout_s=10)
+            say("the issuer revoked the session" if answer.status == 200 else f"not revoked ({answer.status})")
+    except NightporterError as exc:
+        say(f"not revoked at the issuer: {exc.message}")
 
 
 def delete(store: Store, path: str, session: Session, timeout_s: float) -> None:
@@ -343,13 +433,22 @@ def completion(shell: str) -> None:
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="The port on 127.0.0.1; 0 takes a free one.")
 @click.option("--username", default="demo", show_default=True)
 @click.option("--password", default="demo", show_default=True)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND[:TIMES]",
+    help="Fail so many requests: status-429, status-503, html, truncated, close, lost, hang, ...",
+)
 @click.option("--expires-in", type=click.IntRange(min=1), default=3600, show_default=True, metavar="SECONDS")
-def sandbox(port: int, username: str, password: str, expires_in: int) -> None:
+def sandbox(port: int, username: str, password: str, faults: tuple[str, ...], expires_in: int) -> None:
     """Run a local server that plays the vendors, for trying out and for tests. Prints its address."""
     from nightporter.simulator.server import open_sandbox
     from nightporter.simulator.world import World
 
-    with open_sandbox(World(users={username: password}, expires_in=expires_in), port=port) as address:
+    world = World(users={username: password}, expires_in=expires_in)
+    world.faults.extend(_parse_fault(text) for text in faults)
+    with open_sandbox(world, port=port) as address:
         put(address)
         say(f'sandbox: set base_url = "{address}"; GET {address}/_sandbox/state shows counts; Ctrl-C ends it')
         try:
@@ -357,3 +456,12 @@ def sandbox(port: int, username: str, password: str, expires_in: int) -> None:
                 time.sleep(3600)
         except KeyboardInterrupt:
             pass
+
+
+def _parse_fault(text: str) -> dict[str, Any]:
+    kind, _, times = text.partition(":")
+    if times and not times.isdigit():
+        raise click.BadParameter(f"{text!r} is not KIND or KIND:TIMES")
+    if kind.startswith("status-") and kind[7:].isdigit():
+        return {"kind": "status", "status": int(kind[7:]), "times": int(times or 1)}
+    return {"kind": kind, "times": int(times or 1)}

@@ -20,6 +20,8 @@ from nightporter.errors import ConfigError, NightporterError
 from nightporter.protocols import kubernetes, plain
 from nightporter.wiring import Porter, read_environment
 
+MAX_TIMEOUT_S = 86_400.0
+
 
 @dataclass
 class Options:
@@ -35,7 +37,7 @@ class Options:
         Raises: ConfigError.
         """
         if self.timeout is not None:
-            return self.timeout
+            return min(self.timeout, MAX_TIMEOUT_S)
         text = read_environment().get("NIGHTPORTER_TIMEOUT")
         if text is None:
             return DEFAULT_TIMEOUT_S
@@ -45,7 +47,7 @@ class Options:
             seconds = 0.0
         if not 0 < seconds < float("inf"):
             raise ConfigError("NIGHTPORTER_TIMEOUT must be a number of seconds above 0")
-        return seconds
+        return min(seconds, MAX_TIMEOUT_S)
 
 
 @dataclass

@@ -33,6 +33,11 @@ def _text(value: Any) -> str | None:
     return None if isinstance(value, str) and value and value.isprintable() else "must be a non-empty string"
 
 
+def _absolute(value: Any) -> str | None:
+    fine = (_text(value) is None and value.startswith(("/", "~"))) or (isinstance(value, str) and value[1:2] == ":")
+    return None if fine else "must be an absolute path, or one that begins with ~"
+
+
 def _path(value: Any) -> str | None:
     if _text(value):
         return "must be a non-empty string"
@@ -142,7 +147,7 @@ _STORE_KEYS: Mapping[str, Mapping[str, Check]] = {
         "role_arn": _text,
     },
     "vault": {"address": url_problem, "namespace": _text, "ca_cert": _text, "mount": _text},
-    "local": {"path": _text},
+    "local": {"path": _absolute},
 }
 _AUTH_KEYS: Mapping[str, Mapping[str, Check]] = {
     "token": {"token_file": _text},
@@ -179,6 +184,11 @@ _PROFILE_KEYS: Mapping[str, Check] = {
 }
 
 
+def _port(value: Any) -> str | None:
+    fine = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65_536
+    return None if fine else "must be a port from 1 to 65535"
+
+
 def _zone_name(value: Any) -> str | None:
     if _text(value) is None:
         from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # deferred: hardly any profile names a zone
@@ -204,6 +214,7 @@ _OPTION_KEYS: Mapping[str, Check] = {
     "issuer_url": url_problem,
     "token_endpoint_auth_method": _one_of("client_secret_basic", "client_secret_post", "none"),
     "extra_parameters": _table_of_text,
+    "redirect_port": _port,
     "rotation": _one_of(*(rotation.value for rotation in Rotation)),
     "grace": _duration,
     "refresh_token_life": _duration,

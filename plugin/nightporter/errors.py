@@ -217,6 +217,12 @@ class OutcomeUnknownError(IssuerError):
 
 
 class IssuerReplyError(IssuerError):
+    """An answer that can't be used. `refresh_token` (a `Secret`) is one that it held all the same, or None."""
+
+    def __init__(self, message: str, *, refresh_token: object = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.refresh_token = refresh_token
+
     reference = "issuer-reply"
     default_hint = "Check that `base_url` is the vendor's token service and not a proxy or a log-in page."
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 DAY_S = 86_400
+MAX_UNIX_S = 253_402_300_799  # the end of the year 9999, which is as far as the format goes
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
 
 
@@ -31,7 +32,10 @@ def parse_rfc3339(text: str) -> int:
     if not found:
         raise ValueError("not an RFC 3339 time stamp")
     day, time, _fraction, zone = found.groups()
-    return int(datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in 'Zz' else zone}").timestamp())
+    unix_s = int(datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in 'Zz' else zone}").timestamp())
+    if not 0 <= unix_s <= MAX_UNIX_S:
+        raise ValueError("not a time stamp of this era")
+    return unix_s
 
 
 def _zone(name: str) -> ZoneInfo:

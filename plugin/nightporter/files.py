@@ -90,7 +90,7 @@ def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
     Raises: OSError for anything but an absent file (an I/O error, no right to the directory).
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _NO_LINK)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK)
     except FileNotFoundError:
         return None
     except OSError:
@@ -100,8 +100,8 @@ def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         forbidden = 0o022 if close_if_readable else 0o077
-        if not stat.S_ISREG(status.st_mode) or not _is_private(status, forbidden) or status.st_nlink != 1:
-            return None
+        if not stat.S_ISREG(status.st_mode) or not _is_private(status, forbidden) or status.st_nlink > 1:
+            return None  # (no name at all is fine: it was replaced while we opened it)
         if not _is_private(status):
             os.fchmod(file.fileno(), 0o600)
         content = file.read(MAX_FILE_BYTES + 1)
@@ -113,7 +113,7 @@ def replace_private(path: str, content: bytes) -> None:
 
     Raises: OSError.
     """
-    temporary = f"{path}.{os.getpid()}.{time.monotonic_ns():x}.tmp"
+    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -152,7 +152,14 @@ def open_lock(path: str, *, deadline: float, poll_s: float = 0.02) -> Iterator[b
             time.sleep(poll_s)
         yield won
     finally:
+        _unlock(descriptor)
         os.close(descriptor)
+
+
+def _unlock(descriptor: int) -> None:
+    """Outright, since a child forked meanwhile holds the same open file: closing ours alone would leave it locked."""
+    if sys.platform != "win32":
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _try_lock(descriptor: int) -> bool:

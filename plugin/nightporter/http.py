@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -72,6 +73,7 @@ class Transport:
 
     def _exchange(self, request: Request, timeout_s: float) -> Response:
         session, host = self._open(), _host(request.url)
+        _TIME.is_over_at = time.monotonic() + timeout_s
         started = time.time()
         try:
             reply = session.request(
@@ -89,6 +91,8 @@ class Transport:
             finally:
                 reply.close()
         except requests.exceptions.SSLError as exc:
+            if not _has_cause(exc, ssl.SSLCertVerificationError):
+                raise OutcomeUnknownError(f"{host}: the TLS connection broke") from exc
             raise IssuerUnreachableError(
                 f"{host}: its TLS certificate can't be verified",
                 hint="Set `ca_cert` if the issuer's CA is a private one, and check the clock of this machine.",
@@ -134,15 +138,57 @@ def _read_bounded(reply: requests.Response, host: str) -> bytes:
 
 
 def _was_never_sent(exc: BaseException) -> bool:
-    """Whether the chain of a connection error shows that no connection was made at all."""
+    """Whether a connection error shows that no connection was made at all."""
+    return _has_cause(exc, urllib3.exceptions.NewConnectionError, ConnectionRefusedError)
+
+
+def _has_cause(exc: BaseException, *kinds: type[BaseException]) -> bool:
+    """Whether one of these stands in the chain that urllib3 and requests wrap errors in."""
     seen: BaseException | None = exc
     while seen is not None:
-        if isinstance(seen, (urllib3.exceptions.NewConnectionError, ConnectionRefusedError)):
+        if isinstance(seen, kinds):
             return True
         reason = getattr(seen, "reason", None)
         inner = next((arg for arg in seen.args if isinstance(arg, BaseException)), None)
         seen = reason if isinstance(reason, BaseException) else inner
     return False
+
+
+class _Punctual(requests.adapters.HTTPAdapter):
+    """Opens no connection for a request whose time is over: after a name look-up that hung, nothing is sent late."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+
+class _PunctualConnection(urllib3.connection.HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _refuse_lateness(self)
+
+
+class _PunctualTlsConnection(urllib3.connection.HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        _refuse_lateness(self)
+
+
+def _refuse_lateness(connection: urllib3.connection.HTTPConnection) -> None:
+    if time.monotonic() > getattr(_TIME, "is_over_at", float("inf")):
+        connection.close()
+        raise urllib3.exceptions.NewConnectionError(connection, "connected too late")
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _PunctualConnection
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _PunctualTlsConnection
+
+
+_TIME = threading.local()  # of the exchange that runs in this thread
 
 
 def open_session(
@@ -161,6 +207,8 @@ def open_session(
     if proxy:
         session.proxies = {"http": proxy, "https": proxy}
     session.headers["User-Agent"] = "nightporter"
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Punctual())
     return session
 
 

@@ -46,15 +46,23 @@ class Token:
     the real expiry, with no margin taken off. `repr` and `str` hide the value.
     """
 
-    __slots__ = ("_secret", "expires_at_s", "generation", "obtained_at_s", "token_type")
+    __slots__ = ("_secret", "exchanged_at_s", "expires_at_s", "generation", "obtained_at_s", "token_type")
 
     def __init__(
-        self, secret: Secret, *, token_type: str, expires_at_s: int, obtained_at_s: float, generation: int = 0
+        self,
+        secret: Secret,
+        *,
+        token_type: str,
+        expires_at_s: int,
+        obtained_at_s: float,
+        exchanged_at_s: float = 0.0,
+        generation: int = 0,
     ) -> None:
         self._secret = secret
         self.token_type = token_type
         self.expires_at_s = expires_at_s
         self.obtained_at_s = obtained_at_s
+        self.exchanged_at_s = exchanged_at_s  # when the exchange on this machine began; 0 where it was adopted
         self.generation = generation
 
     @property

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote_plus, urlencode
 
 from nightporter.errors import (
     CredentialsRefusedError,
     IssuerBusyError,
     IssuerReplyError,
+    LoginRequiredError,
     NightporterError,
     OutcomeUnknownError,
     SessionRejectedError,
@@ -39,6 +40,7 @@ class Call(Enum):
 
     SIGN_IN = "sign-in"
     REFRESH = "refresh"
+    LOG_IN = "log-in"  # what a person approves: an authorization code or a device code is exchanged
 
 
 class ReplyClass(Enum):
@@ -147,10 +149,10 @@ def classify_reply(status: int, error: str | None) -> ReplyClass:
     A 429 or 503 says that nothing was done; any other 5xx leaves open whether it was.
     """
     found = _BY_ERROR.get(error or "")
+    if status in (429, 503) and found is not ReplyClass.THROTTLED:
+        return ReplyClass.BUSY  # a gateway's words about an overload prove nothing about a grant
     if found:
         return found
-    if status in (429, 503):
-        return ReplyClass.BUSY
     if status >= 500:
         return ReplyClass.UNKNOWN
     if error and status in (400, 401, 403):
@@ -168,36 +170,44 @@ def parse_tokens(response: Response, call: Call, *, default_expires_in: int = DE
     error = error_code(document)
     if response.status != 200 or error:
         raise error_of_reply(response, error, call)
-    access_token = document.get("access_token")
-    if not isinstance(access_token, str) or not _VISIBLE_ASCII.match(access_token):
-        raise IssuerReplyError(f"the answer to the {call.value} holds no usable access_token")
-    token_type = document.get("token_type") or "Bearer"
-    if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        raise IssuerReplyError(f"the answer to the {call.value} holds a token_type other than Bearer")
-    refresh_token = document.get("refresh_token")
-    if refresh_token is not None and (not isinstance(refresh_token, str) or not refresh_token.isprintable()):
-        raise IssuerReplyError(f"the answer to the {call.value} holds a refresh_token that is no text")
+    found = document.get("refresh_token")
+    # An empty refresh token is none: taking it once replaced a good one (Azure/kubelogin PR #63).
+    refresh_token = Secret(found) if isinstance(found, str) and found and found.isprintable() else None
+    problem = None
+    access_token, token_type = document.get("access_token"), document.get("token_type") or "Bearer"
+    expires_in = _expires_in(document.get("expires_in"), default_expires_in)
+    if not is_token_text(access_token):
+        problem = "no usable access_token"
+    elif not isinstance(token_type, str) or token_type.lower() != "bearer":
+        problem = "a token_type other than Bearer"
+    elif expires_in is None:
+        problem = "a senseless expires_in"
+    elif found and refresh_token is None:
+        problem = "a refresh_token that is no text"
+    if problem or expires_in is None or not is_token_text(access_token):
+        raise IssuerReplyError(f"the answer to the {call.value} holds {problem}", refresh_token=refresh_token)
     return IssuedTokens(
-        access_token=Secret(access_token),
-        token_type="Bearer",
-        expires_in=_expires_in(document.get("expires_in"), call, default_expires_in),
-        # An empty refresh token is none: taking it once replaced a good one (Azure/kubelogin PR #63).
-        refresh_token=Secret(refresh_token) if refresh_token else None,
+        access_token=Secret(access_token), token_type="Bearer", expires_in=expires_in, refresh_token=refresh_token
     )
 
 
-def _expires_in(value: Any, call: Call, default: int) -> int:
-    """`expires_in` as number or numeric string; absent means the documented default."""
+def is_token_text(value: object) -> TypeGuard[str]:
+    """Whether a value can be an access token: visible ASCII, so that no output or header can be broken with it."""
+    return isinstance(value, str) and bool(_VISIBLE_ASCII.match(value))
+
+
+def _expires_in(value: Any, default: int) -> int | None:
+    """Seconds of `expires_in` as number or numeric string; absent means the documented default. None: senseless."""
     if value is None:
         return default
-    seconds: float | None = None
-    if (isinstance(value, (int, float)) and not isinstance(value, bool)) or (
-        isinstance(value, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", value)
-    ):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number and not (isinstance(value, str) and re.fullmatch(r"\s*\d{1,12}(\.\d+)?\s*", value)):
+        return None
+    try:
         seconds = float(value)
-    if seconds is None or not 1 <= seconds <= MAX_EXPIRES_IN_S:
-        raise IssuerReplyError(f"the answer to the {call.value} holds a senseless expires_in")
-    return int(seconds)
+    except OverflowError:
+        return None
+    return int(seconds) if 1 <= seconds <= MAX_EXPIRES_IN_S else None
 
 
 def _json_object(response: Response, call: Call) -> Mapping[str, Any]:
@@ -241,6 +251,8 @@ def error_of_reply(response: Response, error: str | None, call: Call) -> Nightpo
     if kind in (ReplyClass.DEAD, ReplyClass.DENIED):
         if call is Call.SIGN_IN:
             return CredentialsRefusedError(f"the issuer refused the sign-in {said}", error=error or "")
+        if call is Call.LOG_IN:
+            return LoginRequiredError(f"the issuer refused the log-in {said}", hint="Start `nightporter login` again.")
         certain = kind is ReplyClass.DEAD
         return SessionRejectedError(
             f"the issuer refused the refresh token {said}", error=error or "", is_certain=certain

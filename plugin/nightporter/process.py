@@ -68,7 +68,16 @@ def is_dead(claim: Claim, machine: str | None) -> bool:
     pid, _, start = process.partition("/")
     if not pid.isdigit() or not start.isdigit():
         return False
-    return _start_of(int(pid)) != start
+    began = _start_of(int(pid))
+    if began is not None:
+        return began != start
+    try:
+        os.kill(int(pid), 0)  # its /proc entry may only be hidden from us (hidepid)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 _HELD = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))

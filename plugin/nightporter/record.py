@@ -6,12 +6,14 @@ never used, it is reported, and a fresh sign-in replaces it. Members that this v
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nightporter.expiry import format_rfc3339, parse_rfc3339
 from nightporter.model import Claim, Credentials, Identity, Profile, Refusal, Secret, SessionRecord, Token
+from nightporter.oauth import is_token_text
 
 SCHEMA = 1
 _KNOWN = frozenset(
@@ -57,7 +59,7 @@ def parse_session(value: Mapping[str, Any] | Unreadable) -> SessionRecord | Fore
     if isinstance(value, Unreadable):
         return ForeignRecord(reason=value.reason)
     if value.get("schema") != SCHEMA or isinstance(value.get("schema"), bool):
-        return ForeignRecord(reason="it has another schema than this version of nightporter knows")
+        return _foreign(value, "it has another schema than this version of nightporter knows")
     try:
         return SessionRecord(
             identity=Identity(
@@ -71,8 +73,8 @@ def parse_session(value: Mapping[str, Any] | Unreadable) -> SessionRecord | Fore
             issued_at=_time_or_none(value, "issued_at"),
             expires_at=_time_or_none(value, "expires_at"),
             generation=_count(value, "generation"),
-            access_token=_secret_or_none(value, "access_token"),
-            token_type=_text_or_none(value, "token_type") or "Bearer",
+            access_token=_access_token_or_none(value),
+            token_type=_token_type(value),
             access_token_expires_at=_time_or_none(value, "access_token_expires_at"),
             claim=_parse_claim(value.get("claim")),
             refused=_parse_refusal(value.get("refused")),
@@ -80,11 +82,17 @@ def parse_session(value: Mapping[str, Any] | Unreadable) -> SessionRecord | Fore
             unknown={key: item for key, item in value.items() if key not in _KNOWN},
         )
     except ValueError as exc:
-        generation = value.get("generation")
-        return ForeignRecord(
-            reason=f"its member {exc} can't be read",
-            generation=generation if isinstance(generation, int) and not isinstance(generation, bool) else 0,
-        )
+        return _foreign(value, f"its member {exc} can't be read")
+
+
+def _foreign(value: Mapping[str, Any], reason: str) -> ForeignRecord:
+    """What of the record is respected all the same."""
+    generation, claim = 0, None
+    with contextlib.suppress(ValueError):
+        generation = _count(value, "generation")
+    with contextlib.suppress(ValueError):
+        claim = _parse_claim(value.get("claim"))
+    return ForeignRecord(reason=reason, generation=generation, claim=claim)
 
 
 def render_session(record: SessionRecord) -> dict[str, Any]:
@@ -150,8 +158,8 @@ def parse_published(value: Mapping[str, Any] | Unreadable | None, profile: Profi
         return None
     try:
         return Token(
-            Secret(_text(value, "access_token")),
-            token_type=_text_or_none(value, "token_type") or "Bearer",
+            _access_token_or_none(value) or Secret(_text(value, "access_token")),
+            token_type=_token_type(value),
             expires_at_s=parse_rfc3339(_text(value, "expires_at")),
             obtained_at_s=int(now),
             generation=_count(value, "generation"),
@@ -237,6 +245,20 @@ def _secret_or_none(value: Mapping[str, Any], key: str) -> Secret | None:
     return Secret(found) if found else None
 
 
+def _access_token_or_none(value: Mapping[str, Any]) -> Secret | None:
+    found = _text_or_none(value, "access_token")
+    if found and not is_token_text(found):
+        raise ValueError("'access_token'")
+    return Secret(found) if found else None
+
+
+def _token_type(value: Mapping[str, Any]) -> str:
+    found = _text_or_none(value, "token_type") or "Bearer"
+    if not found.isascii() or not found.isalnum():
+        raise ValueError("'token_type'")
+    return found
+
+
 def _time_or_none(value: Mapping[str, Any], key: str) -> int | None:
     found = _text_or_none(value, key)
     if found is None:
@@ -250,7 +272,7 @@ def _time_or_none(value: Mapping[str, Any], key: str) -> int | None:
 def _count(value: Mapping[str, Any], key: str) -> int:
     found = value.get(key)
     # Vault's JSON may come back as a float from other writers' tools.
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or found < 0 or found != int(found):
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found < 2**53 or found != int(found):
         raise ValueError(repr(key))
     return int(found)
 

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from nightporter import process
@@ -28,6 +29,7 @@ from nightporter.errors import (
     ResultSpilledError,
     SecretNotFoundError,
     SessionRejectedError,
+    StoreBusyError,
     StoreDeniedError,
     StoreError,
     StoreRolledBackError,
@@ -37,6 +39,7 @@ from nightporter.errors import (
 from nightporter.expiry import DAY_S, format_rfc3339, parse_rfc3339
 from nightporter.issuers import Issuer
 from nightporter.lifecycle import (
+    BACK_OFF_MAX_S,
     CLAIM_S,
     EXCHANGE_S,
     SEND_WHILE_LEFT_S,
@@ -77,6 +80,7 @@ from nightporter.stores import KEEP_EXPIRY, Store, Stored, Version
 Emit = Callable[..., None]
 T = TypeVar("T")
 STORE_CALL_S = 5.0
+WRITE_BACK_S = 3.0
 MAX_TRIES = 5
 ASLEEP_TOO_LONG_S = 12 * 3600
 ROLLED_BACK_AFTER_S = 5.0  # several times what a store needs to show a write to every reader
@@ -282,6 +286,44 @@ class Session:
             client_id=known.client_id,
         )
 
+    # What a person brings.
+
+    def store_login(
+        self,
+        refresh_token: Secret,
+        *,
+        issued_at: int,
+        client: Credentials | None,
+        issued: IssuedTokens | None,
+        deadline: float,
+    ) -> SessionRecord:
+        """Writes a session that a person logged in for or seeded, over whatever is there.
+
+        Another's claim included: a person has decided. A refusal is forgotten with it.
+
+        Raises: StoreError.
+        """
+        for _ in range(MAX_TRIES):
+            view = self.read(deadline)
+            known = view.record or view.foreign
+            is_shared = issued is not None and self.profile.share_access_token
+            record = SessionRecord(
+                identity=self.identity(client),
+                refresh_token=refresh_token,
+                issued_at=issued_at,
+                expires_at=self.issuer.refresh_expires_at(self.profile, issued_at),
+                generation=max(view.version.floor, known.generation if known else 0) + 1,
+                access_token=issued.access_token if issued and is_shared else None,
+                access_token_expires_at=issued_at + issued.expires_in if issued and is_shared else None,
+                by=process.host_name(),
+                unknown=view.record.unknown if view.record else {},
+            )
+            with contextlib.suppress(VersionConflictError):
+                self.overwrite(view, record)
+                self.spill.drop()
+                return record
+        raise StoreBusyError(f"{self.profile.refresh_token}: somebody else kept writing it")
+
     # Published tokens.
 
     def _published(self, ask: Ask) -> Token:
@@ -306,7 +348,7 @@ class Session:
         if path is None:
             return
         try:
-            deadline = self.around.monotonic() + STORE_CALL_S
+            deadline = self.around.monotonic() + WRITE_BACK_S
             stored = self._read_store(path, deadline)
             there = parse_published(stored.value, self.profile, now=self.around.clock())
             if there and there.expires_at_s >= token.expires_at_s and there.generation >= token.generation:
@@ -332,10 +374,14 @@ class Session:
         if spilled is None:
             return
         kept = parse_session(spilled.record)
+        if isinstance(kept, ForeignRecord) or not kept.identity.matches(self.identity(None)):
+            self.spill.drop()
+            return
         view = self.read(deadline)
-        if not isinstance(kept, ForeignRecord) and self._is_wanted(kept, spilled.nonce, view):
-            floor = max(view.version.floor, view.record.generation if view.record else 0)
-            kept = replace(kept, generation=max(kept.generation, floor + 1 if view.claim is None else kept.generation))
+        verdict = self._judge_spilled(kept, spilled.nonce, view)
+        if verdict is _Verdict.LATER:
+            return
+        if verdict is _Verdict.WANTED:
             try:
                 self.store.write(
                     self.profile.refresh_token,
@@ -346,20 +392,30 @@ class Session:
                 )
             except VersionConflictError:
                 return  # somebody is at it; the next run looks again
-            self.around.emit("spill-consumed", profile=self.profile.name)
-        else:
-            self.around.emit("spill-outlived", profile=self.profile.name)
+        self.around.emit(
+            "spill-consumed" if verdict is _Verdict.WANTED else "spill-outlived", profile=self.profile.name
+        )
         self.spill.drop()
 
-    def _is_wanted(self, kept: SessionRecord, nonce: str, view: View) -> bool:
-        """Over its own claim, or where there is no refresh token to lose."""
+    def _judge_spilled(self, kept: SessionRecord, nonce: str, view: View) -> _Verdict:
+        """Over its own claim, or over a record that has gone no further; never over a newer one."""
         if kept.expires_at is not None and kept.expires_at <= self.around.clock():
-            return False
-        if not kept.identity.matches(self.identity(None)):
-            return False
-        if view.claim is not None:
-            return view.claim.nonce == nonce
-        return view.foreign is None and (view.record is None or view.record.refresh_token is None)
+            return _Verdict.OUTLIVED
+        there = view.record.generation if view.record else view.foreign.generation if view.foreign else 0
+        if view.foreign is not None or there >= kept.generation:
+            return _Verdict.OUTLIVED
+        claim = view.claim
+        if claim is None or claim.nonce == nonce or claim.until <= self.around.clock():
+            return _Verdict.WANTED
+        return _Verdict.LATER
+
+
+class _Verdict(Enum):
+    """What becomes of a kept result."""
+
+    WANTED = "it goes into the store"
+    LATER = "another holds the claim now: look again when it is over"
+    OUTLIVED = "the session has gone on without it"
 
 
 class _Attempt:
@@ -371,10 +427,13 @@ class _Attempt:
         self.around = session.around
         self.ask = ask
         self.claim: Claim | None = None
+        self.claim_view: View | None = None
         self.claimed_at = 0.0
         self.is_claim_spent = False  # something was sent under it whose outcome is unknown
         self.rejected: SessionRejectedError | None = None
-        self.rejected_token: Secret | None = None
+        self.rejected_tokens: set[Secret] = set()
+        self.first_generation: int | None = None
+        self.is_claim_left = False
         self.credentials: Credentials | None = None
         self.client: Credentials | None = None
         self.watched: tuple[str, float] = ("", 0.0)
@@ -387,27 +446,41 @@ class _Attempt:
 
     def run(self) -> Token:
         view = self.session.read(self.ask.deadline)
-        while True:
-            row = next_row(self.situation(view))
-            self.emit("step", row=row.name, generation=view.record.generation if view.record else None)
-            token: Token | None = None
-            if row.step is Step.SERVE:
-                return self.shared_token(view)
-            if row.step is Step.REFUSE:
-                self.release(view)
-                raise self.remembered(view)
-            if row.step is Step.ASK_PERSON:
-                raise self.person_needed(view)
-            if row.step is Step.WAIT:
-                self.wait(view)
-                view = self.session.read(self.ask.deadline)
-            elif row.step in (Step.CLAIM, Step.TAKE_OVER):
-                view = self.write_claim(view, is_take_over=row.step is Step.TAKE_OVER)
-            else:
-                call = Call.REFRESH if row.step is Step.REFRESH else Call.SIGN_IN
-                token, view = self.exchange(view, call)
-            if token:
-                return token
+        try:
+            while True:
+                if self.first_generation is None:
+                    self.first_generation = self.generation(view)
+                token, view = self.step(view)
+                if token:
+                    return token
+        except Exception:
+            # Whatever ended us before our claim was used up must not keep the others waiting for it.
+            if self.claim_view and not self.is_claim_left:
+                self.release(self.claim_view)
+            raise
+
+    def step(self, view: View) -> tuple[Token | None, View]:
+        """Does what the table says: a token, or the view to go on from."""
+        row = next_row(self.situation(view))
+        self.emit("step", row=row.name, generation=self.generation(view))
+        if row.step is Step.SERVE:
+            return self.shared_token(view), view
+        if row.step is Step.REFUSE:
+            raise self.remembered(view)
+        if row.step is Step.ASK_PERSON:
+            raise self.person_needed(view)
+        if row.step is Step.WAIT:
+            self.wait(view)
+            return None, self.session.read(self.ask.deadline)
+        if row.step in (Step.CLAIM, Step.TAKE_OVER):
+            return None, self.write_claim(view, is_take_over=row.step is Step.TAKE_OVER)
+        return self.exchange(view, Call.REFRESH if row.step is Step.REFRESH else Call.SIGN_IN)
+
+    @staticmethod
+    def generation(view: View) -> int:
+        return (
+            view.record.generation if view.record else view.foreign.generation if view.foreign else view.version.floor
+        )
 
     # What we see.
 
@@ -436,7 +509,7 @@ class _Attempt:
             return Holding.EMPTY
         if record.expires_at is not None and record.expires_at <= self.around.clock():
             return Holding.ABSENT
-        if self.rejected_token == record.refresh_token:
+        if record.refresh_token in self.rejected_tokens:
             return Holding.REJECTED
         return Holding.REPLACING if self.ask.is_sign_in else Holding.ALIVE
 
@@ -462,9 +535,12 @@ class _Attempt:
             return False
         if not self.profile.share_access_token or self.ask.is_forced or self.ask.is_sign_in:
             return False
-        ends = record.access_token_expires_at
-        is_long_enough = ends - self.around.clock() > self.ask.min_ttl_s and ends > self.ask.better_than
-        return is_long_enough and not self.ask.is_refused(record.access_token.reveal())
+        left_s = record.access_token_expires_at - self.around.clock()
+        # What a holder wrote while we waited is adopted, whatever it has left: the next exchange would bring no more.
+        is_news = self.waits > 0 and self.first_generation is not None and record.generation > self.first_generation
+        is_enough = left_s > self.ask.min_ttl_s or (is_news and left_s > 0)
+        is_better = record.access_token_expires_at > self.ask.better_than
+        return is_enough and is_better and not self.ask.is_refused(record.access_token.reveal())
 
     def claimed(self, view: View) -> Claimed:
         claim = view.claim
@@ -485,7 +561,10 @@ class _Attempt:
     def refused(self, view: View) -> Refused:
         """What the remembered refusal forbids: nothing, once the credentials have changed or its time has passed."""
         refusal = view.record.refused if view.record else None
-        if refusal is None or self.ask.retry_refused or refusal.until <= self.around.clock():
+        now = self.around.clock()
+        # An end further off than any back-off of ours was written by a clock that runs ahead.
+        is_over = refusal is None or not now < refusal.until <= now + BACK_OFF_MAX_S + 3600
+        if refusal is None or is_over or self.ask.retry_refused:
             return Refused.NOTHING
         kind = Refused.CLIENT if refusal.error in CLIENT_ERRORS else Refused.SIGN_IN
         if kind is Refused.SIGN_IN and not self.profile.signs_in_unattended:
@@ -539,7 +618,8 @@ class _Attempt:
             return self.session.read(self.ask.deadline)
         self.claim, self.claimed_at, self.is_claim_spent = record.claim, claimed_at, False
         self.emit("claim-won")
-        return View(version=version, record=record)
+        self.claim_view = View(version=version, record=record)
+        return self.claim_view
 
     def count_lost_claim(self, view: View) -> None:
         """Losing means that a newer version comes into view. Where none ever does, a person moved the current one back.
@@ -647,6 +727,10 @@ class _Attempt:
         """Sends and saves. A token, or the view to go on from."""
         needs_claim = call is Call.SIGN_IN or self.profile.is_exclusive
         request = self.sign_in_request() if call is Call.SIGN_IN else self.refresh_request(view)
+        if needs_claim and self.claimed(view) is not Claimed.OURS:
+            return None, view  # building the request took so long that the claim is too short to send under
+        if self.around.monotonic() >= self.ask.deadline:
+            raise ClaimBusyError(f"{self.profile.name}: the time was over before anything could be sent")
         try:
             with process.hold_signals() if needs_claim else contextlib.nullcontext():
                 token, identity = self.send_and_save(view, call, request, needs_claim)
@@ -666,18 +750,24 @@ class _Attempt:
     ) -> tuple[Token | None, Identity]:
         """The stretch that no signal may cut: from the first byte sent to the result written. None: fenced off."""
         sent_at = self.around.clock()
-        issued = self.send(request, call, needs_claim)
+        try:
+            issued = self.send(request, call)
+        except IssuerReplyError as exc:
+            if isinstance(exc.refresh_token, Secret) and needs_claim:
+                self.save(view, self.renewed(view, exc.refresh_token, sent_at))
+            raise
         record = self.new_record(view, call, issued, sent_at)
         if needs_claim:
             if not self.save(view, record):
                 return None, record.identity
-        elif issued.refresh_token and view.record and issued.refresh_token != view.record.refresh_token:
+        elif record.refresh_token != (view.record.refresh_token if view.record else None) and view.claim is None:
             self.keep_changed(view, record)
         token = Token(
             issued.access_token,
             token_type=issued.token_type,
             expires_at_s=int(sent_at) + issued.expires_in,
             obtained_at_s=sent_at,
+            exchanged_at_s=sent_at,
             generation=record.generation,
         )
         return token, record.identity
@@ -693,10 +783,11 @@ class _Attempt:
             path = self.profile.client or self.profile.credentials
             raise SecretNotFoundError(f"the secret {path!r} can't be used: {exc}") from exc
 
-    def send(self, request: Request, call: Call, needs_claim: bool) -> IssuedTokens:
-        left = self.ask.deadline - self.around.monotonic()
-        # What runs under a claim is not cut short by --timeout: a rotating token would be lost with the answer.
-        timeout_s = EXCHANGE_S if needs_claim else min(EXCHANGE_S, max(0.5, left))
+    def send(self, request: Request, call: Call) -> IssuedTokens:
+        timeout_s = EXCHANGE_S
+        if call is Call.SIGN_IN or self.profile.is_resend_safe:
+            timeout_s = min(EXCHANGE_S, max(0.5, self.ask.deadline - self.around.monotonic()))
+        # else not cut short by --timeout: a rotated token would be lost with the answer.
         self.emit("send", call=call.value)
         response = self.session.sender.send(request, timeout_s=timeout_s)
         self.emit("answered", call=call.value, status=response.status)
@@ -735,12 +826,27 @@ class _Attempt:
             expires_at=self.session.issuer.refresh_expires_at(self.profile, issued_at),
         )
 
+    def renewed(self, view: View, refresh_token: Secret, sent_at: float) -> SessionRecord:
+        """Our record with the refresh token of an answer that was no use otherwise: the old one may be dead by now."""
+        assert view.record is not None
+        issued_at = int(sent_at)
+        return replace(
+            view.record,
+            refresh_token=refresh_token,
+            generation=view.record.generation + 1,
+            claim=None,
+            issued_at=issued_at,
+            expires_at=self.session.issuer.refresh_expires_at(self.profile, issued_at),
+            by=process.host_name(),
+        )
+
     def after_rejection(self, view: View, exc: SessionRejectedError) -> View:
         """The refresh token was refused: look whether there is a newer one; else the table goes on without it."""
-        self.rejected, self.rejected_token = exc, view.record.refresh_token if view.record else None
+        self.rejected = exc
+        if view.record and view.record.refresh_token:
+            self.rejected_tokens.add(view.record.refresh_token)
         self.emit("refresh-rejected", error=exc.error)
         if not exc.is_certain and not self.profile.signs_in_unattended:
-            self.release(view)
             raise IssuerReplyError(
                 exc.message, hint="The session is kept; the vendor's code is not a known one."
             ) from exc
@@ -786,8 +892,7 @@ class _Attempt:
         if not again or is_late or self.tries >= MAX_TRIES:
             if is_unknown and not may_resend:
                 # The claim is left to run out: the next holder sends the token once more, not we in a hurry.
-                raise exc
-            self.release(view)
+                self.is_claim_left = True
             raise exc
         if is_unknown:
             self.resent = self.is_claim_spent = True
@@ -806,7 +911,7 @@ class _Attempt:
         if self.claim and self.around.clock() - self.claim.until > ASLEEP_TOO_LONG_S:
             # After a day a store may have forgotten the version that fences us off (Secrets Manager prunes).
             self.emit("fenced")
-            self.claim = None
+            self.claim = self.claim_view = None
             return False
         while True:
             try:
@@ -819,16 +924,16 @@ class _Attempt:
                 if is_ambiguous and self.is_saved(value):
                     break
                 self.emit("fenced")
-                self.claim = None
+                self.claim = self.claim_view = None
                 return False
-            except StoreError as exc:
+            except Exception as exc:  # whatever it is, the result must not be lost with it
                 is_ambiguous = True
                 is_over = self.around.monotonic() + pause_s - self.claimed_at >= CLAIM_S
-                if not exc.retryable or is_over:
+                if is_over or not (isinstance(exc, NightporterError) and exc.retryable):
                     raise self.spilled(value, exc) from exc
                 self.around.sleep(pause_s)
                 pause_s = min(2.0, pause_s * 2)
-        self.claim = None
+        self.claim = self.claim_view = None
         self.emit("saved", generation=record.generation)
         return True
 
@@ -838,18 +943,19 @@ class _Attempt:
         except StoreError:
             return False
 
-    def spilled(self, value: Mapping[str, Any], exc: StoreError) -> StoreError:
+    def spilled(self, value: Mapping[str, Any], exc: Exception) -> StoreError:
+        self.is_claim_left = True  # the result belongs over it
+        why = exc.message if isinstance(exc, NightporterError) else type(exc).__name__
         nonce = self.claim.nonce if self.claim else ""
         kept = self.session.spill.keep(Spilled(nonce=nonce, record=value, at=int(self.around.clock())))
-        self.emit("spilled" if kept else "spill-failed", error=exc.reference)
+        self.emit("spilled" if kept else "spill-failed", detail=why)
         if kept:
             return ResultSpilledError(
-                f"{self.profile.name}: exchanged, but the store took no result ({exc.message});"
+                f"{self.profile.name}: exchanged, but the store took no result ({why});"
                 f" it is kept in {self.session.spill.path}"
             )
         return StoreError(
-            f"{self.profile.name}: exchanged, but neither the store nor the data directory took the result:"
-            f" {exc.message}",
+            f"{self.profile.name}: exchanged, but neither the store nor the data directory took the result: {why}",
             hint="Give this process a writable home or XDG_DATA_HOME; the session may have to be started anew.",
         )
 
@@ -866,15 +972,15 @@ class _Attempt:
 
     def write_back(self, view: View, record: SessionRecord) -> None:
         """Ends our claim with this record. What fails is left to the claim's own end."""
-        self.claim = None
-        try:
-            self.session.store.write(
-                self.profile.refresh_token,
-                render_session(record),
-                view.version,
-                record.expires_at,
-                timeout_s=STORE_CALL_S,
+        self.claim = self.claim_view = None
+
+        def write(timeout_s: float) -> Version:
+            return self.session.store.write(
+                self.profile.refresh_token, render_session(record), view.version, record.expires_at, timeout_s=timeout_s
             )
+
+        try:
+            self.session.with_retries(write, self.around.monotonic() + WRITE_BACK_S)
         except StoreError as exc:
             self.emit("write-back-failed", error=exc.reference)
 
@@ -924,8 +1030,6 @@ class _Attempt:
                     generation=view.record.generation + 1,
                 ),
             )
-        else:
-            self.release(view)
         name = self.profile.name
         if self.rejected:
             return SessionRejectedError(

@@ -6,7 +6,6 @@ session record, 0600 in the data directory, named by a hash of store and path.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightporter.files import close_directory, read_private, remove, replace_private
-from nightporter.model import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +25,9 @@ class Spilled:
 
 
 class Spill:
-    def __init__(self, directory: str, profile: Profile) -> None:
-        place = [profile.store.type, sorted(profile.store.options.items(), key=repr), profile.refresh_token]
-        name = hashlib.sha256(repr(place).encode()).hexdigest()[:32]
+    """The file of one record. `name` tells it from every other record of every other store."""
+
+    def __init__(self, directory: str, name: str) -> None:
         self._directory = directory
         self.path = os.path.join(directory, f"{name}.json")
 

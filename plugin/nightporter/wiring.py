@@ -54,6 +54,20 @@ def read_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if value or not name.startswith("NIGHTPORTER_")}
 
 
+ADDRESS_VARIABLES: Mapping[str, tuple[str, ...]] = {
+    "aws-secrets-manager": (
+        "AWS_PROFILE",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    ),
+    "vault": ("VAULT_ADDR", "VAULT_NAMESPACE"),
+    "local": (),
+}
+
+
 # Where things are.
 
 
@@ -156,8 +170,19 @@ def open_session(
         store=open_store(profile.store, environment, notify),
         issuer=issuer_for(profile),
         sender=_LazyTransport(profile, environment),
-        spill=Spill(os.path.join(data_directory(), "spill"), profile),
+        spill=Spill(os.path.join(data_directory(), "spill"), cache_key(_record_place(profile, environment))),
         around=Surroundings(holder=process.holder_name(), machine=process.machine_mark(environment), emit=emit),
+    )
+
+
+def _record_place(profile: Profile, environment: Mapping[str, str]) -> object:
+    """Which record in which store is meant, whoever asks: what a kept result must never be mistaken about."""
+    names = ADDRESS_VARIABLES[profile.store.type]
+    return (
+        profile.store.type,
+        sorted((key, repr(value)) for key, value in profile.store.options.items() if key != "auth"),
+        [(name, environment.get(name)) for name in names],
+        profile.refresh_token,
     )
 
 
@@ -176,8 +201,12 @@ def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
         repr(profile),
         [(name, environment.get(name)) for name in names],
         [(file, _file_state(file)) for file in files],
-        data_directory() if profile.store.type == "local" else None,
+        _local_directory(profile.store),
     )
+
+
+def _local_directory(store: StoreConfig) -> str | None:
+    return os.path.expanduser(store.options.get("path", data_directory())) if store.type == "local" else None
 
 
 def _credential_files(store: StoreConfig, environment: Mapping[str, str]) -> list[str]:
@@ -242,6 +271,7 @@ class Porter:
         self._brokers: dict[str, Broker] = {}
         self._warm: dict[str | None, tuple[float, float, Token]] = {}
         self._lock = threading.Lock()
+        self._refusals = 0
         _PORTERS.add(self)
 
     def _read(self, config: Config | str | os.PathLike[str] | None) -> Config:
@@ -275,9 +305,12 @@ class Porter:
             and not force_refresh
         ):
             return warm[2]
-        broker = self.broker_for(profile)
+        broker, refusals = self.broker_for(profile), self._refusals
         token = broker.access_token(min_ttl_s=min_ttl, is_forced=force_refresh, timeout_s=timeout)
-        self._warm[profile] = self._warm_entry(broker, token)
+        entry = self._warm_entry(broker, token)
+        with self._lock:
+            if refusals == self._refusals:  # else it may be the very token that was refused meanwhile
+                self._warm[profile] = entry
         return token
 
     def _warm_entry(self, broker: Broker, token: Token) -> tuple[float, float, Token]:
@@ -309,13 +342,18 @@ class Porter:
 
     def refuse(self, profile: str | None, value: str) -> None:
         """A client reports this token as refused: it is not served again on this machine."""
-        self._warm.clear()
-        self.broker_for(profile).refuse(value)
+        broker = self.broker_for(profile)
+        broker.refuse(value)
+        with self._lock:
+            self._refusals += 1
+            self._warm.clear()
 
     def forget(self, profile: str | None) -> None:
         """Drops what this process and machine hold of the profile under today's identity."""
-        self._warm.clear()
         self.broker_for(profile).forget()
+        with self._lock:
+            self._refusals += 1
+            self._warm.clear()
 
     def close(self) -> None:
         """Gives connections and leases back."""

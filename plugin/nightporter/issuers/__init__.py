@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from nightporter.model import Credentials, IssuedTokens, Profile, Rotation, Secret, Vendor
 from nightporter.oauth import Call, Request, Response
 
-_ENTRA_OPTIONS = frozenset({"grant", "tenant", "scopes"})
+_ENTRA_OPTIONS = frozenset({"grant", "tenant", "scopes", "redirect_port"})
 _ENTRA_GRANTS = ("authorization_code", "client_credentials", "device_code")
 
 VENDORS: Mapping[str, Vendor] = {
@@ -78,21 +78,9 @@ VENDORS: Mapping[str, Vendor] = {
             rotation=Rotation.MAY_ROTATE,
             grants=("password", "client_credentials", "refresh_token", "authorization_code", "device_code"),
             options=frozenset(
-                [
-                    "grant",
-                    "scopes",
-                    "token_endpoint",
-                    "authorization_endpoint",
-                    "device_authorization_endpoint",
-                    "revocation_endpoint",
-                    "issuer_url",
-                    "token_endpoint_auth_method",
-                    "extra_parameters",
-                    "rotation",
-                    "grace",
-                    "refresh_token_life",
-                    "refresh_token_midnight",
-                ]
+                {"grant", "scopes", "token_endpoint", "authorization_endpoint", "device_authorization_endpoint"}
+                | {"revocation_endpoint", "issuer_url", "token_endpoint_auth_method", "extra_parameters", "rotation"}
+                | {"grace", "refresh_token_life", "refresh_token_midnight", "redirect_port"}
             ),
         ),
     )

@@ -1,24 +1,35 @@
 """The simulated vendors over HTTP on loopback.
 
-Pitchpoint's two paths; `GET /_sandbox/state` (counts), `POST /_sandbox/world` (see `World.change`), and
-`GET /_sandbox/resource`, which takes any live access token and answers 401 else.
+| vendor | paths |
+| --- | --- |
+| Pitchpoint | its two documented ones |
+| vault.ist | `POST /v1/auth/token` |
+| Entra, Perspio | `/TENANT/oauth2/v2.0/token`, `authorize`, `devicecode` |
+| any other | `/oauth2/token`, `authorize`, `devicecode`, `revoke`; `/.well-known/openid-configuration` |
 
-Faults: {"kind": K, "call": "sign-in" | "refresh", "times": N} with K one of
-`status` (with "status", "body", "headers"), `html`, `huge` (10 MB), `truncated`, `redirect`, `close`
-(no answer at all), `lost` (done, but no answer), `hang` ("seconds", then done), `drip` (a header byte a second).
+`GET /_sandbox/state` shows counts, `POST /_sandbox/world` changes the world (see `World.change`; `{"seed": true}`
+answers with a new refresh token), `GET /_sandbox/resource` takes any live access token and answers 401 else.
+
+Faults: {"kind": K, "call": "sign-in" | "refresh", "times": N} with K one of `status` (with "status", "body",
+"headers"), `html`, `huge` (10 MB), `truncated`, `redirect`, `close` (no answer at all), `lost` (done, but no answer), `hang`
+("seconds", then done), `drip` (a header byte a second).
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 from nightporter.issuers.pitchpoint import REFRESH_PATH, SIGN_IN_PATH
+from nightporter.issuers.vault_ist import REFRESH_PATH as VAULT_IST_PATH
 from nightporter.simulator.world import World
 
 MAX_BODY_BYTES = 1 << 20
@@ -36,36 +47,108 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        world = self.server.world
-        if self.path == "/_sandbox/state":
+        world, parts = self.server.world, urlsplit(self.path)
+        asked = dict(parse_qsl(parts.query))
+        if parts.path == "/_sandbox/state":
             self.reply(200, world.state())
-        elif self.path == "/_sandbox/resource":
-            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            live = world.is_live(token)
+        elif parts.path == "/_sandbox/resource":
+            live = world.is_live(self.headers.get("Authorization", "").removeprefix("Bearer "))
             world.counts["resource"] += 1
             self.reply(200 if live else 401, {"ok": live})
+        elif parts.path == "/.well-known/openid-configuration":
+            self.reply(200, self.metadata())
+        elif parts.path.endswith("/authorize"):
+            self.show_consent(asked)
+        elif parts.path == "/device":
+            found = world.answer_device(asked.get("user_code", ""), is_approved="deny" not in asked)
+            self.reply(200 if found else 404, {"ok": found})
         else:
             self.reply(404, {"error": "not_found"})
 
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def metadata(self) -> dict[str, str]:
+        """RFC 8414 section 2."""
+        return {
+            "issuer": self.address,
+            "token_endpoint": f"{self.address}/oauth2/token",
+            "authorization_endpoint": f"{self.address}/oauth2/authorize",
+            "device_authorization_endpoint": f"{self.address}/oauth2/devicecode",
+            "revocation_endpoint": f"{self.address}/oauth2/revoke",
+        }
+
+    def show_consent(self, asked: dict[str, str]) -> None:
+        """The authorize page: two links, and the first is followed by itself, as a person would."""
+        back, state = asked.get("redirect_uri", ""), asked.get("state", "")
+        yes = f"{back}?{urlencode({'code': self.server.world.authorize(asked), 'state': state})}"
+        no = f"{back}?{urlencode({'error': 'access_denied', 'state': state})}"
+        page = (
+            f'<html><head><meta http-equiv="refresh" content="1; url={escape(yes)}"></head><body><h1>Sandbox</h1>'
+            f'<a id="allow" href="{escape(yes)}">Allow</a> <a id="deny" href="{escape(no)}">Deny</a></body></html>'
+        )
+        self.send(200, page.encode(), "text/html", {})
+
     def do_POST(self) -> None:
         body = self.rfile.read(min(int(self.headers.get("Content-Length") or 0), MAX_BODY_BYTES))
+        path = urlsplit(self.path).path
+        if path.endswith(("/oauth2/token", "/oauth2/v2.0/token", "/devicecode", "/revoke")):
+            self.post_form(path, dict(parse_qsl(body.decode("utf-8", "replace"))))
+            return
         try:
             asked = json.loads(body)
         except ValueError:
             asked = None
         if not isinstance(asked, dict):
             self.reply(400, {"error": "invalid_request", "error_description": "not a JSON object"})
-        elif self.path == "/_sandbox/world":
+        elif path == "/_sandbox/world":
             self.change_world(asked)
-        elif self.path == SIGN_IN_PATH:
+        elif path == SIGN_IN_PATH:
             members = (asked.get("username"), asked.get("password"), asked.get("useralias"))
             self.serve("sign-in", lambda world: world.sign_in(*members))
-        elif self.path == REFRESH_PATH:
-            self.serve("refresh", lambda world: world.refresh(asked.get("refresh_token")))
+        elif path == REFRESH_PATH:
+            self.serve("refresh", lambda world: world.refresh_reused(asked.get("refresh_token")))
+        elif path == VAULT_IST_PATH:
+            self.serve("refresh", lambda world: self.refresh_vault_ist(world, asked))
         else:
             self.reply(404, {"error": "not_found"})
 
+    def refresh_vault_ist(self, world: World, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if not self.headers.get("partnerId") or self.headers.get("grantType") != "refresh_token":
+            return 400, {"error": "invalid_request", "error_description": "Missing headers."}
+        if not isinstance(asked.get("refreshToken"), str):
+            return 400, {"error": "invalid_request", "error_description": "Missing refresh token."}
+        return world.refresh(asked["refreshToken"])
+
+    def post_form(self, path: str, asked: dict[str, str]) -> None:
+        client = self.client_of(asked)
+        if path.endswith("/devicecode"):
+            self.reply(*self.server.world.start_device(client[0] if client else "", self.address))
+        elif path.endswith("/revoke"):
+            token = asked.get("token", "")
+            self.server.world.counts["revoke"] += 1
+            self.server.world.revoke(lambda grant: self.server.world.refresh_tokens.get(token) is grant)
+            self.reply(200, {})
+        else:
+            call = "refresh" if asked.get("grant_type") == "refresh_token" else "sign-in"
+            self.serve(call, lambda world: world.token_endpoint(asked, client))
+
+    def client_of(self, asked: dict[str, str]) -> tuple[str, str] | None:
+        """The client by HTTP Basic (both parts form-encoded, RFC 6749 section 2.3.1) or in the body."""
+        kind, _, coded = self.headers.get("Authorization", "").partition(" ")
+        if kind == "Basic":
+            with contextlib.suppress(ValueError):
+                name, _, secret = base64.b64decode(coded).decode().partition(":")
+                return unquote_plus(name), unquote_plus(secret)
+        if "client_id" in asked:
+            return asked["client_id"], asked.get("client_secret", "")
+        return None
+
     def change_world(self, wishes: dict[str, Any]) -> None:
+        if wishes.pop("seed", False):
+            self.reply(200, {"refresh_token": self.server.world.new_refresh_token()})
+            return
         try:
             self.server.world.change(wishes)
         except (ValueError, TypeError) as exc:

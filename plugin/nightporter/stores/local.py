@@ -94,12 +94,12 @@ class LocalStore:
         except OSError as exc:
             raise _translate(exc, file) from exc
         if content is None:
-            if os.path.lexists(file):
+            if os.path.lexists(file) and not self._has_appeared(file):
                 raise StoreDeniedError(
                     f"{file} is not a private file of yours (owner, mode 0600, no link, at most 1 MiB)",
                     right="private access: `chmod 600` it if you trust what it holds, else remove it",
                 )
-            return Stored(None, ABSENT)
+            return self._load(file) if os.path.lexists(file) else Stored(None, ABSENT)
         try:
             document = json.loads(content)
             number = document["version"]
@@ -114,6 +114,12 @@ class LocalStore:
         if value is None or isinstance(value, dict):
             return Stored(value, version)
         return Stored(Unreadable(reason=f"{file} holds no JSON object"), version)
+
+    def _has_appeared(self, file: str) -> bool:
+        """Whether the file came into being between two looks, so that another look will do."""
+        with contextlib.suppress(OSError):
+            return read_private(file, close_if_readable=True) is not None
+        return False
 
     def _file(self, path: str) -> str:
         name = quote(path, safe="") + ".json"

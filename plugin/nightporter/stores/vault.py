@@ -230,8 +230,20 @@ class VaultStore:
             except hvac.exceptions.Forbidden:
                 if not had_client:
                     raise
-            self._client = None
+            self._renew_login()
             return ask(self._open())
+
+    def _renew_login(self) -> None:
+        """Another log-in in the place of ours, which is given back; where it is refused, ours stays."""
+        old, self._client = self._client, None
+        try:
+            self._open()
+        except (StoreDeniedError, ConfigError):
+            self._client = old
+            return
+        if old is not None and self._auth["method"] != "token":
+            with contextlib.suppress(Exception):  # it may have run out
+                old.auth.token.revoke_self()
 
     @property
     def _address(self) -> str:
@@ -255,6 +267,7 @@ class VaultStore:
             verify=session.verify,
             proxies=environment_proxies(self._address, self._environment),
             namespace=self._option("namespace"),
+            token="",  # else hvac takes VAULT_TOKEN and ~/.vault-token by itself, also for a log-in elsewhere
             session=session,
             allow_redirects=False,
         )
@@ -346,8 +359,8 @@ class _Written:
         return self.deleted_at is not None and 0 <= self.deleted_at - expires_at <= TTL_SLACK_S
 
 
-class _NothingThereError(Exception):
-    """404 with nothing to say: no such key."""
+class _NothingThereError(StoreError):
+    """404 with nothing to say: no such key, where a key is asked for; anywhere else, no Vault."""
 
 
 @contextlib.contextmanager
@@ -358,7 +371,7 @@ def _translated(address: str, right: str) -> Iterator[None]:
     except hvac.exceptions.InvalidPath as exc:
         errors = [str(item) for item in exc.errors or []]
         if not errors:
-            raise _NothingThereError from exc
+            raise _NothingThereError(f"{address} answered with an empty 404: is it a Vault?") from exc
         raise StoreDeniedError(
             f"{address} knows no such mount or namespace", right="the right `mount`, `namespace` or auth mount"
         ) from exc
