@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from nightporter.access_cache import AccessCache
-from nightporter.errors import ClaimBusyError, IssuerError, NightporterError
+from nightporter.errors import ClaimBusyError, IssuerError, NightporterError, ResultSpilledError
 from nightporter.lifecycle import EARLY_ATTEMPT_S, STALE_FLOOR_S, early_renewal_s
 from nightporter.model import Profile, Token
 from nightporter.session import Ask, Session
@@ -190,7 +190,8 @@ class Broker:
         try:
             token = self.session.obtain(ask)
         except NightporterError as exc:
-            self.cache.keep_failure(exc)
+            if not isinstance(exc, ResultSpilledError):  # the next run is to put it into the store
+                self.cache.keep_failure(exc)
             raise
         self._keep(token)
         self.cache.clear_failure()

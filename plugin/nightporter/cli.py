@@ -265,11 +265,9 @@ def seed(options: Options, profile: str | None, check: bool) -> None:
     """Store a refresh token for PROFILE, read from standard input (prompted for at a terminal)."""
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
-        if sys.stdin.isatty():
-            text = click.prompt("Refresh token", hide_input=True, err=True)
-        else:
-            text = sys.stdin.read(65_537)
-        text = text.strip()
+        is_typed = sys.stdin.isatty()
+        given = click.prompt("Refresh token", hide_input=True, err=True) if is_typed else sys.stdin.read(65_537)
+        text = given.strip()
         if not text or not text.isprintable() or len(text) > 32_768:
             raise ConfigError("standard input must be a refresh token: one line of text")
         session = broker.session

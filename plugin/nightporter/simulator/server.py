@@ -11,8 +11,8 @@
 answers with a new refresh token), `GET /_sandbox/resource` takes any live access token and answers 401 else.
 
 Faults: {"kind": K, "call": "sign-in" | "refresh", "times": N} with K one of `status` (with "status", "body",
-"headers"), `html`, `huge` (10 MB), `truncated`, `redirect`, `close` (no answer at all), `lost` (done, but no answer), `hang`
-("seconds", then done), `drip` (a header byte a second).
+"headers"), `html`, `huge` (10 MB), `truncated`, `redirect`, `close` (no answer at all), `lost` (done, but no
+answer), `hang` ("seconds", then done), `drip` (a header byte a second).
 """
 
 from __future__ import annotations

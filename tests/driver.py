@@ -1,0 +1,58 @@
+"""Runs one ask with a fault at a chosen moment: what a command does, with a hand on its fuse.
+
+FAULT is EVENT:ACTION; at the first such event the process is killed, stopped, or sent a signal, or a shell command is
+run. CLOCK_OFFSET shifts this process's clock. Prints the token; exits as the command would.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+_real_time = time.time
+_offset = float(os.environ.get("CLOCK_OFFSET", "0"))
+time.time = lambda: _real_time() + _offset
+
+from nightporter import Porter  # noqa: E402 - the clock is set first
+from nightporter.errors import NightporterError  # noqa: E402
+
+_event, _, _action = os.environ.get("FAULT", "").partition(":")
+
+
+def emit(event: str, **facts: Any) -> None:
+    global _event
+    print(event, *(f"{key}={value}" for key, value in facts.items()), file=sys.stderr, flush=True)
+    if event != _event:
+        return
+    _event = ""
+    if _action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif _action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif _action in ("term", "int"):
+        os.kill(os.getpid(), signal.SIGTERM if _action == "term" else signal.SIGINT)
+    else:
+        subprocess.run(_action, shell=True, check=True)
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with Porter(is_library=False, emit=emit) as porter:
+        broker = porter.broker_for(sys.argv[1])
+        try:
+            token = broker.access_token(
+                is_forced="--force" in sys.argv, timeout_s=float(os.environ.get("TIMEOUT", "30"))
+            )
+        except NightporterError as exc:
+            print(f"{exc.reference}: {exc}", file=sys.stderr)
+            return exc.exit_code
+    print(token.value)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
