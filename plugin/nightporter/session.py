@@ -451,8 +451,10 @@ class _Attempt:
                 if self.first_generation is None:
                     self.first_generation = self.generation(view)
                 token, view = self.step(view)
-                if token:
+                if token and token.expires_at_s > self.around.clock():
                     return token
+                if token:  # we slept (a frozen machine) from its issue to its end
+                    view = self.session.read(self.ask.deadline)
         except Exception:
             # Whatever ended us before our claim was used up must not keep the others waiting for it.
             if self.claim_view and not self.is_claim_left:

@@ -43,7 +43,7 @@ def test_with_sharing_no_refresh_at_all(shared: Shared, vendor: Vendor, tmp_path
     assert len({done.out for done in outcome.done}) == 1
 
 
-@pytest.mark.parametrize("shared", ["vault", long_run("moto")], indirect=True)
+@pytest.mark.parametrize("shared", [long_run("vault"), long_run("moto")], indirect=True)
 def test_a_rotating_token_is_sent_once(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
     vendor.world.latency_s = 0.1
     fleet = rotating_fleet(shared, vendor, tmp_path)
@@ -53,7 +53,7 @@ def test_a_rotating_token_is_sent_once(shared: Shared, vendor: Vendor, tmp_path:
     assert fleet.is_alive()
 
 
-@pytest.mark.parametrize("shared", ["moto", long_run("vault")], indirect=True)
+@pytest.mark.parametrize("shared", ["vault", long_run("moto")], indirect=True)
 def test_a_wrong_password_is_tried_at_most_three_times(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
     vendor.world.users = {"svc-acme": "changed"}
     outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path), CONSUMERS)
