@@ -143,8 +143,8 @@ def _awaited(
     server.RequestHandlerClass = _handler(answer, state)
     server.timeout = 0.2
     person.say(f"Opening the browser. If none appears, open this address:\n\n{url}\n")
-    if person.open_browser is not None:
-        person.open_browser(url)
+    # In a thread: a browser that runs in the foreground would wait for our answer, and we for its end.
+    threading.Thread(target=person.open_browser, args=(url,), daemon=True).start()
     while not answer.arrived.is_set():
         server.handle_request()
         if time.monotonic() >= deadline:
