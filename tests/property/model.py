@@ -46,11 +46,13 @@ class Actor:
     is_done: bool = True
     must_crash: bool = False
     wakes_at: float = 0.0
+    latest: float = 0.0  # what its clock has shown at most in this ask: it may be stepped back after a decision
     spilled: Spilled | None = None
     seen: dict[str, float] = field(default_factory=dict)  # since when it knows which claim
     is_in_window: bool = False  # sent, and what comes of it is not written yet
 
     def clock(self) -> float:
+        self.latest = max(self.latest, self.model.now + self.offset_s)
         return self.model.now + self.offset_s
 
     def pause(self) -> None:
@@ -242,7 +244,7 @@ class Model:
             actor.is_done = True
             self.returned.release()
 
-        actor.is_done, actor.outcome, actor.must_crash, actor.wakes_at = False, None, False, 0.0
+        actor.is_done, actor.outcome, actor.must_crash, actor.wakes_at, actor.latest = False, None, False, 0.0, 0.0
         actor.thread = threading.Thread(target=run, daemon=True)
         actor.thread.start()
 
@@ -301,10 +303,10 @@ class Model:
         if claim is None or claim["holder"] == actor.name:
             return
         seen_since = actor.seen.get(claim["nonce"], self.now)
-        if actor.clock() < parse_rfc3339(claim["until"]) and self.now - seen_since <= CLAIM_S:
+        if actor.latest < parse_rfc3339(claim["until"]) and self.now - seen_since <= CLAIM_S:
             self.problems.append("a living claim was written over")
-        if any(other.is_in_window for other in self.actors if other is not actor):
-            self.lose_one()
+        if any(other.is_in_window or other.spilled for other in self.actors if other is not actor):
+            self.lose_one()  # the claimed token goes out once more, and a strict vendor revokes the family
 
     def check_end(self, actor: Actor) -> None:
         if isinstance(actor.outcome, Token) and actor.outcome.expires_at_s <= actor.clock():

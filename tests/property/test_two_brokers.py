@@ -93,4 +93,4 @@ def test_two_brokers(machine: type[TwoBrokers]) -> None:
 def test_two_brokers_at_length(machine: type[TwoBrokers]) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(machine, settings=settings(max_examples=3000, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=1200, stateful_step_count=40, deadline=None))
