@@ -7,6 +7,8 @@ this machine's; ratios travel.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -17,12 +19,15 @@ import timeit
 from collections.abc import Callable
 from pathlib import Path
 
+from conftest import Vendor
+from fleet import open_shared, signing_in_fleet
 from nightporter import Porter
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
 from nightporter.stores import ABSENT
 from nightporter.stores.local import LocalStore
-from support import Home, OpenBao, open_openbao, pitchpoint_config
+from storm import run_storm
+from support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
 
 USER, PASSWORD = "svc-acme", "correct-horse"
 
@@ -137,16 +142,75 @@ def _ns_per_call(call: Callable[[], object], threads: int, calls: int = 100_000)
     return (time.perf_counter() - began) / (each * threads) * 1e9
 
 
-BENCHMARKS = {"cold": cold, "warm": warm}
+def window(rounds: int) -> None:
+    """The one window: from the vendor's answer to the store's word that it is written, under a claim."""
+    with tempfile.TemporaryDirectory() as room, open_openbao() as server, open_sandbox(_world()) as vendor:
+        home, _mount = _vault_home(Path(room), server, vendor)
+        at: dict[str, float] = {}
+        widths = []
+        os.environ |= {"VAULT_ADDR": server.address, "VAULT_TOKEN": server.token, "NIGHTPORTER_CACHE": "off"}
+        text = home.config_file.read_text() + "share_access_token = true\n"
+
+        def emit(event: str, **_facts: object) -> None:
+            at[event] = time.perf_counter()
+
+        for _ in range(rounds):
+            Porter(text, emit=emit).get_token("pitchpoint", force_refresh=True)
+            widths.append((at["saved"] - at["answered"]) * 1000)
+        print(
+            f"{'the one window, Vault':<28} {statistics.median(widths):9.2f} ms   answer to saved, {rounds} exchanges"
+        )
+
+
+class _Servers:
+    """The servers that `fleet.open_shared` asks pytest for, without pytest."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+
+    def getfixturevalue(self, name: str) -> object:
+        if name == "aws_environment":
+            os.environ.update(AWS_VARIABLES)
+            return None
+        return self._stack.enter_context(open_openbao() if name == "openbao" else open_moto())
+
+
+def storm(consumers: int) -> None:
+    """Cold processes at once, each in a home and a mount namespace of its own, on both stores."""
+    for kind in ("vault", "moto"):
+        world = _world()
+        world.latency_s = 0.1
+        with contextlib.ExitStack() as stack:
+            room = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            vendor = Vendor(stack.enter_context(open_sandbox(world)), world)
+            shared = stack.enter_context(open_shared(kind, _Servers(stack), room))
+            fleet = signing_in_fleet(shared, vendor, room, share_access_token=True)
+            outcome = run_storm(fleet, consumers)
+            alone = run_storm(fleet, 1, kills=0)
+        said = [line.split()[1] for done in outcome.done for line in done.err.splitlines() if " " in line]
+        reads = said.count("read")
+        writes = sum(said.count(event) for event in ("claim", "take-over", "save"))
+        ideal_s = alone.seconds * consumers / (os.cpu_count() or 1)
+        print(
+            f"storm, {kind}: {outcome.count(0)} of {consumers} served; {vendor.count('sign-in')} sign-in(s) and"
+            f" {vendor.count('refresh')} refresh(es) in all\n"
+            f"  a consumer: {reads / consumers:.2f} reads and {writes / consumers:.3f} writes at the store\n"
+            f"  last served after {outcome.seconds:.1f} s; ideal {ideal_s:.1f} s"
+            f" (one alone takes {alone.seconds:.2f} s, {os.cpu_count()} cores)"
+        )
+
+
+BENCHMARKS: dict[str, Callable[[int], None]] = {"cold": cold, "warm": warm, "window": window, "storm": storm}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, help="how often each side is run")
+    parser.add_argument("--consumers", type=int, default=1000, help="how many processes storm")
     arguments = parser.parse_args()
     for name in arguments.names or BENCHMARKS:
-        BENCHMARKS[name](arguments.rounds)
+        BENCHMARKS[name](arguments.consumers if name == "storm" else arguments.rounds)
 
 
 if __name__ == "__main__":

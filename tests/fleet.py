@@ -11,10 +11,9 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import boto3
-import pytest
 
 from conftest import Vendor
 from nightporter.stores.local import LocalStore
@@ -37,8 +36,13 @@ class Shared:
         return value
 
 
+class Servers(Protocol):
+    def getfixturevalue(self, argname: str) -> Any: ...
+
+
 @contextlib.contextmanager
-def open_shared(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shared]:
+def open_shared(kind: str, request: Servers, tmp_path: Path) -> Iterator[Shared]:
+    """A store for several machines. `request` is pytest's, or whatever has the servers."""
     if kind == "local":
         place = tmp_path / "shared-store"
         store = LocalStore(str(place))

@@ -191,6 +191,7 @@ class Session:
         )
 
     def _read_store(self, path: str, deadline: float) -> Stored:
+        self.around.emit("read", path=path)
         return self.with_retries(lambda timeout_s: self.store.read(path, timeout_s=timeout_s), deadline)
 
     def with_retries(self, call: Callable[[float], T], deadline: float) -> T:

@@ -1,0 +1,75 @@
+"""What the documents show is true: their configurations parse, their commands and options exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from nightporter import cli, errors, lifecycle
+from nightporter.config import parse_config
+from nightporter.issuers import VENDORS
+from support import ROOT
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "plugin/docs").glob("*.md"))]
+TEXT = "\n".join(file.read_text() for file in DOCUMENTS)
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.name)
+def test_every_configuration_parses(file: Path) -> None:
+    text = file.read_text()
+    blocks = re.findall(r"<!-- checked: configuration -->\n```toml\n(.*?)```", text, re.S)
+    assert len(blocks) == text.count("```toml")
+    for block in blocks:
+        assert parse_config(block, source=file.name, vendors=VENDORS).profiles
+
+
+def test_every_command_that_is_named_exists() -> None:
+    known = set(cli.cli.commands)
+    named = set(re.findall(r"nightporter ([a-z][a-z-]+)", TEXT)) - {"is", "exchanges"}
+    assert {name for name in named if name not in known} <= {"rotate", "policy"}
+
+
+def test_every_script_and_file_that_is_named_exists() -> None:
+    for name in re.findall(r"(?:\./)?(scripts/[a-z]+|tests/[a-z_/]+\.py|plugin/[a-z_/.-]+)", TEXT):
+        assert (ROOT / name.rstrip(".")).exists(), name
+    for link in re.findall(r"\]\((plugin/[^)#]+)\)", TEXT):
+        assert (ROOT / link).exists(), link
+
+
+def test_every_decision_is_listed() -> None:
+    pages = {file.name for file in (ROOT / "plugin/decisions").glob("0*.md")}
+    listed = set(re.findall(r"\]\((0[^)]+)\)", (ROOT / "plugin/decisions/README.md").read_text()))
+    assert pages == listed
+
+
+def test_the_exit_codes_are_those_of_the_classes() -> None:
+    table = {int(code) for code in re.findall(r"^\| (\d) \|", (ROOT / "README.md").read_text(), re.M)}
+    classes = [item for item in vars(errors).values() if isinstance(item, type)]
+    assert table == {item.exit_code for item in classes if issubclass(item, errors.NightporterError)}
+
+
+def test_every_error_has_a_reference_of_its_own_and_a_hint() -> None:
+    classes = [item for item in vars(errors).values() if isinstance(item, type)]
+    found = [item for item in classes if issubclass(item, errors.NightporterError)]
+    assert len({item.reference for item in found}) == len(found)
+    for item in found:
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", item.reference)
+        assert item.default_hint
+
+
+def test_every_option_has_help() -> None:
+    plain = ("output", "username", "password", "expires_in")
+    for command in cli.cli.commands.values():
+        assert command.help
+        options = [option for option in command.params if isinstance(option, click.Option)]
+        assert [option.name for option in options if not option.help and option.name not in plain] == []
+
+
+def test_the_numbers_of_the_readme_are_the_code_s() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"A claim lives {lifecycle.CLAIM_S} s" in readme
+    assert f"less than {lifecycle.SEND_WHILE_LEFT_S:.0f} s left" in readme
+    assert f"at most {lifecycle.EXCHANGE_S:.0f} s" in readme
