@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nightporter.bearer import BearerAuth, httpx_auth
     from nightporter.errors import (
         ConfigError,
         CredentialsRefusedError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "BearerAuth",
     "ConfigError",
     "CredentialsRefusedError",
     "HostNotAllowedError",
@@ -32,11 +34,20 @@ __all__ = [
     "Porter",
     "StoreError",
     "Token",
+    "aget_token",
+    "default_porter",
     "get_token",
+    "httpx_auth",
     "load_config",
 ]
 
-_HOMES = {"Porter": "nightporter.wiring", "load_config": "nightporter.wiring", "Token": "nightporter.model"}
+_HOMES = {
+    "BearerAuth": "nightporter.bearer",
+    "Porter": "nightporter.wiring",
+    "Token": "nightporter.model",
+    "httpx_auth": "nightporter.bearer",
+    "load_config": "nightporter.wiring",
+}
 _porter: Porter | None = None
 
 
@@ -48,12 +59,30 @@ def get_token(
     timeout: float = 30.0,
 ) -> Token:
     """An access token of the profile, from the configuration in its usual places; see `Porter.get_token`."""
+    porter = _porter or default_porter()
+    return porter.get_token(profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout)
+
+
+async def aget_token(
+    profile: str | None = None,
+    *,
+    min_ttl: float | None = None,
+    force_refresh: bool = False,
+    timeout: float = 30.0,
+) -> Token:
+    """As `get_token`, without blocking the event loop. A cancelled caller leaves the exchange to end by itself."""
+    porter = _porter or default_porter()
+    return await porter.aget_token(profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout)
+
+
+def default_porter() -> Porter:
+    """The porter behind `get_token`, opened when it is first needed."""
     global _porter
     if _porter is None:
         from nightporter.wiring import Porter
 
         _porter = Porter()
-    return _porter.get_token(profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout)
+    return _porter
 
 
 def __getattr__(name: str) -> Any:

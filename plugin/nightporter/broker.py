@@ -105,6 +105,14 @@ class Broker:
         except NightporterError as exc:
             return self._stale(exc, before, is_forced)
 
+    def exchange(self, ask: Ask) -> Token:
+        """What a scheduled job asks for, past the cache but under its locks.
+
+        Raises: any NightporterError.
+        """
+        with self._one_at_a_time(ask.deadline):
+            return self._obtain(ask)
+
     def warm_left_s(self, token: Token) -> float:
         """For how many seconds the token may be served without another look: until it is due for renewal."""
         lifetime_s = token.expires_at_s - token.obtained_at_s

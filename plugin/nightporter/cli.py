@@ -12,13 +12,13 @@ import os
 import sys
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
 
-from nightporter import __version__, commands
+from nightporter import __version__, commands, process, rotation
 from nightporter.access_cache import drop_everywhere
 from nightporter.broker import Broker
 from nightporter.commands import ExecCredentialAsk, Options, TokenAsk, open_porter, put, say
@@ -26,7 +26,8 @@ from nightporter.config import choose_profile, render_effective
 from nightporter.errors import ConfigError, NightporterError, StoreBusyError, StoreError, VersionConflictError
 from nightporter.expiry import format_rfc3339
 from nightporter.login import Person, log_in
-from nightporter.model import Profile, Secret
+from nightporter.model import Profile, Role, Secret
+from nightporter.policies import render_policy
 from nightporter.protocols import plain
 from nightporter.report import Status, to_json, to_text
 from nightporter.session import Session
@@ -341,6 +342,81 @@ def delete(store: Store, path: str, session: Session, timeout_s: float) -> None:
 
 
 # Looking.
+
+
+@cli.command()
+@click.argument("profiles", nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="Every profile of the configuration (also when none is named).")
+@click.option("--access", is_flag=True, help="Mint and publish access tokens that end within 30 minutes.")
+@click.option("--shard", metavar="I/N", help="Do only shard I of N; N alone takes I from JOB_COMPLETION_INDEX.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=8, show_default=True, help="How many at a time.")
+@click.option("--dry-run", is_flag=True, help="Say what is due, and do nothing.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), help="Lines of JSON, or text.")
+@pass_options
+def rotate(
+    options: Options,
+    profiles: tuple[str, ...],
+    is_all: bool,
+    access: bool,
+    shard: str | None,
+    jobs: int,
+    dry_run: bool,
+    output: str | None,
+) -> None:
+    """The scheduled job: sign in or refresh what is due, publish, sweep. One failure never stops the others."""
+    environment = read_environment()
+    with open_porter(options) as porter:
+        names = list(profiles) if profiles and not is_all else list(porter.config.profiles)
+        engine_index = environment.get("JOB_COMPLETION_INDEX") or environment.get("AWS_BATCH_JOB_ARRAY_INDEX")
+        if shard:
+            names = rotation.of_shard(names, *rotation.parse_shard(shard, engine_index))
+        brokers = [porter.broker_for(name) for name in names]
+        is_text = output == "text" or (output is None and sys.stdout.isatty())
+        with process.note_signals() as arrived:
+            reports = rotation.rotate_all(
+                brokers,
+                jobs=jobs,
+                timeout_s=options.timeout_s(),
+                is_access=access,
+                is_dry_run=dry_run,
+                should_stop=lambda: bool(arrived),
+            )
+            codes = [_show_report(report, is_text) for report in _with_progress(reports, len(brokers), is_text)]
+    failures = [code for code in codes if code]
+    if failures:
+        raise click.exceptions.Exit(min(failures))
+    if len(codes) < len(brokers):
+        raise KeyboardInterrupt
+
+
+def _with_progress(reports: Iterator[rotation.Report], count: int, is_text: bool) -> Iterator[rotation.Report]:
+    if not is_text or not sys.stderr.isatty() or count < 2:
+        yield from reports
+        return
+    with click.progressbar(reports, length=count, label="rotating", file=sys.stderr) as shown:
+        yield from shown
+
+
+def _show_report(report: rotation.Report, is_text: bool) -> int:
+    """Prints it; its exit code."""
+    if not is_text:
+        put(json.dumps(report.to_json()))
+    else:
+        what = f"would {report.did}" if report.is_dry_run else report.did
+        ends = f", session until {format_rfc3339(report.refresh_expires_at)}" if report.refresh_expires_at else ""
+        why = f": {report.error.message} [{report.error.reference}]" if report.error else ""
+        put(f"{report.profile}: {what}{ends} ({report.duration_s:.1f} s){why}")
+    return report.error.exit_code if report.error else 0
+
+
+@cli.command()
+@click.argument("profile", required=False)
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="Whose policy.")
+@pass_options
+def policy(options: Options, profile: str | None, role: str) -> None:
+    """Print the minimal IAM or Vault policy of a role for PROFILE."""
+    chosen = choose_profile(load_config(options.config), profile)
+    put(render_policy(chosen, Role(role)))
 
 
 @cli.command()

@@ -13,7 +13,6 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from types import FrameType
 
 from nightporter.model import Claim
 
@@ -84,28 +83,34 @@ _HELD = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") 
 
 
 @contextlib.contextmanager
+def note_signals() -> Iterator[list[int]]:
+    """Collects SIGINT, SIGTERM and SIGHUP until the block ends: for a job that first ends what it has begun."""
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+    before = {number: signal.getsignal(number) for number in _HELD}
+    ours = [number for number, handler in before.items() if handler is not None and handler != signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, lambda number, _frame: arrived.append(number))
+    try:
+        yield arrived
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
+@contextlib.contextmanager
 def hold_signals() -> Iterator[None]:
     """Lets SIGINT, SIGTERM and SIGHUP wait until the block ends, then delivers them.
 
     Dispositions belong to the whole process and may be set by its main thread alone, so elsewhere this does nothing:
     there the program that embeds us owns the signals.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     arrived: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        arrived.append(number)
-
-    before = {number: signal.getsignal(number) for number in _HELD}
-    ours = [number for number, handler in before.items() if handler is not None and handler != signal.SIG_IGN]
-    for number in ours:
-        signal.signal(number, note)
     try:
-        yield
+        with note_signals() as arrived:
+            yield
     finally:
-        for number in ours:
-            signal.signal(number, before[number])
         for number in dict.fromkeys(arrived):
             signal.raise_signal(number)

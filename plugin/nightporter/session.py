@@ -173,7 +173,7 @@ class Session:
 
         Raises: StoreError.
         """
-        stored = self._read_store(self.profile.refresh_token, deadline)
+        stored = self.read_path(self.profile.refresh_token, deadline)
         if stored.value is None:
             return View(version=stored.version)
         parsed = parse_session(stored.value)
@@ -190,7 +190,11 @@ class Session:
             self.profile.refresh_token, render_session(record), view.version, record.expires_at, timeout_s=STORE_CALL_S
         )
 
-    def _read_store(self, path: str, deadline: float) -> Stored:
+    def read_path(self, path: str, deadline: float) -> Stored:
+        """What stands at any path of the store, with retries.
+
+        Raises: StoreError.
+        """
         self.around.emit("read", path=path)
         return self.with_retries(lambda timeout_s: self.store.read(path, timeout_s=timeout_s), deadline)
 
@@ -244,10 +248,10 @@ class Session:
         path, client_path = self.profile.credentials, self.profile.client
         if path is None:
             raise SecretNotFoundError(f"profile {self.profile.name!r} names no `credentials`")
-        stored = self._read_store(path, deadline)
+        stored = self.read_path(path, deadline)
         if stored.value is None:
             raise SecretNotFoundError(f"there is no secret at {path!r} in store {self.profile.store.name!r}")
-        client = self._read_store(client_path, deadline) if client_path else None
+        client = self.read_path(client_path, deadline) if client_path else None
         if client and client.value is None:
             raise SecretNotFoundError(f"there is no secret at {client_path!r} in store {self.profile.store.name!r}")
         version = stored.version.token + (f"/{client.version.token}" if client else "")
@@ -257,7 +261,7 @@ class Session:
         """client_id and client_secret alone, so that who refreshes needn't read the password."""
         if self.profile.client is None:
             return self.load_credentials(deadline)
-        stored = self._read_store(self.profile.client, deadline)
+        stored = self.read_path(self.profile.client, deadline)
         if stored.value is None:
             raise SecretNotFoundError(
                 f"there is no secret at {self.profile.client!r} in store {self.profile.store.name!r}"
@@ -332,15 +336,16 @@ class Session:
         path = self.profile.publish_access_token or ""
         give_up = min(ask.deadline, self.around.monotonic() + 5)
         while True:
-            stored = self._read_store(path, ask.deadline)
+            stored = self.read_path(path, ask.deadline)
             now = self.around.clock()
             token = parse_published(stored.value, self.profile, now=now)
             if token and token.expires_at_s - now > ask.min_ttl_s and not ask.is_refused(token.value):
                 return token
             pause_s = self.around.uniform(0.2, 1.0)
             if self.around.monotonic() + pause_s >= give_up:
-                ended = f"the last one ended at {format_rfc3339(token.expires_at_s)}" if token else "there is none"
-                raise NothingPublishedError(f"no live access token is published at {path!r}: {ended}")
+                raise NothingPublishedError(
+                    f"no live access token is published at {path!r}: {_last_published(stored, token)}"
+                )
             self.around.sleep(pause_s)
 
     def publish(self, identity: Identity, token: Token) -> None:
@@ -350,13 +355,17 @@ class Session:
             return
         try:
             deadline = self.around.monotonic() + WRITE_BACK_S
-            stored = self._read_store(path, deadline)
+            stored = self.read_path(path, deadline)
             there = parse_published(stored.value, self.profile, now=self.around.clock())
             if there and there.expires_at_s >= token.expires_at_s and there.generation >= token.generation:
                 return
             self.store.write(
                 path,
-                {**render_published(identity, token), "by": process.host_name()},
+                {
+                    **render_published(identity, token),
+                    "by": process.host_name(),
+                    "published_at": format_rfc3339(self.around.clock()),
+                },
                 stored.version,
                 token.expires_at_s,
                 timeout_s=STORE_CALL_S,
@@ -409,6 +418,15 @@ class Session:
         if claim is None or claim.nonce == nonce or claim.until <= self.around.clock():
             return _Verdict.WANTED
         return _Verdict.LATER
+
+
+def _last_published(stored: Stored, token: Token | None) -> str:
+    """When, and by whom: what a person needs to find the job that should have."""
+    if not isinstance(stored.value, Mapping):
+        return "there is none, or it has ended"
+    by, at = stored.value.get("by"), stored.value.get("published_at")
+    ended = f", ended at {format_rfc3339(token.expires_at_s)}" if token else ", which can't be used"
+    return f"the last one was published at {at or 'an unknown time'} by {by or 'an unknown host'}{ended}"
 
 
 class _Verdict(Enum):

@@ -313,6 +313,21 @@ class Porter:
                 self._warm[profile] = entry
         return token
 
+    async def aget_token(
+        self,
+        profile: str | None = None,
+        *,
+        min_ttl: float | None = None,
+        force_refresh: bool = False,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> Token:
+        """As `get_token`, in a thread of the loop's own pool. Cancelled, it leaves the exchange to end by itself."""
+        import asyncio  # deferred: 30 ms that only a program with an event loop has paid already
+        import functools
+
+        ask = functools.partial(self.get_token, profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout)
+        return await asyncio.get_running_loop().run_in_executor(None, ask)
+
     def _warm_entry(self, broker: Broker, token: Token) -> tuple[float, float, Token]:
         """Until when this very token is the answer: by both clocks, since either may be stepped or stand still."""
         left_s = broker.warm_left_s(token)

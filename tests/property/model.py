@@ -135,6 +135,9 @@ class Store:
     def delete(self, path: str, expected: Version, *, timeout_s: float) -> None:
         raise NotImplementedError
 
+    def sweep(self, path: str, *, timeout_s: float) -> bool:
+        raise NotImplementedError
+
     def close(self) -> None:
         pass
 

@@ -83,5 +83,8 @@ class Store(Protocol):
         Raises: VersionConflictError.
         """
 
+    def sweep(self, path: str, *, timeout_s: float) -> bool:
+        """Makes what is expired or superseded at the path unreachable; whether there was something to do."""
+
     def close(self) -> None:
         """Gives back what was opened (connections, a lease)."""

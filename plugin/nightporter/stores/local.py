@@ -57,6 +57,13 @@ class LocalStore:
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
         self._exchange(path, None, expected_version, timeout_s)
 
+    def sweep(self, path: str, *, timeout_s: float) -> bool:
+        stored = self._load(self._file(path))
+        if not isinstance(stored.value, Mapping) or not is_expired(stored.value, self._clock()):
+            return False
+        self.delete(path, stored.version, timeout_s=timeout_s)
+        return True
+
     def close(self) -> None:
         pass
 

@@ -130,14 +130,36 @@ class SecretsManagerStore:
             return
         # AWSPREVIOUS would keep the old value readable. AWSCURRENT can be moved, never removed.
         try:
-            with _translated("secretsmanager:UpdateSecretVersionStage", path):
-                self._open().update_secret_version_stage(
-                    SecretId=path, VersionStage="AWSPREVIOUS", RemoveFromVersionId=expected_version.token
-                )
-        except (VersionConflictError, StoreValueError):
-            pass  # somebody has written since: the label is not there any more
+            self._drop_previous(path, expected_version.token)
         except StoreDeniedError as exc:
             self._notify(f"{exc.message}; the value before the deletion stays readable as AWSPREVIOUS. {exc.hint}")
+
+    def sweep(self, path: str, *, timeout_s: float) -> bool:
+        try:
+            with _translated("secretsmanager:GetSecretValue", path):
+                reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
+            value = json.loads(reply.get("SecretString", ""))
+        except (_NotFoundError, ValueError):
+            return False
+        is_object = isinstance(value, dict)
+        if is_object and value.get("deleted") is not True and is_expired(value, self._clock()):
+            self.delete(path, Version(str(reply["VersionId"]), _generation(value)), timeout_s=timeout_s)
+            return True
+        with _translated("secretsmanager:DescribeSecret", path):
+            stages = self._open().describe_secret(SecretId=path).get("VersionIdsToStages", {})
+        previous = [version for version, labels in stages.items() if "AWSPREVIOUS" in labels]
+        for version in previous:
+            self._drop_previous(path, version)
+        return bool(previous)
+
+    def _drop_previous(self, path: str, version: str) -> None:
+        """Takes the label off, so that the version is deprecated and its value can't be found any more."""
+        right = "secretsmanager:UpdateSecretVersionStage"
+        # Suppressed: somebody has written since, and the label is not there any more.
+        with contextlib.suppress(VersionConflictError, StoreValueError), _translated(right, path):
+            self._open().update_secret_version_stage(
+                SecretId=path, VersionStage="AWSPREVIOUS", RemoveFromVersionId=version
+            )
 
     def close(self) -> None:
         if self._client is not None:

@@ -120,13 +120,34 @@ class VaultStore:
         # rights of a writer; destroying what is left needs one right more, and is done where it is there.
         self._set_ttl(path, None, 0, timeout_s)
         newest = self._put(path, {}, expected_version, timeout_s).version.floor
+        with contextlib.suppress(StoreDeniedError):
+            self._destroy(path, newest, timeout_s)
+
+    def sweep(self, path: str, *, timeout_s: float) -> bool:
+        # The TTL is a soft delete: what it took away can be undeleted until it is destroyed.
+        def ask(client: hvac.Client) -> int | None:
+            try:
+                client.secrets.kv.v2.read_secret_version(
+                    _quoted(path), mount_point=self._mount, raise_on_deleted_version=True
+                )
+            except hvac.exceptions.InvalidPath as exc:
+                metadata = ((exc.json or {}).get("data") or {}).get("metadata") if isinstance(exc.json, dict) else None
+                return int(metadata["version"]) if metadata and not metadata["destroyed"] else None
+            return None
+
+        deleted = self._call(ask, f"read on {self._mount}/data/{path}", timeout_s)
+        if deleted is None:
+            return False
+        self._destroy(path, deleted, timeout_s)
+        return True
+
+    def _destroy(self, path: str, newest: int, timeout_s: float) -> None:
         numbers = list(range(max(1, newest - 10), newest + 1))
 
         def destroy(client: hvac.Client) -> Any:
             return client.secrets.kv.v2.destroy_secret_versions(_quoted(path), numbers, mount_point=self._mount)
 
-        with contextlib.suppress(StoreDeniedError):
-            self._call(destroy, f"update on {self._mount}/destroy/{path}", timeout_s)
+        self._call(destroy, f"update on {self._mount}/destroy/{path}", timeout_s)
 
     def close(self) -> None:
         """Revokes a token that we logged in for: each log-in leaves a lease behind."""

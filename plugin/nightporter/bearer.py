@@ -1,0 +1,122 @@
+"""Authorization for HTTP clients of Python: `BearerAuth` for requests, `httpx_auth` for httpx.
+
+On a 401 the token is reported as refused and, once a generation and five minutes, a fresh exchange and one more try
+follow. A 401 on a token younger than a minute goes to the caller: a new one would fare no better. Neither library is
+imported here; requests takes any callable.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import httpx
+    import requests
+
+    from nightporter.model import Token
+    from nightporter.wiring import Porter
+
+YOUNG_S = 60.0
+ONCE_IN_S = 300.0
+
+
+class _Renewal:
+    """Decides whether a refused token is worth another exchange, for all threads together."""
+
+    def __init__(self, porter: Porter, profile: str | None) -> None:
+        self._porter = porter
+        self._profile = profile
+        self._lock = threading.Lock()
+        self._renewed_at = float("-inf")
+
+    def token(self) -> Token:
+        return self._porter.get_token(self._profile)
+
+    def after_401(self, refused: Token) -> Token | None:
+        """A newer token to try once more with; None where the 401 belongs to the caller.
+
+        Of ten threads that meet a 401 with one token the first exchanges, and the others find its token.
+        """
+        with self._lock:
+            current = self._porter.get_token(self._profile)
+            if current.value != refused.value:
+                return current
+            is_young = time.time() - refused.obtained_at_s < YOUNG_S
+            if is_young or time.monotonic() - self._renewed_at < ONCE_IN_S:
+                return None
+            self._renewed_at = time.monotonic()
+            self._porter.refuse(self._profile, refused.value)
+            fresh = self._porter.get_token(self._profile)
+            return fresh if fresh.value != refused.value else None
+
+
+def _default_porter() -> Porter:
+    import nightporter
+
+    return nightporter.default_porter()
+
+
+class BearerAuth:
+    """`requests.get(url, auth=BearerAuth("pitchpoint"))`. Safe for threads; keep one for many requests."""
+
+    def __init__(self, profile: str | None = None, *, porter: Porter | None = None) -> None:
+        self._renewal = _Renewal(porter or _default_porter(), profile)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        token = self._renewal.token()
+        request.headers["Authorization"] = f"{token.token_type} {token.value}"
+        body: Any = request.body  # bytes, text or a file, which a second try has to rewind
+        position = body.tell() if hasattr(body, "tell") else None
+        origin = urlsplit(str(request.url))[:2]
+
+        def retry(response: requests.Response, **options: Any) -> requests.Response:
+            return self._retried(response, token, origin, position, options)
+
+        request.register_hook("response", retry)  # type: ignore[no-untyped-call]  # requests' stubs leave it bare
+        return request
+
+    def _retried(
+        self, response: requests.Response, token: Token, origin: tuple[str, str], position: int | None, options: Any
+    ) -> requests.Response:
+        sent = response.request
+        # After a redirect elsewhere requests has taken the header away, and it must not come back.
+        is_ours = sent.headers.get("Authorization") == f"{token.token_type} {token.value}"
+        if response.status_code != 401 or not is_ours or urlsplit(str(sent.url))[:2] != origin:
+            return response
+        fresh = self._renewal.after_401(token)
+        if fresh is None:
+            return response
+        response.content  # noqa: B018 - reads it to the end, so that the connection can be used again
+        response.close()
+        again = sent.copy()
+        body: Any = again.body
+        if position is not None:
+            body.seek(position)
+        again.headers["Authorization"] = f"{fresh.token_type} {fresh.value}"
+        again.hooks["response"] = []
+        second: requests.Response = response.connection.send(again, **options)
+        second.history.append(response)
+        second.request = again
+        return second
+
+
+def httpx_auth(profile: str | None = None, *, porter: Porter | None = None) -> httpx.Auth:
+    """The same for httpx: `httpx.get(url, auth=httpx_auth("pitchpoint"))`, for its synchronous client."""
+    import httpx
+
+    renewal = _Renewal(porter or _default_porter(), profile)
+
+    class Auth(httpx.Auth):
+        def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+            token = renewal.token()
+            request.headers["Authorization"] = f"{token.token_type} {token.value}"
+            response = yield request
+            if response.status_code == 401 and (fresh := renewal.after_401(token)) is not None:
+                request.headers["Authorization"] = f"{fresh.token_type} {fresh.value}"
+                yield request
+
+    return Auth()
