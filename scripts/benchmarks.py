@@ -16,12 +16,12 @@ import tempfile
 import threading
 import time
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from conftest import Vendor
 from fleet import open_shared, signing_in_fleet
-from nightporter import Porter
+from nightporter import Porter, rotation
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
 from nightporter.stores import ABSENT
@@ -200,7 +200,78 @@ def storm(consumers: int) -> None:
         )
 
 
-BENCHMARKS: dict[str, Callable[[int], None]] = {"cold": cold, "warm": warm, "window": window, "storm": storm}
+def rotate(rounds: int) -> None:
+    """The scheduled job with few and with many workers."""
+    for jobs in (8, 64):
+        _rotate(min(rounds, 2), profiles=1000, jobs=jobs)
+
+
+def _rotate(rounds: int, *, profiles: int, jobs: int) -> None:
+    """The scheduled job over many profiles, at an issuer that answers in 100 ms and fails 2 % of the requests."""
+    latency_s = 0.1
+    with tempfile.TemporaryDirectory() as room, _sandbox_apart(latency_s, 0.02) as vendor:
+        for number in range(rounds):
+            store = LocalStore(f"{room}/store-{number}")
+            store.write("prod/pitchpoint", {"username": USER, "password": PASSWORD}, ABSENT, None, timeout_s=5)
+            text = f'[stores.l]\ntype = "local"\npath = "{room}/store-{number}"\n' + "".join(
+                f'[profiles.p{number}]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\nusername = "{USER}"\n'
+                f'refresh_token = "prod/p{number}/rt"\nbase_url = "{vendor}"\n'
+                for number in range(profiles)
+            )
+            os.environ |= {"NIGHTPORTER_CACHE": "off"}
+            with Porter(text, is_library=False, notify=lambda _text: None) as porter:
+                brokers = [porter.broker_for(f"p{number}") for number in range(profiles)]
+                before, halfway = _resident_mib(), 0.0
+                began = time.perf_counter()
+                reports = []
+                for report in rotation.rotate_all(brokers, jobs=jobs, timeout_s=30):
+                    reports.append(report)
+                    halfway = _resident_mib() if len(reports) == profiles // 2 else halfway
+                rate = profiles / (time.perf_counter() - began)
+            failed = sum(report.error is not None for report in reports)
+            ideal = jobs / latency_s
+            print(
+                f"rotate: {profiles} profiles, {jobs} jobs: {rate:.0f} a second, ideal {ideal:.0f}"
+                f" ({rate / ideal:.0%}); {failed} failed; memory {before:.0f} MiB before, {halfway:.0f} half way,"
+                f" {_resident_mib():.0f} after"
+            )
+
+
+@contextlib.contextmanager
+def _sandbox_apart(latency_s: float, failing: float) -> Iterator[str]:
+    """A sandbox in a process of its own, so that it shares no interpreter lock with what is measured."""
+    code = (
+        "import random, sys, time\n"
+        "from nightporter.simulator.server import open_sandbox\n"
+        "from nightporter.simulator.world import World\n"
+        f"world = World(users={{{USER!r}: {PASSWORD!r}}}, latency_s={latency_s})\n"
+        "busy = {'kind': 'status', 'status': 503}\n"
+        f"world.spontaneous = lambda _call: busy if random.random() < {failing} else None\n"
+        "with open_sandbox(world) as address:\n"
+        "    print(address, flush=True)\n"
+        "    time.sleep(3600)\n"
+    )
+    apart = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert apart.stdout is not None
+        yield apart.stdout.readline().strip()
+    finally:
+        apart.kill()
+        apart.wait()
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1048576
+
+
+BENCHMARKS: dict[str, Callable[[int], None]] = {
+    "cold": cold,
+    "warm": warm,
+    "window": window,
+    "storm": storm,
+    "rotate": rotate,
+}
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,10 @@ from hypothesis import HealthCheck, settings
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
 from support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
+
+# A shell that starts us in the background makes us ignore SIGINT, and every command that a test starts after us.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machines are shared: how long an example takes says nothing.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])

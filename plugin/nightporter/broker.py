@@ -132,8 +132,9 @@ class Broker:
         self.cache.forget()
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.store.close()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     # Looking.
 

@@ -121,6 +121,8 @@ def rotate_one(broker: Broker, *, timeout_s: float, is_access: bool = False, is_
         report = _rotated(broker, report, began + timeout_s, is_access)
     except NightporterError as exc:
         report = replace(report, did="failed", error=exc)
+    finally:
+        broker.close()  # its connections serve the next profile
     return replace(report, duration_s=time.monotonic() - began)
 
 

@@ -149,6 +149,7 @@ class Session:
         sender: Sender,
         spill: Spill,
         around: Surroundings,
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.profile = profile
         self.store = store
@@ -156,7 +157,12 @@ class Session:
         self.sender = sender
         self.spill = spill
         self.around = around
+        self._on_close = on_close
         self._addressed: Profile | None = None
+
+    def close(self) -> None:
+        """Gives store and sender back to where they came from."""
+        self._on_close()
 
     def obtain(self, ask: Ask) -> Token:
         """A token that is good for the ask, with as few exchanges in the fleet as it takes.

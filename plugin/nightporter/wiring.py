@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import platformdirs
 
@@ -160,18 +160,69 @@ class _LazyTransport:
             self._transport = Transport(self._profile, self._environment)
         return self._transport.send(request, timeout_s=timeout_s)
 
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class Pool:
+    """Connections that wait for the next session that wants the same: a job over a thousand profiles opens a few."""
+
+    def __init__(self) -> None:
+        self._idle: dict[object, list[Any]] = {}
+        self._lock = threading.Lock()
+
+    def lease(self, key: object, open_one: Callable[[], C]) -> C:
+        with self._lock:
+            waiting = self._idle.get(key)
+            found: C | None = waiting.pop() if waiting else None
+        return found if found is not None else open_one()
+
+    def give_back(self, key: object, item: Closable) -> None:
+        with self._lock:
+            self._idle.setdefault(key, []).append(item)
+
+    def close(self) -> None:
+        with self._lock:
+            items = [item for waiting in self._idle.values() for item in waiting]
+            self._idle.clear()
+        for item in items:
+            item.close()
+
 
 def open_session(
-    profile: Profile, environment: Mapping[str, str], *, emit: Callable[..., None], notify: Callable[[str], None]
+    profile: Profile,
+    environment: Mapping[str, str],
+    *,
+    pool: Pool,
+    emit: Callable[..., None],
+    notify: Callable[[str], None],
 ) -> Session:
-    """The session of a profile, with everything real behind it."""
+    """The session of a profile, with everything real behind it; closed, it gives its connections to the pool."""
+    store_key = ("store", profile.store.name)
+    store = pool.lease(store_key, lambda: open_store(profile.store, environment, notify))
+    sender_key = ("sender", profile.ca_cert, profile.proxy)
+    sender = pool.lease(sender_key, lambda: _LazyTransport(profile, environment))
+
+    def give_back() -> None:
+        pool.give_back(store_key, store)
+        pool.give_back(sender_key, sender)
+
     return Session(
         profile,
-        store=open_store(profile.store, environment, notify),
+        store=store,
         issuer=issuer_for(profile),
-        sender=_LazyTransport(profile, environment),
+        sender=sender,
         spill=Spill(os.path.join(data_directory(), "spill"), cache_key(_record_place(profile, environment))),
         around=Surroundings(holder=process.holder_name(), machine=process.machine_mark(environment), emit=emit),
+        on_close=give_back,
     )
 
 
@@ -272,6 +323,7 @@ class Porter:
         self._warm: dict[str | None, tuple[float, float, Token]] = {}
         self._lock = threading.Lock()
         self._refusals = 0
+        self._pool = Pool()
         _PORTERS.add(self)
 
     def _read(self, config: Config | str | os.PathLike[str] | None) -> Config:
@@ -349,7 +401,9 @@ class Porter:
         return Broker(
             profile,
             cache=open_cache(profile, self._environment, self._notify),
-            open_session=lambda: open_session(profile, self._environment, emit=self._emit, notify=self._notify),
+            open_session=lambda: open_session(
+                profile, self._environment, pool=self._pool, emit=self._emit, notify=self._notify
+            ),
             is_library=self._is_library,
             host_fraction=process.host_fraction(),
             notify=self._notify,
@@ -374,6 +428,7 @@ class Porter:
         """Gives connections and leases back."""
         for broker in self._brokers.values():
             broker.close()
+        self._pool.close()
 
     def __enter__(self) -> Porter:
         return self
@@ -383,6 +438,7 @@ class Porter:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+        self._pool = Pool()  # the parent's sockets are the parent's
         for broker in self._brokers.values():
             broker.reset_locks()
 

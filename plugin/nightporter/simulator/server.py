@@ -48,6 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         world, parts = self.server.world, urlsplit(self.path)
+        self.rfile.read(min(int(self.headers.get("Content-Length") or 0), MAX_BODY_BYTES))
         asked = dict(parse_qsl(parts.query))
         if parts.path == "/_sandbox/state":
             self.reply(200, world.state())

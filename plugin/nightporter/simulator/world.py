@@ -51,12 +51,16 @@ class Pending:
 
 @dataclass
 class World:
-    """`faults` are taken one a request, oldest first (`server` lists them); `clock_offset_s` skews the vendor."""
+    """`faults` are taken one a request, oldest first (`server` lists them); `spontaneous` makes more by itself.
+
+    `clock_offset_s` skews the vendor's clock.
+    """
 
     users: dict[str, str]
     clients: dict[str, str] = field(default_factory=lambda: {"demo-client": "demo-secret"})
     expires_in: int | str = 3600
     latency_s: float = 0.0
+    spontaneous: Callable[[str], dict[str, Any] | None] = lambda _call: None
     clock_offset_s: float = 0.0
     rotation: str = "rotates"
     grace_s: float = 0.0
@@ -83,7 +87,7 @@ class World:
                     if fault["times"] <= 0:
                         self.faults.remove(fault)
                     return fault
-        return None
+        return self.spontaneous(call)
 
     # Pitchpoint.
 

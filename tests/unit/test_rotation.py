@@ -1,0 +1,116 @@
+"""What is due when, shards, and a month of the job by a stepped clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightporter.config import parse_config
+from nightporter.errors import ConfigError
+from nightporter.expiry import pitchpoint_refresh_expiry
+from nightporter.issuers import VENDORS
+from nightporter.model import Identity, Profile, Secret, SessionRecord
+from nightporter.rotation import Due, due, of_shard, parse_shard
+
+NOW = 1_784_037_600
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def profile(issuer: str, more: str = "") -> Profile:
+    text = f'[profiles.p]\nissuer = "{issuer}"\ncredentials = "c"\n{more}\n'
+    return parse_config(text, source="t", vendors=VENDORS).profiles["p"]
+
+
+def record(*, expires_at: int | None, issued_at: int = NOW, token: bool = True) -> SessionRecord:
+    return SessionRecord(
+        identity=Identity(issuer="x", token_endpoint="y"),
+        refresh_token=Secret("r") if token else None,
+        expires_at=expires_at,
+        issued_at=issued_at,
+    )
+
+
+@pytest.mark.parametrize(
+    ("left_h", "gains", "wanted"),
+    [
+        (24, True, Due.SIGN_IN),
+        (24.9, True, Due.SIGN_IN),
+        (25, True, Due.NOTHING),
+        (40, True, Due.NOTHING),
+        (24, False, Due.NOTHING),
+    ],
+)
+def test_a_password_signs_in_below_renew_when_left_where_it_gains_time(left_h: float, gains: bool, wanted: Due) -> None:
+    ends = NOW + int(left_h * 3600)
+    until = ends + 86_400 if gains else ends
+    assert due(profile("pitchpoint"), record(expires_at=ends), now=NOW, sign_in_lasts_until=until) is wanted
+
+
+@pytest.mark.parametrize("held", [None, record(expires_at=None, token=False)])
+def test_a_password_without_a_session_signs_in(held: SessionRecord | None) -> None:
+    assert due(profile("pitchpoint"), held, now=NOW, sign_in_lasts_until=None) is Due.SIGN_IN
+
+
+def test_vault_ist_refreshes_once_each_run() -> None:
+    assert due(profile("vault-ist"), record(expires_at=None), now=NOW, sign_in_lasts_until=None) is Due.REFRESH
+
+
+@pytest.mark.parametrize(("age_h", "wanted"), [(23, Due.NOTHING), (24, Due.NOTHING), (25, Due.REFRESH)])
+@pytest.mark.parametrize("grant", ["authorization_code", "device_code"])
+def test_code_and_device_grants_refresh_after_a_day(grant: str, age_h: int, wanted: Due) -> None:
+    held = record(expires_at=None, issued_at=NOW - age_h * 3600)
+    which = profile("entra", f'tenant = "t"\ngrant = "{grant}"')
+    assert due(which, held, now=NOW, sign_in_lasts_until=None) is wanted
+
+
+def test_client_credentials_have_no_session_to_keep() -> None:
+    which = profile("perspio", 'grant = "client_credentials"')
+    assert due(which, None, now=NOW, sign_in_lasts_until=None) is Due.NOTHING
+
+
+def runs(first: datetime, days: int) -> list[int]:
+    """04:10 and 16:10 New York, both changes of the clocks included."""
+    found = []
+    for day in range(days):
+        date = (first + timedelta(days=day)).date()
+        for hour in (4, 16):
+            found.append(int(datetime(date.year, date.month, date.day, hour, 10, tzinfo=NEW_YORK).timestamp()))
+    return found
+
+
+@pytest.mark.parametrize("month", [(2026, 3, 1), (2026, 7, 1), (2026, 10, 15)])
+@pytest.mark.parametrize("missed", [None, *range(2, 60)])
+def test_31_days_of_the_job(month: tuple[int, int, int], missed: int | None) -> None:
+    """One sign-in a day, and never within 7 hours of the end after any single missed run."""
+    which, held, sign_ins, closest = profile("pitchpoint"), None, [], 10**9
+    for number, now in enumerate(runs(datetime(*month, tzinfo=UTC), 31)):
+        if held is not None and held.expires_at is not None:
+            closest = min(closest, held.expires_at - now)
+        if number == missed:
+            continue
+        until = pitchpoint_refresh_expiry(now)
+        if due(which, held, now=now, sign_in_lasts_until=until) is Due.SIGN_IN:
+            held = record(expires_at=until, issued_at=now)
+            sign_ins.append(datetime.fromtimestamp(now, NEW_YORK).date())
+    assert closest > 7 * 3600
+    assert len(sign_ins) == len(set(sign_ins))
+    assert len(sign_ins) >= 30
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=50), st.integers(1, 12))
+def test_shards_cover_every_profile_once(names: list[str], count: int) -> None:
+    shards = [of_shard(names, index, count) for index in range(count)]
+    assert sorted(name for shard in shards for name in shard) == sorted(names)
+
+
+def test_shards_from_the_line_and_from_the_engine() -> None:
+    assert parse_shard("3/10", None) == (3, 10)
+    assert parse_shard("10", "4") == (4, 10)
+    assert parse_shard("/10", "4") == (4, 10)
+    for text, index in (("10/10", None), ("x/3", None), ("3", None), ("-1/3", None), ("0/0", None), ("", "1")):
+        with pytest.raises(ConfigError):
+            parse_shard(text, index)
