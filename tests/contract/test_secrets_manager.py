@@ -230,3 +230,15 @@ def test_an_expired_value_keeps_its_generation_as_the_floor(store: SecretsManage
     write(store, {"generation": 41, "expires_at": format_rfc3339(time.time() - 1)})
     seen = store.read(PATH, timeout_s=T)
     assert (seen.value, seen.version.floor) == (None, 41)
+
+
+def test_a_sweep_takes_the_former_session_out_of_sight(store: SecretsManagerStore, address: str) -> None:
+    first = write(store, {"refresh_token": "old", "generation": 1})
+    write(store, {"refresh_token": "new", "generation": 2}, first)
+    client = raw_client(address)
+    assert "old" in client.get_secret_value(SecretId=PATH, VersionStage="AWSPREVIOUS")["SecretString"]
+    assert store.sweep(PATH, timeout_s=T)
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_secret_value(SecretId=PATH, VersionStage="AWSPREVIOUS")
+    assert store.read(PATH, timeout_s=T).value == {"refresh_token": "new", "generation": 2}
+    assert not store.sweep(PATH, timeout_s=T)

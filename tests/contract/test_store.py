@@ -217,3 +217,21 @@ def test_a_path_is_taken_as_it_is(store: Store, path: str, odd: str) -> None:
     store.write(f"{path}/{odd}", {"n": odd}, ABSENT, None, timeout_s=TIMEOUT_S)
     assert store.read(f"{path}/{odd}", timeout_s=TIMEOUT_S).value == {"n": odd}
     assert store.read(path, timeout_s=TIMEOUT_S).value is None
+
+
+def test_what_has_expired_is_swept_and_the_next_write_still_works(store: Store, path: str) -> None:
+    ends = int(time.time()) + 2
+    value = {"refresh_token": "hunter2", "generation": 3, "expires_at": format_rfc3339(ends)}
+    store.write(path, value, ABSENT, ends, timeout_s=TIMEOUT_S)
+    assert not store.sweep(path, timeout_s=TIMEOUT_S)
+    time.sleep(ends + 5.5 - time.time() if isinstance(store, VaultStore) else ends + 0.1 - time.time())
+    assert store.sweep(path, timeout_s=TIMEOUT_S)
+    gone = store.read(path, timeout_s=TIMEOUT_S)
+    assert gone.value is None
+    assert gone.version != ABSENT
+    store.write(path, {"n": "new"}, gone.version, None, timeout_s=TIMEOUT_S)
+    assert store.read(path, timeout_s=TIMEOUT_S).value == {"n": "new"}
+
+
+def test_a_sweep_of_nothing(store: Store, path: str) -> None:
+    assert not store.sweep(path, timeout_s=TIMEOUT_S)

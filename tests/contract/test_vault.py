@@ -136,6 +136,16 @@ def test_a_deleted_value_can_not_be_undeleted(openbao: OpenBao, mount: str) -> N
     assert all(version["destroyed"] for version in openbao.metadata(mount, SESSION)["versions"].values())
 
 
+def test_a_swept_value_can_not_be_undeleted(openbao: OpenBao, mount: str) -> None:
+    store, ends = open_store(openbao, mount), int(time.time()) + 7200
+    store.write(SESSION, value_until(ends), ABSENT, ends, timeout_s=T)
+    openbao.call("DELETE", f"{mount}/data/{SESSION}")  # what the TTL will do
+    assert store.sweep(SESSION, timeout_s=T)
+    openbao.call("POST", f"{mount}/undelete/{SESSION}", {"versions": [1]})
+    assert store.read(SESSION, timeout_s=T).value is None
+    assert not store.sweep(SESSION, timeout_s=T)
+
+
 # Rights.
 
 

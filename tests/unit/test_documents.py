@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 
 from nightporter import cli, errors, lifecycle
 from nightporter.config import parse_config
+from nightporter.expiry import parse_rfc3339
 from nightporter.issuers import VENDORS
+from nightporter.model import Claim, Identity, Refusal, Secret, SessionRecord, Token
+from nightporter.report import Status, to_json
 from support import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "plugin/docs").glob("*.md"))]
@@ -26,10 +30,38 @@ def test_every_configuration_parses(file: Path) -> None:
         assert parse_config(block, source=file.name, vendors=VENDORS).profiles
 
 
+def test_the_status_that_is_shown_has_the_members_of_the_real_one() -> None:
+    block = re.search(r"<!-- checked: status -->\n```json\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert block
+    shown = json.loads(block[1])[0]
+    session = shown["session"]
+    claim = Claim(holder=session["claim"]["holder"], until=parse_rfc3339(session["claim"]["until"]), nonce="n")
+    refused = session["refused"]
+    refusal = Refusal(
+        credentials_version="7", until=parse_rfc3339(refused["until"]), count=refused["count"], error=refused["error"]
+    )
+    record = SessionRecord(
+        identity=Identity(issuer="pitchpoint", token_endpoint="e", username=session["username"]),
+        refresh_token=Secret("r"),
+        issued_at=parse_rfc3339(session["issued_at"]),
+        expires_at=parse_rfc3339(session["expires_at"]),
+        generation=session["generation"],
+        claim=claim,
+        refused=refusal,
+        by=session["by"],
+    )
+    expires_at_s = parse_rfc3339(shown["access_token"]["expires_at"])
+    cached = Token(Secret("a"), token_type="Bearer", expires_at_s=expires_at_s, obtained_at_s=0)
+    real = Status(
+        profile="pitchpoint", issuer="pitchpoint", store="vault", path=shown["path"], cached=cached, record=record
+    )
+    assert to_json(real) == shown
+
+
 def test_every_command_that_is_named_exists() -> None:
     known = set(cli.cli.commands)
     named = set(re.findall(r"nightporter ([a-z][a-z-]+)", TEXT)) - {"is", "exchanges"}
-    assert {name for name in named if name not in known} <= {"rotate", "policy"}
+    assert {name for name in named if name not in known} == set()
 
 
 def test_every_script_and_file_that_is_named_exists() -> None:
