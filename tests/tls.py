@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import ssl
@@ -24,6 +25,18 @@ class Guarded:
     seen: list[tuple[str, str, str]] = field(default_factory=list)
 
 
+def token_of(authorization: str) -> str:
+    """The token of a Bearer header, or the password of a Basic one."""
+    kind, _, value = authorization.partition(" ")
+    if kind == "Basic":
+        return base64.b64decode(value).decode().partition(":")[2]
+    return value
+
+
+def answers_type(document: Any) -> str:
+    return str(document.get("mediaType", "application/json"))
+
+
 @contextlib.contextmanager
 def open_guarded(directory: Path, *, is_live: Callable[[str], bool], answers: dict[str, Any]) -> Iterator[Guarded]:
     """Serves `answers` (path to JSON) under https to whoever brings a Bearer token that `is_live` knows."""
@@ -39,7 +52,7 @@ def open_guarded(directory: Path, *, is_live: Callable[[str], bool], answers: di
         def do_GET(self) -> None:
             authorization = self.headers.get("Authorization", "")
             guarded.seen.append((self.command, self.path, authorization))
-            if not is_live(authorization.removeprefix("Bearer ")):
+            if not is_live(token_of(authorization)):
                 self.answer(401, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401})
             else:
                 found = answers.get(self.path.split("?")[0])
@@ -48,7 +61,9 @@ def open_guarded(directory: Path, *, is_live: Callable[[str], bool], answers: di
         def answer(self, status: int, document: Any) -> None:
             body = json.dumps(document).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            if status == 401:
+                self.send_header("WWW-Authenticate", 'Basic realm="guarded"')
+            self.send_header("Content-Type", answers_type(document))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

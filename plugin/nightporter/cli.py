@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nightporter import __version__, commands, process, rotation
+from nightporter import __version__, commands, helpers, process, rotation
 from nightporter.access_cache import drop_everywhere
 from nightporter.broker import Broker
 from nightporter.commands import ExecCredentialAsk, Options, TokenAsk, open_porter, put, say
@@ -129,6 +129,15 @@ def token(options: Options, /, **asked: Any) -> None:
 def exec_credential(options: Options, /, **asked: Any) -> None:
     """Print kubectl's ExecCredential for PROFILE."""
     commands.exec_credential(options, ExecCredentialAsk(**asked))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("protocol", type=click.Choice(tuple(helpers.PROTOCOLS)))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@pass_options
+def credential(options: Options, protocol: str, arguments: tuple[str, ...]) -> None:
+    """Speak the helper protocol of a client: what git, docker, ... call."""
+    raise click.exceptions.Exit(helpers.serve(protocol, list(arguments), options))
 
 
 @cli.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -151,12 +151,13 @@ def token(options: Options, ask: TokenAsk) -> None:
 
 def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
     """Prints kubectl's ExecCredential."""
-    api_version = kubernetes.parse_api_version(os.environ.get("KUBERNETES_EXEC_INFO"))
+    info = kubernetes.parse_exec_info(os.environ.get("KUBERNETES_EXEC_INFO"))
     with open_porter(options) as porter:
         broker = porter.broker_for(ask.profile)
+        kubernetes.check_server(info, broker.profile)
         found = broker.access_token(retry_refused=_at_terminal(ask.retry_refused), timeout_s=options.timeout_s())
         expiry = plain.reported_expiry(found, min_ttl_s=broker.profile.min_ttl_s, now=time.time())
-        put(kubernetes.render(found, api_version, reported_expiry=expiry))
+        put(kubernetes.render(found, info.api_version, reported_expiry=expiry))
 
 
 def _at_terminal(retry_refused: bool) -> bool:

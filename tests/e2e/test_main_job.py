@@ -51,6 +51,26 @@ def test_the_api_version_is_the_one_that_is_asked_for(home: Home) -> None:
     assert (done.code, done.out) == (2, "")
 
 
+@pytest.mark.parametrize(
+    ("server", "code"),
+    [
+        ("https://api.cluster.example:6443", 0),
+        ("https://api.cluster.example", 7),
+        ("https://evil.example:6443", 7),
+        ("https://api.cluster.example.evil:6443", 7),
+        ("http://api.cluster.example:6443", 7),
+        ("nonsense\n", 7),
+    ],
+)
+def test_a_cluster_that_is_told_must_be_in_hosts(home: Home, vendor: Vendor, server: str, code: int) -> None:
+    home.configure(pitchpoint_config(vendor.address, more='hosts = ["api.cluster.example:6443"]'))
+    info = {"apiVersion": "client.authentication.k8s.io/v1", "spec": {"cluster": {"server": server}}}
+    done = home.run("exec-credential", "pitchpoint", KUBERNETES_EXEC_INFO=json.dumps(info))
+    assert done.code == code, done.err
+    assert bool(done.out) is (code == 0)
+    assert "evil" not in done.err
+
+
 def test_the_session_record(home: Home, vendor: Vendor) -> None:
     before = int(time.time())
     credential(home)

@@ -1,0 +1,43 @@
+"""docker's credential helper protocol (docker-credential-helpers, `credentials`): parse an ask, render a reply. Pure.
+
+Errors are texts on standard output with exit 1, and the exact words of "not found" keep public images pullable for
+strict clients (skopeo). An access token never goes under the user name `<token>`, which would make it a refresh token.
+"""
+
+from __future__ import annotations
+
+import json
+
+from nightporter.model import Token
+from nightporter.protocols.hosts import BadAskError, Target, parse_target
+
+ACTIONS = ("get", "store", "erase", "list", "version")
+NOT_FOUND = "credentials not found in native keychain"
+NO_SERVER = "no credentials server URL"
+REFUSES_STORE = "nightporter keeps no passwords: it fetches tokens by itself, log-in is not needed here"
+MAX_BYTES = 1 << 20
+
+
+def parse_server(content: bytes) -> Target | None:
+    """The registry in the raw server string; None where the string is empty.
+
+    Raises: BadAskError.
+    """
+    if len(content) > MAX_BYTES:
+        raise BadAskError("the request is too long")
+    try:
+        text = content.decode("utf-8").strip(" \t\r\n")
+    except UnicodeDecodeError as exc:
+        raise BadAskError("not UTF-8") from exc
+    return parse_target(text) if text else None
+
+
+def render(token: Token, server: bytes, *, username: str) -> str:
+    """The answer to `get`. `server` is what docker asked for, which it compares."""
+    name = "oauth2" if username == "<token>" else username
+    return json.dumps({"ServerURL": server.decode().strip(), "Username": name, "Secret": token.value})
+
+
+def render_list(servers: dict[str, str]) -> str:
+    """The answer to `list`: server to user name."""
+    return json.dumps(servers)

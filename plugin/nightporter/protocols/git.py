@@ -1,0 +1,101 @@
+"""git's credential helper protocol (git-credential(1), gitcredentials(7)): parse an ask, render a reply. Pure.
+
+User name and token for every git; `authtype=Bearer` where git offers it (2.46); the `continue` and `state[]` of 2.46
+turn a revoked token into a silent second try. Never printed: `oauth_refresh_token` (git hands it to every other
+helper), `host`, `path`, `protocol` (they would change git's own idea of the target).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nightporter.model import Token
+from nightporter.protocols.hosts import BadAskError, Target, check_text, parse_target
+
+OPERATIONS = ("get", "store", "erase", "capability")
+MAX_BYTES = 1 << 20
+STATE = "nightporter:attempt=1"
+_ONCE = frozenset({"protocol", "host", "path", "username", "password", "credential", "authtype", "ephemeral"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitAsk:
+    """`target` None: nothing that we could answer for. `refused`: the secret that git reports with `erase`."""
+
+    target: Target | None
+    username: str | None = None
+    refused: str | None = field(default=None, repr=False)
+    takes_bearer: bool = False
+    takes_state: bool = False
+    is_second_try: bool = False
+
+
+def parse(content: bytes) -> GitAsk:
+    """The ask in what git wrote. Lines end at LF alone; an empty line ends the ask.
+
+    Raises: BadAskError (CVE-2020-5260, CVE-2024-52006: control bytes, a key said twice).
+    """
+    if len(content) > MAX_BYTES:
+        raise BadAskError("the request is too long")
+    keys: dict[str, str] = {}
+    capabilities: set[str] = set()
+    states: list[str] = []
+    for line in content.split(b"\n"):
+        if not line:
+            break
+        key, separator, value = _text(line).partition("=")
+        if not separator:
+            raise BadAskError("a line without '='")
+        if key == "capability[]":
+            capabilities.add(value)
+        elif key == "state[]":
+            states.append(value)
+        elif key in _ONCE:
+            if key in keys:
+                raise BadAskError("a key said twice")
+            keys[key] = value
+    return GitAsk(
+        target=_target(keys),
+        username=keys.get("username"),
+        refused=keys.get("credential") or keys.get("password"),
+        takes_bearer="authtype" in capabilities,
+        takes_state="state" in capabilities,
+        is_second_try=STATE in states,
+    )
+
+
+def _text(line: bytes) -> str:
+    try:
+        return check_text(line.decode("utf-8"))
+    except UnicodeDecodeError as exc:
+        raise BadAskError("not UTF-8") from exc
+
+
+def _target(keys: Mapping[str, str]) -> Target | None:
+    """No host or no protocol is never a wildcard (CVE-2020-11008)."""
+    protocol, host = keys.get("protocol"), keys.get("host")
+    if not protocol or not host or protocol not in ("http", "https"):
+        return None
+    if "/" in host or "://" in host:
+        raise BadAskError("not a host")
+    return parse_target(host, scheme=protocol)
+
+
+def render(token: Token, ask: GitAsk, *, username: str, reported_expiry: int, may_retry: bool) -> str:
+    """The answer to `get`. `may_retry`: the token is a cached one, so git may come again if it is refused."""
+    lines = []
+    if ask.takes_bearer:
+        lines += ["capability[]=authtype"]
+        if may_retry and ask.takes_state:
+            lines += ["capability[]=state"]
+        lines += [f"authtype={token.token_type}", f"credential={token.value}", "ephemeral=1"]
+        if may_retry and ask.takes_state:
+            lines += ["continue=1", f"state[]={STATE}"]
+    else:
+        lines += [f"username={ask.username or username}", f"password={token.value}"]
+    return "\n".join([*lines, f"password_expiry_utc={reported_expiry}"])
+
+
+CAPABILITIES = "version 0\ncapability authtype\ncapability state"
+QUIT = "quit=1"
