@@ -56,14 +56,16 @@ class Broker:
     def reset_locks(self) -> None:
         """After a fork: the child has no thread that would ever free the parent's locks, and no socket of its own."""
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
         self._renewer = None
         self._session = None
 
     @property
     def session(self) -> Session:
-        if self._session is None:
-            self._session = self._open_session()
-        return self._session
+        with self._opening:
+            if self._session is None:
+                self._session = self._open_session()
+            return self._session
 
     def access_token(
         self,
@@ -141,7 +143,7 @@ class Broker:
     def held(self) -> Token | None:
         """What this process or machine holds, whatever is left of it."""
         held = self._held
-        if held is not None and not self._is_sound(held):
+        if held is not None and (not self._is_sound(held) or self.cache.is_refused(held.value)):
             held = self._held = None
         if held is None:
             held = self.cache.load()
@@ -244,7 +246,8 @@ class Broker:
             self._renewer = threading.Thread(
                 target=self._renew, args=(token, floor_s, EARLY_THREAD_S), name="nightporter-renew"
             )
-            self._renewer.start()
+            with contextlib.suppress(RuntimeError):  # the interpreter is ending: nobody will need a newer one
+                self._renewer.start()
         return token
 
     def _renew(self, token: Token, floor_s: float, timeout_s: float) -> Token | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 import webbrowser
@@ -23,12 +24,20 @@ from nightporter.access_cache import drop_everywhere
 from nightporter.broker import Broker
 from nightporter.commands import ExecCredentialAsk, Options, TokenAsk, open_porter, put, say
 from nightporter.config import choose_profile, render_effective
-from nightporter.errors import ConfigError, NightporterError, StoreBusyError, StoreError, VersionConflictError
+from nightporter.errors import (
+    ConfigError,
+    NightporterError,
+    StoreBusyError,
+    StoreError,
+    StoreValueError,
+    VersionConflictError,
+)
 from nightporter.expiry import format_rfc3339
 from nightporter.login import Person, log_in
 from nightporter.model import Profile, Role, Secret
 from nightporter.policies import render_policy
 from nightporter.protocols import plain
+from nightporter.record import Unreadable
 from nightporter.report import Status, to_json, to_text
 from nightporter.session import Session
 from nightporter.stores import ABSENT, KEEP_EXPIRY, Store
@@ -152,6 +161,9 @@ def run_command(options: Options, profile: str, command: tuple[str, ...]) -> Non
     with open_porter(options) as porter:
         found = porter.broker_for(profile).access_token(timeout_s=options.timeout_s())
     environment = {**os.environ, "NIGHTPORTER_TOKEN": found.value}
+    for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and an ignored signal survives exec
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606 - to run it is what was asked
     except FileNotFoundError:
@@ -200,8 +212,15 @@ def _read_members(profile: Profile) -> dict[str, str]:
             "password": click.prompt("Password", hide_input=True, err=True),
         }
     else:
-        found = _parse_members(sys.stdin.read(65_537))
+        found = _parse_members(_read_stdin())
     return {profile.fields.get(name, name): value for name, value in found.items()}
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read(65_537)
+    except (UnicodeDecodeError, AttributeError, OSError, ValueError) as exc:
+        raise ConfigError("standard input can't be read as UTF-8 text") from exc
 
 
 def _parse_members(text: str) -> dict[str, str]:
@@ -214,8 +233,8 @@ def _parse_members(text: str) -> dict[str, str]:
     for name, value in document.items():
         if name not in MEMBERS:
             raise ConfigError(f"standard input holds an unknown member; known are {', '.join(MEMBERS)}")
-        if not isinstance(value, str) or not value:
-            raise ConfigError(f"the member {name!r} on standard input must be a non-empty string")
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise ConfigError(f"the member {name!r} on standard input must be a non-empty, printable string")
     return document
 
 
@@ -226,7 +245,9 @@ def write_members(session: Session, path: str, members: dict[str, str], timeout_
     def write(call_s: float) -> None:
         for _ in range(5):
             stored = session.store.read(path, timeout_s=call_s)
-            there = stored.value if isinstance(stored.value, dict) else {}
+            if isinstance(stored.value, Unreadable):
+                raise StoreValueError(f"{path}: {stored.value.reason}, and is not overwritten")
+            there = stored.value or {}
             with contextlib.suppress(VersionConflictError):
                 session.store.write(path, {**there, **members}, stored.version, KEEP_EXPIRY, timeout_s=call_s)
                 return
@@ -276,7 +297,7 @@ def seed(options: Options, profile: str | None, check: bool) -> None:
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
         is_typed = sys.stdin.isatty()
-        given = click.prompt("Refresh token", hide_input=True, err=True) if is_typed else sys.stdin.read(65_537)
+        given = click.prompt("Refresh token", hide_input=True, err=True) if is_typed else _read_stdin()
         text = given.strip()
         if not text or not text.isprintable() or len(text) > 32_768:
             raise ConfigError("standard input must be a refresh token: one line of text")
@@ -375,7 +396,10 @@ def rotate(
     """The scheduled job: sign in or refresh what is due, publish, sweep. One failure never stops the others."""
     environment = read_environment()
     with open_porter(options) as porter:
-        names = list(profiles) if profiles and not is_all else list(porter.config.profiles)
+        named = list(dict.fromkeys(profiles)) if not is_all else []
+        # Without names: all that can be rotated here. Who names a read-only profile is told.
+        able = [name for name, profile in porter.config.profiles.items() if profile.role is not Role.READ_ONLY]
+        names = named or able
         engine_index = environment.get("JOB_COMPLETION_INDEX") or environment.get("AWS_BATCH_JOB_ARRAY_INDEX")
         if shard:
             names = rotation.of_shard(names, *rotation.parse_shard(shard, engine_index))
@@ -454,6 +478,9 @@ def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int
         session = broker.session
         spilled = session.spill.load()
         known["spilled_at"] = spilled.at if spilled else None
+        if profile.role is Role.READ_ONLY:
+            session.read_path(profile.publish_access_token or "", session.around.monotonic() + timeout_s)
+            return Status(**_names(profile), cached=broker.held(), **known), 0
         view = session.read(session.around.monotonic() + timeout_s)
         known["record"] = view.record
         if view.foreign:
@@ -461,15 +488,12 @@ def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int
     except NightporterError as exc:
         known |= {"problem": exc.message, "reference": exc.reference}
         code = exc.exit_code
-    found = Status(
-        profile=profile.name,
-        issuer=profile.issuer,
-        store=profile.store.name,
-        path=profile.refresh_token,
-        cached=broker.held(),
-        **known,
-    )
-    return found, code
+    return Status(**_names(profile), cached=broker.held(), **known), code
+
+
+def _names(profile: Profile) -> dict[str, Any]:
+    path = profile.publish_access_token if profile.role is Role.READ_ONLY else profile.refresh_token
+    return {"profile": profile.name, "issuer": profile.issuer, "store": profile.store.name, "path": path or ""}
 
 
 @cli.group(cls=_Group)

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nightporter.errors import ConfigError, UnknownProfileError
-from nightporter.expiry import parse_duration
+from nightporter.expiry import DAY_S, parse_duration
 from nightporter.model import Config, Profile, Role, Rotation, StoreConfig, Vendor
 
 Check = Callable[[Any], str | None]  # a value in, what is wrong with it out
@@ -54,10 +54,10 @@ def _seconds(value: Any) -> str | None:
 def _duration(value: Any) -> str | None:
     if isinstance(value, str):
         try:
-            parse_duration(value)
+            seconds = parse_duration(value)
         except ValueError:
             return "must be a duration such as '25h' or '90m'"
-        return None
+        return None if seconds <= 100 * 366 * DAY_S else "must be a duration of at most a hundred years"
     return _seconds(value) and "must be a duration such as '25h', or seconds"
 
 
@@ -120,11 +120,22 @@ def url_problem(value: Any) -> str | None:
 def _proxy_url(value: Any) -> str | None:
     if _text(value):
         return "must be an address such as http://proxy.example:3128"
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return "is not a valid address"
     if parts.username is not None or parts.password is not None:
         return "must not hold a user name or password: give those in HTTPS_PROXY"
     fine = parts.scheme in ("http", "https") and parts.hostname
     return None if fine else "must be an address such as http://proxy.example:3128"
+
+
+def _parameters(value: Any) -> str | None:
+    """Parameters travel in addresses and stand in the file, so no secret may be among them."""
+    if problem := _table_of_text(value):
+        return problem
+    named = [key for key in value if key in _SECRET_KEYS | {"refresh_token", "client_assertion", "assertion"}]
+    return f"must not hold {named[0]!r}: secret values may not stand in the file" if named else None
 
 
 def _one_of(*choices: str) -> Check:
@@ -213,7 +224,7 @@ _OPTION_KEYS: Mapping[str, Check] = {
     "revocation_endpoint": url_problem,
     "issuer_url": url_problem,
     "token_endpoint_auth_method": _one_of("client_secret_basic", "client_secret_post", "none"),
-    "extra_parameters": _table_of_text,
+    "extra_parameters": _parameters,
     "redirect_port": _port,
     "rotation": _one_of(*(rotation.value for rotation in Rotation)),
     "grace": _duration,
@@ -273,7 +284,7 @@ def parse_config(text: str, *, source: str, vendors: Mapping[str, Vendor]) -> Co
     findings = _Findings(source)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (RecursionError, ValueError) as exc:
         raise ConfigError(f"{source}: not valid TOML: {_without_values(exc)}") from None
     for key in document:
         if key not in ("stores", "profiles"):
@@ -297,7 +308,7 @@ def parse_config(text: str, *, source: str, vendors: Mapping[str, Vendor]) -> Co
     return Config(source=source, stores=stores, profiles=profiles, written=written)
 
 
-def _without_values(exc: tomllib.TOMLDecodeError) -> str:
+def _without_values(exc: Exception) -> str:
     """tomllib's message quotes at most one character or key of the file; only its position is passed on."""
     position = re.search(r"\(at (line \d+, column \d+|end of document)\)", str(exc))
     return f"at {position[1]}" if position else "it can't be parsed"
@@ -402,7 +413,10 @@ class _ProfileParser:
         if "issuer_url" in vendor.options and not {"issuer_url", "token_endpoint"} & table.keys():
             self.findings.add(f"{self.where}.token_endpoint", "is missing (or name 'issuer_url')")
         role = table.get("role")
-        if role == "refresh-only" and "client" not in table and vendor.base_url is None:
+        needs_client = vendor.name not in ("pitchpoint", "vault-ist") or (
+            vendor.name == "vault-ist" and "partner_id" not in table
+        )
+        if role == "refresh-only" and "client" not in table and needs_client:
             self.findings.add(f"{self.where}.client", "is missing: role 'refresh-only' never reads `credentials`")
 
     def _check_paths(self, table: Mapping[str, Any]) -> None:

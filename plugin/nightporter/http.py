@@ -49,8 +49,11 @@ class Transport:
         """
         outcome: list[Response | Exception] = []
         worker = threading.Thread(target=self._run, args=(request, timeout_s, outcome), daemon=True)
-        worker.start()
-        worker.join(timeout_s + 0.1)
+        try:
+            worker.start()
+            worker.join(timeout_s + 0.1)
+        except RuntimeError:  # the interpreter is ending and starts no thread: less bounded, but sent
+            self._run(request, timeout_s, outcome)
         if not outcome:
             self._session = None  # the thread still holds it; the next request opens another
             raise OutcomeUnknownError(f"{_host(request.url)} gave no whole answer within {timeout_s:.0f} s")

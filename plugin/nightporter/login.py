@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from nightporter.errors import ConfigError, IssuerReplyError, LoginRequiredError
+from nightporter.errors import ConfigError, IssuerError, IssuerReplyError, LoginRequiredError
 from nightporter.issuers import oauth2
 from nightporter.model import Credentials, IssuedTokens, Profile, Secret, SessionRecord
 from nightporter.oauth import Call, Request, Response, error_code
@@ -168,9 +168,8 @@ def _handler(answer: _Answer, state: str) -> type[BaseHTTPRequestHandler]:
                 self.show(400, "Not this log-in", "The answer belongs to another log-in and was ignored.")
             else:
                 answer.query = query
-                denied = "error" in query
-                self.show(200, "Denied" if denied else "Logged in", "You can close this tab.")
-                answer.arrived.set()
+                answer.arrived.set()  # first: a browser that closes early must not leave us waiting
+                self.show(200, "Denied" if "error" in query else "Logged in", "You can close this tab.")
 
         def show(self, status: int, title: str, text: str) -> None:
             body = PAGE.format(title=title, text=text).encode()
@@ -222,8 +221,11 @@ def _by_device(
     while time.monotonic() + interval_s < deadline:
         session.around.sleep(interval_s)
         issued_at = int(session.around.clock())
-        response = _exchange(session, request, deadline)
-        error = _error_of(response)
+        try:
+            response = _exchange(session, request, deadline)
+        except IssuerError:
+            continue  # RFC 8628 section 3.5: a time-out is a reason to ask more slowly, not to give up
+        error = "slow_down" if response.status in (429, 503) else _error_of(response)
         if error == "slow_down":
             interval_s += 5  # RFC 8628 section 3.5
         elif error == "access_denied":
@@ -251,6 +253,6 @@ def _parse_device(response: Response) -> tuple[Secret, str, str, float]:
 def _error_of(response: Response) -> str | None:
     try:
         document = json.loads(response.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return error_code(document) if isinstance(document, dict) else None

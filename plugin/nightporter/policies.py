@@ -82,11 +82,11 @@ def _iam_policy(profile: Profile, role: Role) -> dict[str, Any]:
         statements.append(_statement("ReadAndWrite", _WRITE, writes))
     if key := profile.store.options.get("kms_key_id"):
         actions = ["kms:Decrypt", *(["kms:GenerateDataKey"] if writes else [])]
-        resource = key if str(key).startswith("arn:") else f"arn:*:kms:*:*:key/{str(key).removeprefix('alias/')}"
+        alias = f"alias/{key.rpartition('alias/')[2]}" if "alias/" in key else None
+        resource = key if key.startswith("arn:") and not alias else f"arn:*:kms:*:*:key/{'*' if alias else key}"
         statement: dict[str, Any] = {"Sid": "Key", "Effect": "Allow", "Action": actions, "Resource": [resource]}
-        if str(key).startswith("alias/"):  # an alias is no resource: the key is found by its condition
-            statement["Resource"] = ["arn:*:kms:*:*:key/*"]
-            statement["Condition"] = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": key}}
+        if alias:  # an alias is no resource: the key is found by its condition
+            statement["Condition"] = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}}
         statements.append(statement)
     return {"Version": "2012-10-17", "Statement": statements}
 

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any
 
 from nightporter.broker import Broker
-from nightporter.errors import ConfigError, NightporterError
+from nightporter.errors import ConfigError, NightporterError, StoreError
 from nightporter.expiry import DAY_S, format_rfc3339
 from nightporter.model import Profile, Role, SessionRecord, Token
 from nightporter.record import parse_published
@@ -121,6 +121,8 @@ def rotate_one(broker: Broker, *, timeout_s: float, is_access: bool = False, is_
         report = _rotated(broker, report, began + timeout_s, is_access)
     except NightporterError as exc:
         report = replace(report, did="failed", error=exc)
+    except Exception as exc:  # a defect in one profile must not stop the others
+        report = replace(report, did="failed", error=NightporterError(f"a defect: {type(exc).__name__}"))
     finally:
         broker.close()  # its connections serve the next profile
     return replace(report, duration_s=time.monotonic() - began)
@@ -130,7 +132,8 @@ def _rotated(broker: Broker, report: Report, deadline: float, is_access: bool) -
     profile, session = broker.profile, broker.session
     if profile.role is Role.READ_ONLY:
         raise ConfigError(f"profile {profile.name!r} has role 'read-only', which can't rotate")
-    session.consume_spill(deadline)
+    if not report.is_dry_run:
+        session.consume_spill(deadline)
     view = session.read(deadline)
     now = session.around.clock()
     is_ours = view.record is not None and view.record.identity.matches(session.identity(None))
@@ -142,13 +145,17 @@ def _rotated(broker: Broker, report: Report, deadline: float, is_access: bool) -
         return replace(report, did=wanted.value, refresh_expires_at=record.expires_at if record else None)
     token: Token | None = None
     if wanted is not Due.NOTHING:
-        token = broker.exchange(Ask(deadline=deadline, is_forced=True, is_sign_in=wanted is Due.SIGN_IN))
+        is_sign_in = wanted is Due.SIGN_IN
+        ask = Ask(deadline=deadline, is_forced=True, is_sign_in=is_sign_in, is_refused=broker.cache.is_refused)
+        token = broker.exchange(ask)
+        session.publish(session.identity(None), token, deadline)
         report = replace(report, did=wanted.value)
     elif is_access and profile.publish_access_token and _ends_soon(broker, deadline):
-        token = broker.exchange(Ask(deadline=deadline, min_ttl_s=PUBLISH_WHEN_LEFT_S))
-        session.publish(session.identity(None), token)
+        ask = Ask(deadline=deadline, min_ttl_s=PUBLISH_WHEN_LEFT_S, is_refused=broker.cache.is_refused)
+        token = broker.exchange(ask)
+        session.publish(session.identity(None), token, deadline)
         report = replace(report, did="publish")
-    swept = session.store.sweep(profile.refresh_token, timeout_s=max(1.0, deadline - time.monotonic()))
+    swept = _sweep(broker, deadline)
     after = session.read(deadline).record
     return replace(
         report,
@@ -156,6 +163,17 @@ def _rotated(broker: Broker, report: Report, deadline: float, is_access: bool) -
         refresh_expires_at=after.expires_at if after else None,
         access_expires_at=token.expires_at_s if token else None,
     )
+
+
+def _sweep(broker: Broker, deadline: float) -> bool:
+    """Whether something was swept. What can't be is said, and is no failure of what was done before."""
+    session, swept = broker.session, False
+    for path in filter(None, (broker.profile.refresh_token, broker.profile.publish_access_token)):
+        try:
+            swept |= session.store.sweep(path, timeout_s=max(1.0, deadline - time.monotonic()))
+        except StoreError as exc:
+            session.around.emit("sweep-failed", profile=broker.profile.name, error=exc.reference, detail=exc.message)
+    return swept
 
 
 def _ends_soon(broker: Broker, deadline: float) -> bool:

@@ -29,7 +29,6 @@ from nightporter.errors import (
     ResultSpilledError,
     SecretNotFoundError,
     SessionRejectedError,
-    StoreBusyError,
     StoreDeniedError,
     StoreError,
     StoreRolledBackError,
@@ -204,7 +203,7 @@ class Session:
         self.around.emit("read", path=path)
         return self.with_retries(lambda timeout_s: self.store.read(path, timeout_s=timeout_s), deadline)
 
-    def with_retries(self, call: Callable[[float], T], deadline: float) -> T:
+    def with_retries(self, call: Callable[[float], T], deadline: float, *, is_conflict_retried: bool = False) -> T:
         """The call's answer; what is marked retryable is tried again, with jitter, until the deadline or MAX_TRIES."""
         tries = 0
         while True:
@@ -214,7 +213,8 @@ class Session:
             except NightporterError as exc:
                 tries += 1
                 pause_s = self.pause_s(exc, tries)
-                if not exc.retryable or tries >= MAX_TRIES or self.around.monotonic() + pause_s >= deadline:
+                again = exc.retryable or (is_conflict_retried and isinstance(exc, VersionConflictError))
+                if not again or tries >= MAX_TRIES or self.around.monotonic() + pause_s >= deadline:
                     raise
                 self.around.sleep(pause_s)
 
@@ -266,6 +266,10 @@ class Session:
     def load_client(self, deadline: float) -> Credentials:
         """client_id and client_secret alone, so that who refreshes needn't read the password."""
         if self.profile.client is None:
+            if self.profile.role is Role.REFRESH_ONLY:
+                raise SecretNotFoundError(
+                    f"profile {self.profile.name!r} names no `client`, and role 'refresh-only' reads no credentials"
+                )
             return self.load_credentials(deadline)
         stored = self.read_path(self.profile.client, deadline)
         if stored.value is None:
@@ -314,26 +318,41 @@ class Session:
 
         Raises: StoreError.
         """
-        for _ in range(MAX_TRIES):
+        deadline = max(deadline, self.around.monotonic() + CLAIM_S)  # what a person brought is not lost to a blip
+
+        def write(timeout_s: float) -> SessionRecord:
             view = self.read(deadline)
-            known = view.record or view.foreign
-            is_shared = issued is not None and self.profile.share_access_token
-            record = SessionRecord(
-                identity=self.identity(client),
-                refresh_token=refresh_token,
-                issued_at=issued_at,
-                expires_at=self.issuer.refresh_expires_at(self.profile, issued_at),
-                generation=max(view.version.floor, known.generation if known else 0) + 1,
-                access_token=issued.access_token if issued and is_shared else None,
-                access_token_expires_at=issued_at + issued.expires_in if issued and is_shared else None,
-                by=process.host_name(),
-                unknown=view.record.unknown if view.record else {},
+            record = self._login_record(view, refresh_token, issued_at, client, issued)
+            self.store.write(
+                self.profile.refresh_token, render_session(record), view.version, record.expires_at, timeout_s=timeout_s
             )
-            with contextlib.suppress(VersionConflictError):
-                self.overwrite(view, record)
-                self.spill.drop()
-                return record
-        raise StoreBusyError(f"{self.profile.refresh_token}: somebody else kept writing it")
+            return record
+
+        record = self.with_retries(write, deadline, is_conflict_retried=True)
+        self.spill.drop()
+        return record
+
+    def _login_record(
+        self,
+        view: View,
+        refresh_token: Secret,
+        issued_at: int,
+        client: Credentials | None,
+        issued: IssuedTokens | None,
+    ) -> SessionRecord:
+        known = view.record or view.foreign
+        shared = issued if self.profile.share_access_token else None
+        return SessionRecord(
+            identity=self.identity(client),
+            refresh_token=refresh_token,
+            issued_at=issued_at,
+            expires_at=self.issuer.refresh_expires_at(self.profile, issued_at),
+            generation=max(view.version.floor, known.generation if known else 0) + 1,
+            access_token=shared.access_token if shared else None,
+            access_token_expires_at=issued_at + shared.expires_in if shared else None,
+            by=process.host_name(),
+            unknown=view.record.unknown if view.record else {},
+        )
 
     # Published tokens.
 
@@ -354,31 +373,35 @@ class Session:
                 )
             self.around.sleep(pause_s)
 
-    def publish(self, identity: Identity, token: Token) -> None:
-        """Writes the token for read-only consumers; what fails is said, since the session itself is safe."""
+    def publish(self, identity: Identity, token: Token, deadline: float) -> None:
+        """Writes the token for read-only consumers, unless a better one is there.
+
+        Raises: StoreError.
+        """
         path = self.profile.publish_access_token
         if path is None:
             return
-        try:
-            deadline = self.around.monotonic() + WRITE_BACK_S
-            stored = self.read_path(path, deadline)
+
+        def write(timeout_s: float) -> None:
+            stored = self.store.read(path, timeout_s=timeout_s)
             there = parse_published(stored.value, self.profile, now=self.around.clock())
             if there and there.expires_at_s >= token.expires_at_s and there.generation >= token.generation:
                 return
-            self.store.write(
-                path,
-                {
-                    **render_published(identity, token),
-                    "by": process.host_name(),
-                    "published_at": format_rfc3339(self.around.clock()),
-                },
-                stored.version,
-                token.expires_at_s,
-                timeout_s=STORE_CALL_S,
-            )
-            self.around.emit("published", profile=self.profile.name)
-        except VersionConflictError:
-            pass  # another has just published
+            value = {
+                **render_published(identity, token),
+                "by": process.host_name(),
+                "published_at": format_rfc3339(self.around.clock()),
+            }
+            with contextlib.suppress(VersionConflictError):  # another has just published
+                self.store.write(path, value, stored.version, token.expires_at_s, timeout_s=timeout_s)
+                self.around.emit("published", profile=self.profile.name)
+
+        self.with_retries(write, deadline)
+
+    def publish_if_possible(self, identity: Identity, token: Token, deadline: float) -> None:
+        """As `publish`; what fails is only said, since the session itself is safe and a job will publish again."""
+        try:
+            self.publish(identity, token, max(deadline, self.around.monotonic() + 0.5))
         except StoreError as exc:
             self.around.emit("publish-failed", profile=self.profile.name, error=exc.reference, detail=exc.message)
 
@@ -596,7 +619,7 @@ class _Attempt:
         kind = Refused.CLIENT if refusal.error in CLIENT_ERRORS else Refused.SIGN_IN
         if kind is Refused.SIGN_IN and not self.profile.signs_in_unattended:
             return Refused.NOTHING
-        if self.profile.signs_in_unattended or self.profile.client:
+        if self.profile.signs_in_unattended or self.session.issuer.needs_client(self.profile):
             try:
                 version = self.present_version()
             except SecretNotFoundError:
@@ -769,7 +792,8 @@ class _Attempt:
             return None, self.after_failure(view, exc, call)
         if token is None:
             return None, self.session.read(self.ask.deadline)
-        self.session.publish(identity, token)
+        if self.profile.role is Role.FULL:
+            self.session.publish_if_possible(identity, token, self.ask.deadline)
         return token, view
 
     def send_and_save(
@@ -887,7 +911,8 @@ class _Attempt:
         if self.claim is None or view.record is None:
             return exc
         before = view.record.refused
-        version = self.present_version() if self.profile.signs_in_unattended or self.profile.client else "unknown"
+        is_known = self.profile.signs_in_unattended or self.session.issuer.needs_client(self.profile)
+        version = self.present_version() if is_known else "unknown"
         count = before.count + 1 if before and before.credentials_version == version else 1
         until = int(self.around.clock()) + back_off_s(count)
         refusal = Refusal(credentials_version=version, until=until, count=count, error=exc.error or "unnamed")

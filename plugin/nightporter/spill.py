@@ -49,11 +49,14 @@ class Spill:
         try:
             content = read_private(self.path)
             document = json.loads(content) if content else None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(document, dict) or not isinstance(document.get("record"), dict):
             return None
-        return Spilled(nonce=str(document.get("nonce", "")), record=document["record"], at=int(document.get("at", 0)))
+        at = document.get("at")
+        return Spilled(
+            nonce=str(document.get("nonce", "")), record=document["record"], at=at if isinstance(at, int) else 0
+        )
 
     def drop(self) -> None:
         remove(self.path)

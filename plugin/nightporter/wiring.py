@@ -324,6 +324,7 @@ class Porter:
         self._lock = threading.Lock()
         self._refusals = 0
         self._pool = Pool()
+        self._renewals: dict[str | None, tuple[threading.Lock, list[float]]] = {}
         _PORTERS.add(self)
 
     def _read(self, config: Config | str | os.PathLike[str] | None) -> Config:
@@ -417,6 +418,11 @@ class Porter:
             self._refusals += 1
             self._warm.clear()
 
+    def renewals(self, profile: str | None) -> tuple[threading.Lock, list[float]]:
+        """The lock and the time (monotonic) of the last renewal after a 401, shared by all who ask for the profile."""
+        with self._lock:
+            return self._renewals.setdefault(profile, (threading.Lock(), [float("-inf")]))
+
     def forget(self, profile: str | None) -> None:
         """Drops what this process and machine hold of the profile under today's identity."""
         self.broker_for(profile).forget()
@@ -438,6 +444,7 @@ class Porter:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+        self._renewals = {}
         self._pool = Pool()  # the parent's sockets are the parent's
         for broker in self._brokers.values():
             broker.reset_locks()

@@ -173,7 +173,7 @@ def test_a_reader_without_a_live_token_says_when_and_by_whom(publishing: Home, v
     assert "was published at 20" in done.err
     assert " by " in done.err
     assert "rotate --access" in done.err
-    assert publishing.run("rotate").code == 2
+    assert publishing.run("rotate", "pitchpoint").code == 2
 
 
 # Sweeping.
@@ -186,3 +186,28 @@ def test_what_has_expired_is_swept(home: Home, vendor: Vendor) -> None:
     vendor.world.users = {"svc-acme": "changed"}
     home.run("rotate")
     assert token not in home.record_file().read_text()
+
+
+def test_a_publication_that_fails_is_a_failure_of_the_job(publishing: Home, vendor: Vendor) -> None:
+    publishing.run("rotate")
+    file = publishing.data / "prod%2Fpitchpoint%2Faccess.json"
+    file.unlink()
+    file.mkdir()
+    done = publishing.run("rotate", "--access", "--timeout", "5")
+    assert done.code == 5
+    assert lines(done)[0]["error"] == "store-unreachable"
+
+
+def test_a_profile_named_twice_is_done_once(home: Home, vendor: Vendor) -> None:
+    assert len(lines(home.run("rotate", "pitchpoint", "pitchpoint"))) == 1
+    assert vendor.count("sign-in") == 1
+
+
+def test_readers_are_left_out_unless_they_are_named(publishing: Home, vendor: Vendor) -> None:
+    publishing.configure(
+        publishing.config_file.read_text()
+        + reader(publishing, vendor).replace("[profiles.pitchpoint]", "[profiles.reader]")
+    )
+    assert [report["profile"] for report in lines(publishing.run("rotate"))] == ["pitchpoint"]
+    assert publishing.run("rotate", "reader").code == 2
+    assert publishing.run("status", "reader").code == 0

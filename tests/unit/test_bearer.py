@@ -184,3 +184,46 @@ def test_two_event_loops_and_a_cancellation(porter: nightporter.Porter, vendor: 
         loop.join()
     assert len(set(values)) == 1
     assert vendor.count("sign-in") == 1
+
+
+def test_a_body_that_is_used_up_is_not_sent_again_empty(porter: nightporter.Porter, vendor: Vendor) -> None:
+    age(porter)
+    vendor.world.revoke_access_tokens()
+    with requests.Session() as session:
+        reply = session.get(
+            f"{vendor.address}/_sandbox/resource", data=iter([b"a", b"b"]), auth=BearerAuth(porter=porter)
+        )
+        assert reply.status_code == 401
+        assert vendor.count("resource") == 1
+        again = session.get(f"{vendor.address}/_sandbox/resource", auth=BearerAuth(porter=porter))
+    assert again.status_code == 200  # the refused token is not served again
+
+
+def test_once_in_five_minutes_holds_for_an_instance_a_call(porter: nightporter.Porter, vendor: Vendor) -> None:
+    with requests.Session() as session:
+        for _ in range(5):
+            age(porter)
+            vendor.world.revoke_access_tokens()
+            session.get(f"{vendor.address}/_sandbox/resource", auth=BearerAuth(porter=porter))
+    assert vendor.count("refresh") == 1
+
+
+def test_httpx_async(porter: nightporter.Porter, vendor: Vendor) -> None:
+    age(porter)
+    vendor.world.revoke_access_tokens()
+
+    async def main() -> int:
+        async with httpx.AsyncClient(auth=httpx_auth(porter=porter), trust_env=False) as client:
+            return (await client.get(f"{vendor.address}/_sandbox/resource")).status_code
+
+    assert asyncio.run(main()) == 200
+    assert vendor.count("refresh") == 1
+
+
+def test_a_failing_renewal_leaves_the_401_to_the_caller(porter: nightporter.Porter, vendor: Vendor) -> None:
+    age(porter)
+    vendor.world.revoke_access_tokens()
+    vendor.fail({"kind": "status", "status": 400, "times": 9, "body": {"error": "invalid_request"}})
+    with requests.Session() as session:
+        reply = session.get(f"{vendor.address}/_sandbox/resource", auth=BearerAuth(porter=porter))
+    assert reply.status_code == 401

@@ -125,6 +125,8 @@ role = "read-only"
         ('refresh_token = "/x"', "empty"),
         ('grant = "password"', "unknown key"),
         ('tenant = "x"', "unknown key"),
+        ('proxy = "http://[x"', "valid address"),
+        ('renew_when_left = "3000000d"', "hundred years"),
     ],
 )  # fmt: skip
 def test_what_is_refused(line: str, word: str) -> None:
@@ -207,3 +209,20 @@ def test_no_types_crash_the_parser(members: dict[str, str], store: str, auth: st
         parse(f'[stores]\nx = {store}\ny = {{ type = "vault", auth = {auth} }}\n[profiles.p]\n{lines}\n')
     except ConfigError as exc:
         assert exc.exit_code == 2
+
+
+def test_no_secret_among_the_extra_parameters() -> None:
+    text = (
+        '[profiles.p]\nissuer = "oauth2"\ntoken_endpoint = "https://i.example/t"\ncredentials = "c"\n'
+        'extra_parameters = { client_secret = "hunter2" }\n'
+    )
+    found = problems(text)
+    assert "secret values may not stand in the file" in found[0]
+    assert "hunter2" not in found[0]
+
+
+@pytest.mark.parametrize("issuer", ["perspio", "vault-ist"])
+def test_refresh_only_needs_the_client_in_a_secret_of_its_own(issuer: str) -> None:
+    text = f'[profiles.p]\nissuer = "{issuer}"\ncredentials = "c"\nrole = "refresh-only"\n'
+    assert "profiles.p.client: is missing" in problems(text)[0]
+    assert parse(text + 'client = "d"\n').profiles["p"].role is Role.REFRESH_ONLY

@@ -168,7 +168,10 @@ class SecretsManagerStore:
     def _open(self) -> Any:
         if self._client is None:
             with _translated("sts:AssumeRole", str(self._options.get("role_arn", ""))):
-                self._client = self._new_client()
+                try:
+                    self._client = self._new_client()
+                except ValueError as exc:
+                    raise ConfigError("an endpoint of AWS is no address: endpoint_url or AWS_ENDPOINT_URL") from exc
             url = urlsplit(self._client.meta.endpoint_url)
             if url.scheme != "https" and not is_loopback(url.hostname or ""):
                 raise ConfigError("the endpoint of Secrets Manager must be https: plain http is taken on loopback only")
@@ -205,11 +208,14 @@ def _assumed(session: boto3.session.Session, role_arn: str) -> boto3.session.Ses
     return boto3.session.Session(botocore_session=inner, region_name=session.region_name)
 
 
-class _NotFoundError(Exception):
-    """No such secret, or (`has_secret`) one that holds no value yet."""
+class _NotFoundError(StoreUnreachableError):
+    """No such secret, or (`has_secret`) one that holds no value yet.
 
-    def __init__(self, *, has_secret: bool) -> None:
-        super().__init__()
+    An answer to a read; to a write it means that the write's secret is not visible yet, so that is tried again.
+    """
+
+    def __init__(self, message: str, *, has_secret: bool) -> None:
+        super().__init__(message)
         self.has_secret = has_secret
 
 
@@ -238,7 +244,8 @@ def _of_client_error(exc: botocore.exceptions.ClientError, right: str, path: str
     error = exc.response.get("Error", {})
     code, message = str(error.get("Code", "")), str(error.get("Message", ""))
     if code == "ResourceNotFoundException":
-        return _NotFoundError(has_secret="staging label" in message or "version" in message.lower())
+        has_secret = "staging label" in message or "version" in message.lower()
+        return _NotFoundError(f"{path}: not there, or not visible yet", has_secret=has_secret)
     if code == "ResourceExistsException":
         return VersionConflictError(f"{path}: somebody else wrote it first")
     if code in _KMS or (code.startswith("AccessDenied") and "kms" in message.lower()):
