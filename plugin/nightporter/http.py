@@ -38,8 +38,6 @@ class Transport:
         self._profile = profile
         self._environment = environment
         self._session: requests.Session | None = None
-        self.clock_skew_s: float | None = None
-        """How far the issuer's clock is ahead of ours, after an answer with a Date; reported, never computed with."""
 
     def send(self, request: Request, *, timeout_s: float) -> Response:
         """The answer to a request, whatever its status.
@@ -108,20 +106,20 @@ class Transport:
             raise OutcomeUnknownError(f"{host} closed the connection without an answer") from exc
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as exc:
             raise OutcomeUnknownError(f"{host} gave no whole answer: {type(exc).__name__}") from exc
-        self._note_skew(reply.headers.get("Date"), started)
+        skew_s = _skew_s(reply.headers.get("Date"), (started + time.time()) / 2)
         headers = {name.lower(): value for name, value in reply.headers.items()}
-        return Response(status=reply.status_code, headers=headers, body=body)
-
-    def _note_skew(self, date: str | None, started: float) -> None:
-        try:
-            there = parsedate_to_datetime(date or "").timestamp()
-        except (ValueError, TypeError, IndexError):
-            return
-        self.clock_skew_s = there - (started + time.time()) / 2
+        return Response(status=reply.status_code, headers=headers, body=body, skew_s=skew_s)
 
     def close(self) -> None:
         if self._session is not None:
             self._session.close()
+
+
+def _skew_s(date: str | None, now: float) -> float | None:
+    try:
+        return parsedate_to_datetime(date or "").timestamp() - now
+    except (ValueError, TypeError, IndexError):
+        return None
 
 
 def _host(url: str) -> str:

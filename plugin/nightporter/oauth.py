@@ -68,9 +68,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """What came back: at most 1 MiB of body. Header names are in lower case."""
+    """What came back: at most 1 MiB of body. Header names are in lower case.
+
+    `skew_s`: by how much the issuer's clock is ahead of ours, where its Date tells; reported, never computed with.
+    """
 
     status: int
+    skew_s: float | None = None
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 

@@ -81,6 +81,7 @@ T = TypeVar("T")
 STORE_CALL_S = 5.0
 WRITE_BACK_S = 3.0
 MAX_TRIES = 5
+SKEW_WORTH_SAYING_S = 5.0  # a claim's own margin
 ASLEEP_TOO_LONG_S = 12 * 3600
 ROLLED_BACK_AFTER_S = 5.0  # several times what a store needs to show a write to every reader
 CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
@@ -842,6 +843,8 @@ class _Attempt:
         self.emit("send", call=call.value)
         response = self.session.sender.send(request, timeout_s=timeout_s)
         self.emit("answered", call=call.value, status=response.status)
+        if response.skew_s is not None and abs(response.skew_s) > SKEW_WORTH_SAYING_S:
+            self.emit("clock-skew", issuer_is_ahead_s=round(response.skew_s))
         return self.session.issuer.parse(response, call)
 
     def new_record(self, view: View, call: Call, issued: IssuedTokens, sent_at: float) -> SessionRecord:
