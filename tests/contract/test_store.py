@@ -161,7 +161,7 @@ def test_of_32_creators_exactly_one_wins(bench: Bench, path: str) -> None:
 
 
 def test_expired_is_absent_and_the_next_compare_and_set_still_works(store: Store, path: str) -> None:
-    ends = int(time.time()) + 5
+    ends = int(time.time()) + 3
     value = {"refresh_token": "r", "generation": 5, "expires_at": format_rfc3339(ends)}
     store.write(path, value, ABSENT, ends, timeout_s=TIMEOUT_S)
     assert store.read(path, timeout_s=TIMEOUT_S).value == value
@@ -178,7 +178,7 @@ def test_expired_is_absent_and_the_next_compare_and_set_still_works(store: Store
 def test_a_generation_has_somewhere_to_go_on_from_when_the_value_is_gone(store: Store, path: str) -> None:
     """The floor is no smaller than any generation that the path can have held."""
     version = ABSENT
-    ends = int(time.time()) + 5
+    ends = int(time.time()) + 3
     for generation in range(3):
         value: dict[str, Any] = {"generation": generation, "expires_at": format_rfc3339(ends)}
         version = store.write(path, value, version, ends, timeout_s=TIMEOUT_S)
@@ -220,7 +220,7 @@ def test_a_path_is_taken_as_it_is(store: Store, path: str, odd: str) -> None:
 
 
 def test_what_has_expired_is_swept_and_the_next_write_still_works(store: Store, path: str) -> None:
-    ends = int(time.time()) + 5
+    ends = int(time.time()) + 3
     value = {"refresh_token": "hunter2", "generation": 3, "expires_at": format_rfc3339(ends)}
     store.write(path, value, ABSENT, ends, timeout_s=TIMEOUT_S)
     assert not store.sweep(path, timeout_s=TIMEOUT_S)
