@@ -620,7 +620,7 @@ class _Attempt:
         kind = Refused.CLIENT if refusal.error in CLIENT_ERRORS else Refused.SIGN_IN
         if kind is Refused.SIGN_IN and not self.profile.signs_in_unattended:
             return Refused.NOTHING
-        if self.profile.signs_in_unattended or self.session.issuer.needs_client(self.profile):
+        if self.has_credentials:
             try:
                 version = self.present_version()
             except SecretNotFoundError:
@@ -628,6 +628,11 @@ class _Attempt:
             if version != refusal.credentials_version and not refusal.credentials_version.endswith(f"/{version}"):
                 return Refused.NOTHING
         return kind
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there is a secret whose version a refusal can be keyed by."""
+        return self.profile.signs_in_unattended or self.session.issuer.needs_client(self.profile)
 
     def present_version(self) -> str:
         if self.profile.signs_in_unattended:
@@ -914,8 +919,7 @@ class _Attempt:
         if self.claim is None or view.record is None:
             return exc
         before = view.record.refused
-        is_known = self.profile.signs_in_unattended or self.session.issuer.needs_client(self.profile)
-        version = self.present_version() if is_known else "unknown"
+        version = self.present_version() if self.has_credentials else "unknown"
         count = before.count + 1 if before and before.credentials_version == version else 1
         until = int(self.around.clock()) + back_off_s(count)
         refusal = Refusal(credentials_version=version, until=until, count=count, error=exc.error or "unnamed")

@@ -6,9 +6,11 @@ old reads. So every write names the version that it follows, and nothing else ab
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
+from nightporter.errors import StoreValueError
 from nightporter.record import Unreadable
 
 MODULES: Final[Mapping[str, str]] = {
@@ -17,6 +19,18 @@ MODULES: Final[Mapping[str, str]] = {
     "vault": "nightporter.stores.vault",
 }
 MAX_VALUE_BYTES = 65_536  # what Secrets Manager takes; held everywhere, so that a store can be changed
+
+
+def encode_value(path: str, value: Mapping[str, Any]) -> str:
+    """The value as JSON text.
+
+    Raises: StoreValueError when it is larger than every store takes.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    size = len(text.encode())
+    if size > MAX_VALUE_BYTES:
+        raise StoreValueError(f"{path}: a value of {size} bytes is more than {MAX_VALUE_BYTES}")
+    return text
 
 
 class Version(NamedTuple):

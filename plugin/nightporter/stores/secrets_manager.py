@@ -36,7 +36,7 @@ from nightporter.errors import (
     VersionConflictError,
 )
 from nightporter.record import Unreadable, is_expired
-from nightporter.stores import ABSENT, MAX_VALUE_BYTES, KeepExpiry, Stored, Version
+from nightporter.stores import ABSENT, KeepExpiry, Stored, Version, encode_value
 
 NAMESPACE = uuid.UUID("6f1d1f0e-9a35-5c36-8d0b-3f2f6e6f7a11")
 NO_VALUE = "no-value"  # the version of a secret that exists, but was never given a value (Terraform makes such)
@@ -99,9 +99,7 @@ class SecretsManagerStore:
         timeout_s: float,
     ) -> Version:
         # There is no TTL here: the expiry inside the value is enforced at every read.
-        text = json.dumps(value, ensure_ascii=False)
-        if len(text.encode()) > MAX_VALUE_BYTES:
-            raise StoreValueError(f"{path}: a value of {len(text.encode())} bytes is more than {MAX_VALUE_BYTES}")
+        text = encode_value(path, value)
         is_new = expected_version.token == ABSENT.token
         parent = path if is_new or expected_version.token == NO_VALUE else expected_version.token
         token = derived_id(parent)

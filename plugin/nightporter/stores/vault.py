@@ -12,7 +12,6 @@ secrets engine version 2", "Auth methods", "sys/internal/ui/mounts".
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import time
@@ -39,7 +38,7 @@ from nightporter.errors import (
 from nightporter.expiry import parse_rfc3339
 from nightporter.http import environment_proxies, open_session
 from nightporter.record import is_expired
-from nightporter.stores import ABSENT, MAX_VALUE_BYTES, KeepExpiry, Stored, Version
+from nightporter.stores import ABSENT, KeepExpiry, Stored, Version, encode_value
 
 T = TypeVar("T")
 CONNECT_S = 3.0
@@ -107,7 +106,7 @@ class VaultStore:
         *,
         timeout_s: float,
     ) -> Version:
-        _check_size(path, value)
+        encode_value(path, value)  # for its size alone: hvac makes the request
         self._check_version_2(path, timeout_s)
         has_ttl = not isinstance(expires_at, KeepExpiry) and self._set_ttl(path, expires_at, self._clock(), timeout_s)
         written = self._put(path, value, expected_version, timeout_s)
@@ -427,12 +426,6 @@ def _translated(address: str, right: str) -> Iterator[None]:
 def _quoted(path: str) -> str:
     """The path as it stands in an address; hvac puts it there raw."""
     return quote(path, safe="/")
-
-
-def _check_size(path: str, value: Mapping[str, Any]) -> None:
-    size = len(json.dumps(value, ensure_ascii=False).encode())
-    if size > MAX_VALUE_BYTES:
-        raise StoreValueError(f"{path}: a value of {size} bytes is more than {MAX_VALUE_BYTES}")
 
 
 def _read_text(path: str, key: str) -> str:
