@@ -30,7 +30,10 @@ def free_port() -> int:
 
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment without anything that would redirect a client: proxies, CA bundles, cloud identities."""
-    dirty = ("AWS_", "VAULT_", "BAO_", "NIGHTPORTER_", "XDG_", "KUBE", "SSL_CERT", "REQUESTS_CA", "CURL_CA", "GIT_")
+    dirty = (
+        *("AWS_", "VAULT_", "BAO_", "NIGHTPORTER_", "XDG_", "KUBE", "SSL_CERT", "REQUESTS_CA", "CURL_CA", "GIT_"),
+        *("TF_", "CARGO", "DOCKER_", "NPM_", "npm_", "PIP_", "UV_", "GO", "GOOGLE_", "NODE_"),
+    )
     kept = {
         name: value
         for name, value in os.environ.items()

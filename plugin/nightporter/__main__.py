@@ -17,15 +17,22 @@ from nightporter import commands
 
 def main() -> NoReturn:
     """Runs the command line and exits by the contract's table."""
-    parsed = commands.parse_plain(sys.argv[1:])
-    if parsed is None:
+    arguments = sys.argv[1:]
+    parsed = commands.parse_plain(arguments)
+    is_helper = arguments[:1] == ["credential"] and len(arguments) > 1 and not set(arguments) & {"-h", "--help"}
+    if parsed is None and not is_helper:
         from nightporter import cli  # deferred: click, which the ordinary forms do without
 
         sys.exit(commands.exit_code_of(cli.run))
     gc.disable()
-    code = commands.exit_code_of(lambda: commands.answer(*parsed))
+    if parsed is not None:
+        code = commands.exit_code_of(lambda: commands.answer(*parsed))
+    else:
+        from nightporter import helpers  # deferred: the two plain commands need none of them
+
+        code = helpers.run_credential(arguments[1:])
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the caller, or not there at all
             stream.flush()
     os._exit(code)
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nightporter import __version__, commands, helpers, process, rotation
+from nightporter import __version__, commands, helpers, process, rotation, setups
 from nightporter.access_cache import drop_everywhere
 from nightporter.broker import Broker
 from nightporter.commands import ExecCredentialAsk, Options, TokenAsk, open_porter, put, say
@@ -41,7 +41,15 @@ from nightporter.record import Unreadable
 from nightporter.report import Status, to_json, to_text
 from nightporter.session import Session
 from nightporter.stores import ABSENT, KEEP_EXPIRY, Store
-from nightporter.wiring import Porter, all_cache_directories, config_place, load_config, read_environment
+from nightporter.wiring import (
+    Porter,
+    all_cache_directories,
+    config_place,
+    data_directory,
+    load_config,
+    open_mishaps,
+    read_environment,
+)
 
 LOGIN_TIMEOUT_S = 300.0
 F = TypeVar("F", bound=Callable[..., Any])
@@ -141,7 +149,7 @@ def exec_credential(options: Options, /, **asked: Any) -> None:
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("protocol", type=click.Choice(tuple(helpers.PROTOCOLS)))
+@click.argument("protocol", type=click.Choice(helpers.PROTOCOLS))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @pass_options
 def credential(options: Options, protocol: str, arguments: tuple[str, ...]) -> None:
@@ -473,7 +481,8 @@ def status(options: Options, profiles: tuple[str, ...], output: str) -> None:
 def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int]:
     broker = porter.broker_for(name)
     profile, code = broker.profile, 0
-    known: dict[str, Any] = {"record": None}
+    notes = open_mishaps(read_environment()).load(time.time())
+    known: dict[str, Any] = {"record": None, "mishaps": tuple(note for note in notes if note.profile == name)}
     try:
         session = broker.session
         spilled = session.spill.load()
@@ -494,6 +503,29 @@ def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int
 def _names(profile: Profile) -> dict[str, Any]:
     path = profile.publish_access_token if profile.role is Role.READ_ONLY else profile.refresh_token
     return {"profile": profile.name, "issuer": profile.issuer, "store": profile.store.name, "path": path or ""}
+
+
+@cli.command()
+@click.argument("client", type=click.Choice(tuple(setups.CLIENTS)))
+@click.argument("profile", required=False)
+@click.option("--print", "prints", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--undo", is_flag=True, help="Take back what this command has set up.")
+@pass_options
+def setup(options: Options, client: str, profile: str | None, prints: bool, undo: bool) -> None:
+    """Write CLIENT's configuration, so that it asks nightporter for PROFILE's token."""
+    environment = read_environment()
+    chosen = choose_profile(load_config(options.config, environment), profile)
+    machine = setups.Machine(environment, data_directory(), is_dry=prints)
+    request = setups.Request(profile=chosen, machine=machine, is_undo=undo, config=options.config)
+    plan = setups.CLIENTS[client](request)
+    if prints:
+        put(setups.show(plan))
+    else:
+        changed = setups.carry_out(plan, machine)
+        done = "undone" if undo else "set up"
+        say(f"{client}: {done} for profile {chosen.name!r}" if changed else f"{client}: nothing to change")
+    for note in plan.notes:
+        say(note)
 
 
 @cli.group(cls=_Group)

@@ -30,9 +30,10 @@ class Options:
     config: str | None = None
     timeout: float | None = None
     verbose: bool = False
+    is_silent: bool = False  # for clients that read standard error as a part of the answer
 
-    def timeout_s(self) -> float:
-        """--timeout, else NIGHTPORTER_TIMEOUT, else 30 s.
+    def timeout_s(self, default_s: float = DEFAULT_TIMEOUT_S) -> float:
+        """--timeout, else NIGHTPORTER_TIMEOUT, else what the command or its client allows.
 
         Raises: ConfigError.
         """
@@ -40,7 +41,7 @@ class Options:
             return min(self.timeout, MAX_TIMEOUT_S)
         text = read_environment().get("NIGHTPORTER_TIMEOUT")
         if text is None:
-            return DEFAULT_TIMEOUT_S
+            return default_s
         try:
             seconds = float(text)
         except ValueError:
@@ -74,14 +75,14 @@ class ExecCredentialAsk:
 
 def say(text: str) -> None:
     """A line for people."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"nightporter: {text}\n")
         sys.stderr.flush()
 
 
-def put(text: str) -> None:
+def put(text: str, *, end: str = "\n") -> None:
     """The result, written once and whole."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(text + end)
     sys.stdout.flush()
 
 
@@ -99,7 +100,7 @@ def show_warning(event: str, **facts: Any) -> None:
 
 def show_error(error: NightporterError) -> None:
     say(str(error))
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"  what to do: {error.hint}\n  reference: {error.reference}\n")
 
 
@@ -129,8 +130,12 @@ def exit_code_of(command: Callable[[], object]) -> int:
 @contextlib.contextmanager
 def open_porter(options: Options) -> Iterator[Porter]:
     emit = show_event if options.verbose else show_warning
-    with Porter(options.config, is_library=False, emit=emit, notify=say) as porter:
-        yield porter
+    if options.is_silent:
+        with Porter(options.config, is_library=False, notify=lambda _text: None) as porter:
+            yield porter
+    else:
+        with Porter(options.config, is_library=False, emit=emit, notify=say) as porter:
+            yield porter
 
 
 # The commands.
@@ -146,7 +151,7 @@ def token(options: Options, ask: TokenAsk) -> None:
             retry_refused=_at_terminal(ask.retry_refused),
             timeout_s=options.timeout_s(),
         )
-        put(plain.render(found, ask.output, profile=broker.profile.name))
+        put(plain.render(found, ask.output, broker.profile), end=plain.end_of(ask.output))
 
 
 def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
@@ -167,6 +172,40 @@ def _at_terminal(retry_refused: bool) -> bool:
             hint="A script would lock the account: correct the secret instead, which is tried at once.",
         )
     return retry_refused
+
+
+# The global options, where a helper's own command line has them.
+
+
+def take_options(arguments: list[str]) -> tuple[Options, list[str]]:
+    """The global options, wherever they stand, and the other words.
+
+    Raises: ConfigError.
+    """
+    options, rest = Options(), []
+    words = iter(arguments)
+    for word in words:
+        name, separator, value = word.partition("=")
+        if name in ("--config", "--timeout"):
+            _set_option(options, name, value if separator else next(words, ""))
+        elif word in ("-v", "--verbose"):
+            options.verbose = True
+        else:
+            rest.append(word)
+    return options, rest
+
+
+def _set_option(options: Options, name: str, value: str) -> None:
+    if name == "--config" and value:
+        options.config = value
+        return
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if name == "--config" or not 0 < seconds <= MAX_TIMEOUT_S:
+        raise ConfigError(f"{name} needs a {'file' if name == '--config' else 'number of seconds above 0'}")
+    options.timeout = seconds
 
 
 # The ordinary forms.

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from nightporter.errors import ConfigError, UnknownProfileError
 from nightporter.expiry import DAY_S, parse_duration
+from nightporter.hosts import entry_problem
 from nightporter.model import Config, Profile, Role, Rotation, StoreConfig, Vendor
 
 Check = Callable[[Any], str | None]  # a value in, what is wrong with it out
@@ -68,6 +69,12 @@ def _flag(value: Any) -> str | None:
 def _texts(value: Any) -> str | None:
     fine = isinstance(value, list) and all(_text(item) is None for item in value)
     return None if fine else "must be a list of non-empty strings"
+
+
+def _hosts(value: Any) -> str | None:
+    if problem := _texts(value):
+        return problem
+    return next(filter(None, map(entry_problem, value)), None)
 
 
 def _text_or_texts(value: Any) -> str | None:
@@ -174,6 +181,20 @@ _AUTH_NEEDS: Mapping[str, tuple[str, ...]] = {
     "kubernetes": ("role",),
     "jwt": ("role", "jwt_file"),
 }
+# What single helper protocols take.
+HELPER_KEYS: Mapping[str, Check] = {
+    "git_quit": _flag,
+    "cargo_authorization": _one_of("bearer", "token"),
+    "google_audiences": _texts,
+    "google_service_accounts": _texts,
+}
+HELPER_DEFAULTS: Mapping[str, Any] = {
+    "git_quit": True,
+    "cargo_authorization": "bearer",
+    "google_audiences": [],
+    "google_service_accounts": [],
+}
+
 _PROFILE_KEYS: Mapping[str, Check] = {
     "issuer": _text,
     "store": _text,
@@ -182,7 +203,7 @@ _PROFILE_KEYS: Mapping[str, Check] = {
     "refresh_token": _path,
     "publish_access_token": _path,
     "base_url": url_problem,
-    "hosts": _texts,
+    "hosts": _hosts,
     "helper_username": _text,
     "min_ttl": _seconds,
     "renew_when_left": _duration,
@@ -192,6 +213,7 @@ _PROFILE_KEYS: Mapping[str, Check] = {
     "share_access_token": _flag,
     "ca_cert": _text,
     "proxy": _proxy_url,
+    **HELPER_KEYS,
 }
 
 
@@ -467,6 +489,7 @@ class _ProfileParser:
             grant=table.get("grant", vendor.grants[0]),
             ca_cert=table.get("ca_cert"),
             proxy=table.get("proxy"),
+            helper_options={key: table.get(key, default) for key, default in HELPER_DEFAULTS.items()},
             options=options,
         )
 
@@ -578,6 +601,7 @@ def _effective_profile(profile: Profile) -> dict[str, Any]:
         "grant": profile.grant if profile.grant != "password" else profile.options.get("grant"),
         "ca_cert": profile.ca_cert,
         "proxy": profile.proxy,
+        **{key: value for key, value in profile.helper_options.items() if value != HELPER_DEFAULTS[key]},
         **{key: value for key, value in profile.options.items() if key != "grant"},
     }
 

@@ -59,6 +59,15 @@ def open_private_directory(path: str) -> bool:
     return True
 
 
+def is_private_directory(path: str) -> bool:
+    """Whether it is an absolute path of a directory of ours into which nobody else can put anything."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return False
+    return os.path.isabs(path) and stat.S_ISDIR(status.st_mode) and _is_mine(status) and _is_private(status, 0o022)
+
+
 def close_directory(path: str) -> bool:
     """As `open_private_directory` for a directory that holds a store's only copy: nothing in it is thrown away.
 
@@ -108,8 +117,10 @@ def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
     return content if len(content) <= MAX_FILE_BYTES else None
 
 
-def replace_private(path: str, content: bytes) -> None:
-    """Writes the file whole and atomically, mode 0600, on the disk before it takes the old one's place.
+def replace_private(path: str, content: bytes, *, mode: int = 0o600) -> None:
+    """Writes the file whole and atomically, on the disk before it takes the old one's place.
+
+    `mode` is another than 0600 only for files that are no secrets: programs, and files of others that have one.
 
     Raises: OSError.
     """
@@ -118,7 +129,7 @@ def replace_private(path: str, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             if hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), 0o600)
+                os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

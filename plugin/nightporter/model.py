@@ -131,7 +131,8 @@ class Profile:
     """One `[profiles.NAME]` table with every default filled in.
 
     `token_endpoint` is what the session record calls by that name: for vendors with fixed paths their base address.
-    `options` holds what only some issuers know (tenant, partner_id, endpoints, ...).
+    `helper_options` holds what only some helper protocols know (git_quit, ...), `options` what only some issuers know
+    (tenant, partner_id, endpoints, ...).
     """
 
     name: str
@@ -156,6 +157,7 @@ class Profile:
     grant: str
     ca_cert: str | None
     proxy: str | None
+    helper_options: Mapping[str, Any]
     options: Mapping[str, Any]
 
     @property

@@ -7,12 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nightporter.expiry import format_rfc3339
+from nightporter.mishaps import Mishap
 from nightporter.model import SessionRecord, Token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """One profile. `problem`: why its record can't be read or used; `spilled_at`: a result is kept here since then."""
+    """One profile. `problem`: why its record can't be read or used; `spilled_at`: a result is kept here since then.
+
+    `mishaps`: failures of helpers that their clients kept to themselves.
+    """
 
     profile: str
     issuer: str
@@ -23,6 +27,7 @@ class Status:
     problem: str | None = None
     reference: str | None = None
     spilled_at: int | None = None
+    mishaps: tuple[Mishap, ...] = ()
 
 
 def to_json(status: Status) -> dict[str, Any]:
@@ -52,6 +57,15 @@ def to_json(status: Status) -> dict[str, Any]:
             },
         },
         "spilled_at": _stamp(status.spilled_at),
+        "helper_failures": [
+            {
+                "protocol": note.protocol,
+                "at": _stamp(note.at),
+                "reference": note.reference,
+                "message": note.message,
+            }
+            for note in status.mishaps
+        ],
         "problem": status.problem,
         "reference": status.reference,
     }
@@ -70,6 +84,8 @@ def to_text(status: Status, now: float) -> str:
         lines += _session_rows(status.record, now)
     if status.spilled_at is not None:
         lines.append(_row("spilled", f"a result of {format_rfc3339(status.spilled_at)} waits here for the store"))
+    for note in status.mishaps:
+        lines.append(_row(f"{note.protocol} failed", f"{relative(note.at - now)}: {note.message} [{note.reference}]"))
     return "\n".join(lines)
 
 

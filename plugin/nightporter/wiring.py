@@ -22,6 +22,7 @@ from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.config import choose_profile, parse_config
 from nightporter.errors import ConfigError
 from nightporter.issuers import VENDORS, issuer_for
+from nightporter.mishaps import Mishaps
 from nightporter.model import Config, Profile, StoreConfig, Token
 from nightporter.session import Session, Surroundings
 from nightporter.spill import Spill
@@ -294,6 +295,13 @@ def open_cache(profile: Profile, environment: Mapping[str, str], notify: Callabl
     notes: Directory | Memory = Memory() if kind == "off" else Directory(cache_directories(environment))
     tokens: Place = Keyring(notify) if kind == "keyring" else notes
     return AccessCache(profile.name, cache_key(identity_parts(profile, environment)), tokens=tokens, notes=notes)
+
+
+def open_mishaps(environment: Mapping[str, str]) -> Mishaps:
+    """The notes of failures that clients kept to themselves: where the cached tokens are, or nowhere."""
+    if environment.get("NIGHTPORTER_CACHE") == "off" or environment.get("AWS_LAMBDA_FUNCTION_NAME"):
+        return Mishaps(Memory())
+    return Mishaps(Directory(cache_directories(environment)))
 
 
 # The whole.

@@ -1,8 +1,6 @@
-"""Which profile may answer for which host: rules R1 to R8 and R14 for every protocol."""
+"""Which profile may answer for which host: one rule for every protocol."""
 
 from __future__ import annotations
-
-import contextlib
 
 import pytest
 from hypothesis import given
@@ -10,10 +8,9 @@ from hypothesis import strategies as st
 
 from nightporter.config import parse_config
 from nightporter.errors import ConfigError
+from nightporter.hosts import BadAskError, parse_rule, parse_target, profile_for
 from nightporter.issuers import VENDORS
-from nightporter.model import Config, Secret, Token
-from nightporter.protocols import docker, git
-from nightporter.protocols.hosts import BadAskError, parse_target, profile_for
+from nightporter.model import Config
 
 
 def config(**hosts: str) -> Config:
@@ -102,89 +99,45 @@ def test_no_text_crashes_or_matches_by_accident(text: str) -> None:
         assert target.host.endswith(("example.com", "example", "localhost"))
 
 
-# git's wire format.
+# Paths: an entry with one is for what lies below it, and for nobody who doesn't tell one.
 
-TOKEN = Token(Secret("ACC"), token_type="Bearer", expires_at_s=1_893_553_445, obtained_at_s=0)
-OLD = b"protocol=https\nhost=git.example.com\n"
-NEW = b"capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=git.example.com\nwwwauth[]=Bearer realm=x\n\n"
+TEAM = config(team='"git.example.com/team/a"', rest='"other.example.com"')
 
 
-def rendered(content: bytes, *, may_retry: bool = True) -> str:
-    return git.render(TOKEN, git.parse(content), username="oauth2", reported_expiry=1_893_553_385, may_retry=may_retry)
+def team_owner(text: str) -> str | None:
+    found = profile_for(parse_target(text, has_path=True), TEAM.profiles)
+    return found.name if found else None
 
 
-def test_git_golden_answers() -> None:
-    assert rendered(OLD) == "username=oauth2\npassword=ACC\npassword_expiry_utc=1893553385"
-    assert rendered(NEW) == (
-        "capability[]=authtype\ncapability[]=state\nauthtype=Bearer\ncredential=ACC\nephemeral=1\ncontinue=1\n"
-        "state[]=nightporter:attempt=1\npassword_expiry_utc=1893553385"
-    )
-    assert rendered(NEW, may_retry=False) == (
-        "capability[]=authtype\nauthtype=Bearer\ncredential=ACC\nephemeral=1\npassword_expiry_utc=1893553385"
-    )
+@pytest.mark.parametrize("path", ["team/a", "/team/a/", "team/a/repo.git"])
+def test_below_the_path(path: str) -> None:
+    assert team_owner(f"git.example.com/{path}") == "team"
 
 
-def test_git_second_try() -> None:
-    assert git.parse(NEW.replace(b"\n\n", b"\nstate[]=nightporter:attempt=1\n\n")).is_second_try
-    assert not git.parse(NEW.replace(b"\n\n", b"\nstate[]=other:attempt=1\n\n")).is_second_try
+@pytest.mark.parametrize("path", ["", "team", "team/ab", "other", "Team/a"])
+def test_not_below_the_path(path: str) -> None:
+    assert team_owner(f"git.example.com/{path}") is None
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\n", b"protocol=https\n", b"host=git.example.com\n", b"protocol=ssh\nhost=x\n"]
-)
-def test_cve_2020_11008_no_host_or_protocol_is_no_wildcard(content: bytes) -> None:
-    assert git.parse(content).target is None
+def test_who_tells_no_path_gets_nothing() -> None:
+    assert profile_for(parse_target("git.example.com"), TEAM.profiles) is None
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"protocol=https\nhost=git.example.com\nhost=evil\n",  # CVE-2020-5260
-        b"protocol=https\nhost=git.example.com\nusername=a\rhost=evil\n",  # CVE-2024-52006, CVE-2024-50338
-        b"protocol=https\nhost=git.example.com\nusername=a\x00b\n",
-        b"protocol=https\nhost=git.example.com\npath=a\x0bb\n",
-        b"protocol=https\nhost=git.example.com\npath=a\xc2\x85b\n",
-        b"protocol=https\nhost=git.example.com\nnonsense\n",
-        b"protocol=https\nhost=git.example.com\xff\n",
-        b"protocol=https\nhost=git.example.com/evil\n",
-        b"protocol=https\nhost=user@git.example.com\n",
-        b"x=" + b"y" * (1 << 20) + b"\n",
-    ],
-)
-def test_hostile_asks_are_refused_whole(content: bytes) -> None:
+@pytest.mark.parametrize("path", ["team/a/../../x", "team/./a", "team%2fa", "team/a/%2E%2e/x", "team\\\\a"])
+def test_odd_paths_are_refused(path: str) -> None:
     with pytest.raises(BadAskError):
-        git.parse(content)
+        parse_target(f"git.example.com/{path}", has_path=True)
 
 
-def test_unknown_keys_are_ignored() -> None:
-    assert git.parse(OLD + b"invented[]=1\nother=2\n\nprotocol=ignored").target is not None
+@pytest.mark.parametrize(
+    "entry", ["", "user@host.example", "*", "*.com", "a.*.example.com", "https://x.example?q=1", "host.example:99999"]
+)
+def test_a_wrong_entry_is_a_configuration_error(entry: str) -> None:
+    with pytest.raises(ConfigError, match="one error"):
+        config(one=f'"{entry}"')
 
 
-@given(st.binary(max_size=200))
-def test_git_parser_never_crashes(content: bytes) -> None:
-    with contextlib.suppress(BadAskError):
-        git.parse(b"protocol=https\nhost=git.example.com\n" + content)
-
-
-# docker's.
-
-
-@pytest.mark.parametrize("server", [b"reg.example:5000", b"https://reg.example:5000/v2/\n", b" reg.example:5000 \n"])
-def test_docker_servers(server: bytes) -> None:
-    target = docker.parse_server(server)
-    assert target is not None
-    assert (target.host, target.port) == ("reg.example", 5000)
-
-
-def test_docker_answers() -> None:
-    assert docker.parse_server(b" \n") is None
-    assert docker.render(TOKEN, b"reg.example\n", username="oauth2") == (
-        '{"ServerURL": "reg.example", "Username": "oauth2", "Secret": "ACC"}'
-    )
-    assert "<token>" not in docker.render(TOKEN, b"reg.example", username="<token>")
-
-
-@given(st.binary(max_size=100))
-def test_docker_parser_never_crashes(content: bytes) -> None:
-    with contextlib.suppress(BadAskError):
-        docker.parse_server(content)
+def test_targets_and_rules_are_written_back_as_clients_want_them() -> None:
+    assert parse_target("HOST.example:443").origin == "https://host.example"
+    assert parse_target("http://[::1]:3000").origin == "http://[::1]:3000"
+    assert parse_rule("*.Example.com:8443").origin == "https://*.example.com:8443"

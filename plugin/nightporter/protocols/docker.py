@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 
+from nightporter.hosts import BadAskError, Target, decode_text, parse_target
 from nightporter.model import Token
-from nightporter.protocols.hosts import BadAskError, Target, parse_target
 
 ACTIONS = ("get", "store", "erase", "list", "version")
 NOT_FOUND = "credentials not found in native keychain"
@@ -25,10 +25,7 @@ def parse_server(content: bytes) -> Target | None:
     """
     if len(content) > MAX_BYTES:
         raise BadAskError("the request is too long")
-    try:
-        text = content.decode("utf-8").strip(" \t\r\n")
-    except UnicodeDecodeError as exc:
-        raise BadAskError("not UTF-8") from exc
+    text = decode_text(content.strip(b" \t\r\n"))
     return parse_target(text) if text else None
 
 

@@ -8,10 +8,10 @@ helper), `host`, `path`, `protocol` (they would change git's own idea of the tar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from nightporter.hosts import BadAskError, Target, decode_text, parse_path, parse_target
 from nightporter.model import Token
-from nightporter.protocols.hosts import BadAskError, Target, check_text, parse_target
 
 OPERATIONS = ("get", "store", "erase", "capability")
 MAX_BYTES = 1 << 20
@@ -44,7 +44,7 @@ def parse(content: bytes) -> GitAsk:
     for line in content.split(b"\n"):
         if not line:
             break
-        key, separator, value = _text(line).partition("=")
+        key, separator, value = decode_text(line).partition("=")
         if not separator:
             raise BadAskError("a line without '='")
         if key == "capability[]":
@@ -65,13 +65,6 @@ def parse(content: bytes) -> GitAsk:
     )
 
 
-def _text(line: bytes) -> str:
-    try:
-        return check_text(line.decode("utf-8"))
-    except UnicodeDecodeError as exc:
-        raise BadAskError("not UTF-8") from exc
-
-
 def _target(keys: Mapping[str, str]) -> Target | None:
     """No host or no protocol is never a wildcard (CVE-2020-11008)."""
     protocol, host = keys.get("protocol"), keys.get("host")
@@ -79,7 +72,8 @@ def _target(keys: Mapping[str, str]) -> Target | None:
         return None
     if "/" in host or "://" in host:
         raise BadAskError("not a host")
-    return parse_target(host, scheme=protocol)
+    target = parse_target(host, scheme=protocol)
+    return replace(target, path=parse_path(keys["path"]) if "path" in keys else None)
 
 
 def render(token: Token, ask: GitAsk, *, username: str, reported_expiry: int, may_retry: bool) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 from nightporter.errors import ConfigError, HostNotAllowedError
 from nightporter.expiry import format_rfc3339
+from nightporter.hosts import BadAskError, parse_target, profiles_for
 from nightporter.model import Profile, Token
-from nightporter.protocols.hosts import BadAskError, parse_target, profiles_for
 
 GROUP = "client.authentication.k8s.io"
 VERSIONS = (f"{GROUP}/v1", f"{GROUP}/v1beta1")

@@ -59,6 +59,7 @@ class World:
     users: dict[str, str]
     clients: dict[str, str] = field(default_factory=lambda: {"demo-client": "demo-secret"})
     expires_in: int | str = 3600
+    tokens_are_jwts: bool = False
     latency_s: float = 0.0
     spontaneous: Callable[[str], dict[str, Any] | None] = lambda _call: None
     clock_offset_s: float = 0.0
@@ -153,7 +154,8 @@ class World:
         return token
 
     def issue_access_token(self) -> dict[str, Any]:
-        access_token = f"sandbox.{secrets.token_urlsafe(24)}"
+        kind = "e30.e30" if self.tokens_are_jwts else "sandbox"  # {} and {}, as a JWT writes them
+        access_token = f"{kind}.{secrets.token_urlsafe(24)}"
         self.access_tokens[access_token] = self.now() + float(self.expires_in)
         return {"access_token": access_token, "expires_in": self.expires_in}
 

@@ -1,0 +1,61 @@
+"""The helper protocols at the edge: standard input in, standard output out, exit code; the protocols' own words.
+
+Each protocol has its own map of success, "none of ours" and failure to bytes and exit codes (protocols.md, section
+13). What can't be composed whole is not printed at all: git takes half an answer, whatever the exit code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from nightporter.commands import Options, exit_code_of, take_options
+from nightporter.errors import ConfigError
+
+PROTOCOLS = ("git", "docker", "cargo", "terraform", "go", "google", "bazel", "kubelet", "pnpm")
+
+
+def serve(protocol: str, arguments: list[str], options: Options) -> int:
+    """Runs one helper command to its exit code.
+
+    Raises: ConfigError for a protocol that is none.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"there is no protocol of that name; there are: {', '.join(PROTOCOLS)}")
+    room: Any = importlib.import_module(f"nightporter.helpers.{protocol}")  # one of a closed list
+    code: int = room.serve(arguments, options)
+    return code
+
+
+def run(protocol: str, arguments: list[str]) -> int:
+    """A helper command from its own command line, on which our global options may stand anywhere."""
+
+    return run_credential([protocol, *arguments])
+
+
+def run_credential(arguments: list[str]) -> int:
+    """`nightporter credential PROTOCOL [ARGUMENT...]`, to its exit code."""
+
+    def command() -> int:
+        options, rest = take_options(arguments)
+        if not rest:
+            raise ConfigError(f"name the protocol: {', '.join(PROTOCOLS)}")
+        return serve(rest[0], rest[1:], options)
+
+    return exit_code_of(command)
+
+
+def git_main() -> None:
+    """`git-credential-nightporter`."""
+    sys.exit(run("git", sys.argv[1:]))
+
+
+def docker_main() -> None:
+    """`docker-credential-nightporter`."""
+    sys.exit(run("docker", sys.argv[1:]))
+
+
+def cargo_main() -> None:
+    """`cargo-credential-nightporter`."""
+    sys.exit(run("cargo", sys.argv[1:]))

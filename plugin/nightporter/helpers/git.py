@@ -1,0 +1,66 @@
+"""git at the edge: silence is "ask the next one", and the exit code is ignored."""
+
+from __future__ import annotations
+
+import time
+
+from nightporter.broker import Broker
+from nightporter.commands import Options, say, show_error
+from nightporter.errors import NightporterError
+from nightporter.helpers.desk import Desk, open_desk, read_input, reported_expiry, write_output
+from nightporter.hosts import BadAskError
+from nightporter.protocols import git
+
+
+def serve(arguments: list[str], options: Options) -> int:
+    """get, store, erase, capability; any other operation is a silent success."""
+    operation = arguments[0] if arguments else ""
+    if operation == "capability":
+        write_output(git.CAPABILITIES)
+    elif operation in ("get", "erase"):
+        _answer(operation, read_input(git.MAX_BYTES), options)
+    elif operation == "store":
+        read_input(git.MAX_BYTES)  # a generator keeps nothing of what it receives
+    return 0
+
+
+def _answer(operation: str, content: bytes, options: Options) -> None:
+    desk: Desk | None = None
+    try:
+        with open_desk("git", options) as desk:
+            ask = git.parse(content)
+            if ask.target is None:
+                return
+            broker = desk.broker_for(ask.target)
+            if broker is None or ask.username not in (None, "", broker.profile.helper_username):
+                return
+            if operation == "erase":
+                _erase(broker, ask)
+            else:
+                write_output(_reply(desk, broker, ask))
+    except BadAskError as exc:
+        say(f"the request of git is refused: {exc}")
+    except NightporterError as exc:
+        show_error(exc)
+        quits = desk is not None and desk.is_ours and (not desk.profile or desk.profile.helper_options["git_quit"])
+        if operation == "get" and quits:
+            write_output(git.QUIT)  # the host is ours: no password prompt for a token
+
+
+def _erase(broker: Broker, ask: git.GitAsk) -> None:
+    """Drops the access token that was refused, and never the session: a 401 may be a missing permission."""
+    held = broker.held()
+    if held is not None and ask.refused in (None, held.value):
+        broker.refuse(held.value)
+
+
+def _reply(desk: Desk, broker: Broker, ask: git.GitAsk) -> str:
+    began = time.time()
+    if ask.is_second_try and (held := broker.held()) is not None:
+        broker.refuse(held.value)
+    token = desk.token(broker)
+    may_retry = not ask.is_second_try and token.exchanged_at_s < began
+    username = broker.profile.helper_username
+    return git.render(
+        token, ask, username=username, reported_expiry=reported_expiry(broker, token), may_retry=may_retry
+    )

@@ -1,0 +1,80 @@
+"""A backend of the `keyring` library, for pip, uv, twine and whoever else asks it (entry point `keyring.backends`).
+
+It answers for the hosts of `hosts` alone and leaves everything else to the next backend: None for a question, and
+NotImplementedError for a change, which is how keyring's chainer moves on.
+"""
+
+from __future__ import annotations
+
+from keyring.backend import KeyringBackend
+from keyring.credentials import SimpleCredential
+from keyring.errors import PasswordDeleteError, PasswordSetError
+
+from nightporter.access_cache import KEYRING_SERVICE
+from nightporter.broker import Broker
+from nightporter.commands import Options, say
+from nightporter.errors import ConfigError, NightporterError
+from nightporter.helpers.desk import Desk, open_desk
+from nightporter.hosts import BadAskError, Target, parse_target, profile_for
+from nightporter.model import Profile
+from nightporter.wiring import load_config
+
+
+class NightporterKeyring(KeyringBackend):
+    """Access tokens as passwords; the user name is the profile's `helper_username`."""
+
+    # Above the desktop's own (5): a stale copy there is not preferred. Below the chainer (10), which would yield else.
+    priority = 9
+
+    def get_credential(self, service: str, username: str | None) -> SimpleCredential | None:
+        """User name and token for an address or a bare host, None where it is none of ours or can't be had."""
+        if service == KEYRING_SERVICE:  # our own cache of tokens, with NIGHTPORTER_CACHE=keyring
+            return None
+        try:
+            target = parse_target(service, has_path=True)
+        except BadAskError:
+            return None  # many services are no hosts at all
+        try:
+            with open_desk("keyring", Options()) as desk:
+                return _credential(desk, target, username)
+        except NightporterError as exc:
+            say(f"{exc.message} [{exc.reference}]")
+            return None
+
+    def get_password(self, service: str, username: str) -> str | None:
+        """The token alone."""
+        found = self.get_credential(service, username)
+        return found.password if found else None
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        """Refused for our hosts.
+
+        Raises: PasswordSetError, NotImplementedError for hosts of others.
+        """
+        _profile_for(service)
+        raise PasswordSetError("nightporter keeps no passwords: it fetches tokens by itself")
+
+    def delete_password(self, service: str, username: str) -> None:
+        """Refused for our hosts.
+
+        Raises: PasswordDeleteError, NotImplementedError for hosts of others.
+        """
+        profile = _profile_for(service)
+        raise PasswordDeleteError(f"use `nightporter logout {profile.name}`")
+
+
+def _credential(desk: Desk, target: Target, username: str | None) -> SimpleCredential | None:
+    broker: Broker | None = desk.broker_for(target)
+    if broker is None or username not in (None, "", broker.profile.helper_username):
+        return None
+    return SimpleCredential(broker.profile.helper_username, desk.token(broker).value)
+
+
+def _profile_for(service: str) -> Profile:
+    try:
+        found = profile_for(parse_target(service, has_path=True), load_config().profiles)
+    except (BadAskError, ConfigError):
+        found = None
+    if found is None or service == KEYRING_SERVICE:
+        raise NotImplementedError
+    return found

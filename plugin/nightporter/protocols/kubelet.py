@@ -1,0 +1,52 @@
+"""The kubelet's image credential provider (credentialprovider.kubelet.k8s.io/v1): parse an ask, render a reply.
+
+Pure. Seen by contract test only. `cacheDuration` is relative, so it is what is left of the token less the margin.
+"""
+
+from __future__ import annotations
+
+import json
+
+from nightporter.hosts import BadAskError, Target, parse_target
+from nightporter.model import Token
+
+API_VERSION = "credentialprovider.kubelet.k8s.io/v1"
+MAX_BYTES = 1 << 20
+
+
+def parse(content: bytes) -> Target:
+    """The registry, and the repository as its path, of a CredentialProviderRequest.
+
+    Raises: BadAskError.
+    """
+    try:
+        document = json.loads(content) if len(content) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("apiVersion") != API_VERSION:
+        raise BadAskError(f"not a CredentialProviderRequest of {API_VERSION}")
+    image = document.get("image")
+    if not isinstance(image, str) or "://" in image or image.startswith("/"):
+        raise BadAskError("not an image")
+    return parse_target(_with_registry(image.split("@", 1)[0]), has_path=True)
+
+
+def _with_registry(image: str) -> str:
+    """Names without a registry are Docker Hub's (the reference grammar of distribution)."""
+    first, slash, _ = image.partition("/")
+    return image if slash and ("." in first or ":" in first or first == "localhost") else f"docker.io/{image}"
+
+
+def render(token: Token, *, key: str, username: str, left_s: int) -> str:
+    """The answer. `key`: the registry (and repository) that it is for."""
+    auth = {key: {"username": username, "password": token.value}}
+    return _reply(auth, "Image" if "/" in key else "Registry", f"{max(left_s, 0)}s")
+
+
+def render_none() -> str:
+    return _reply({}, "Registry", "0s")
+
+
+def _reply(auth: object, kind: str, duration: str) -> str:
+    answer = {"apiVersion": API_VERSION, "kind": "CredentialProviderResponse", "cacheKeyType": kind}
+    return json.dumps({**answer, "cacheDuration": duration, "auth": auth})

@@ -1,0 +1,275 @@
+"""`nightporter setup`: what it writes, that nothing is lost, that it can be repeated and taken back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from conftest import Vendor
+from support import BIN, Home, pitchpoint_config
+
+HOSTS = '"git.example.com", "*.pages.example.com:8443", "reg.example.com:5000", "git.example.com:444/team"'
+
+
+@pytest.fixture
+def ready(home: Home, vendor: Vendor) -> Home:
+    home.configure(pitchpoint_config(vendor.address, more=f"hosts = [{HOSTS}]"))
+    home.environment["PATH"] = f"{BIN}:{home.environment['PATH']}"
+    home.environment["GIT_CONFIG_NOSYSTEM"] = "1"
+    return home
+
+
+def setup(home: Home, *words: str, code: int = 0) -> str:
+    done = home.run("setup", *words)
+    assert done.code == code, done.err
+    return done.out + done.err
+
+
+def asked(home: Home, *command: str) -> str:
+    done = subprocess.run(command, env=home.environment, capture_output=True, text=True, cwd=home.path)
+    return done.stdout
+
+
+def stub(home: Home, name: str, script: str) -> Path:
+    """A client that isn't needed for real here."""
+    directory = home.path / "stubs"
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    if str(directory) not in home.environment["PATH"]:
+        home.environment["PATH"] = f"{directory}:{home.environment['PATH']}"
+    return path
+
+
+def test_git_is_set_up_once_and_taken_back_whole(ready: Home, vendor: Vendor) -> None:
+    key = "credential.https://git.example.com.helper"
+    asked(ready, "git", "config", "--global", key, "theirs")
+    before = (ready.path / ".gitconfig").read_text()
+    setup(ready, "git", "pitchpoint")
+    after = (ready.path / ".gitconfig").read_text()
+    assert asked(ready, "git", "config", "--global", "--get-all", key) == "theirs\n\nnightporter\n"
+    assert asked(ready, "git", "config", "--global", "--get", "credential.https://git.example.com:444.useHttpPath")
+    assert "nothing to change" in setup(ready, "git", "pitchpoint")
+    assert (ready.path / ".gitconfig").read_text() == after
+    ask = "protocol=https\nhost=a.pages.example.com:8443\n\n"
+    done = subprocess.run(
+        ["git", "credential", "fill"], env=ready.environment, input=ask, capture_output=True, text=True
+    )
+    token = dict(line.split("=", 1) for line in done.stdout.splitlines())["password"]
+    assert vendor.world.is_live(token)
+    setup(ready, "git", "pitchpoint", "--undo")
+    assert (ready.path / ".gitconfig").read_text() == before
+
+
+def test_git_names_the_helpers_path_where_it_is_not_on_path(ready: Home) -> None:
+    ready.environment["PATH"] = "/usr/bin:/bin"
+    setup(ready, "git", "pitchpoint", "--config", str(ready.config_file))
+    listed = asked(ready, "git", "config", "--global", "--get-all", "credential.https://git.example.com.helper")
+    assert listed == f"\n!{BIN}/git-credential-nightporter --config {ready.config_file}\n"
+    filled = subprocess.run(
+        ["git", "credential", "fill"],
+        env=ready.environment,
+        input="protocol=https\nhost=git.example.com\n\n",
+        capture_output=True,
+        text=True,
+    )
+    assert "password=" in filled.stdout, filled.stderr
+
+
+def test_kubectl_gets_a_user(ready: Home) -> None:
+    for _ in range(2):
+        assert "set-context" in setup(ready, "kubectl", "pitchpoint")
+    shown = json.loads(asked(ready, "kubectl", "config", "view", "-o", "json"))
+    users = {item["name"]: item["user"]["exec"] for item in shown["users"]}
+    user = users["nightporter-pitchpoint"]
+    assert user["args"] == ["exec-credential", "pitchpoint"]
+    assert (user["command"], user["provideClusterInfo"], user["interactiveMode"]) == ("nightporter", True, "Never")
+    setup(ready, "kubectl", "pitchpoint", "--undo")
+    assert not json.loads(asked(ready, "kubectl", "config", "view", "-o", "json"))["users"]
+    setup(ready, "kubectl", "pitchpoint", "--undo")
+
+
+def test_docker_merges_and_loses_nothing(ready: Home) -> None:
+    file = ready.path / ".docker/config.json"
+    file.parent.mkdir()
+    before = '{\n  "auths": {"x": {}},\n  "credHelpers": {"other.example": "gcr"},\n  "HttpHeaders": {"A": "é"}\n}\n'
+    file.write_text(before)
+    file.chmod(0o640)
+    shown = setup(ready, "docker", "pitchpoint", "--print")
+    assert "reg.example.com:5000" in shown
+    assert "auths" not in shown
+    assert file.read_text() == before
+    assert "*.pages.example.com" in setup(ready, "docker", "pitchpoint")
+    document = json.loads(file.read_text())
+    assert document["credHelpers"] == {
+        "other.example": "gcr",
+        "git.example.com": "nightporter",
+        "reg.example.com:5000": "nightporter",
+    }
+    assert list(document) == ["auths", "credHelpers", "HttpHeaders"]
+    assert "é" in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert "nothing to change" in setup(ready, "docker", "pitchpoint")
+    setup(ready, "docker", "pitchpoint", "--undo")
+    assert json.loads(file.read_text()) == json.loads(before)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"a": 1, "a": 2}', '{"credHelpers": {"git.example.com": "theirs"}}'])
+def test_docker_refuses_what_it_would_lose(ready: Home, text: str) -> None:
+    file = ready.path / ".docker/config.json"
+    file.parent.mkdir()
+    file.write_text(text)
+    assert "nothing was changed" in setup(ready, "docker", "pitchpoint", code=2)
+    assert file.read_text() == text
+
+
+def test_cve_2021_41092_no_helper_no_entry(ready: Home) -> None:
+    """docker sent a typed password to Docker Hub where the configured helper could not be run."""
+    file = ready.path / ".docker/config.json"
+    stub(ready, "docker-credential-nightporter", "exit 126")
+    assert "can't be run" in setup(ready, "docker", "pitchpoint", code=2)
+    ready.environment["PATH"] = "/usr/bin:/bin"
+    assert "not there" in setup(ready, "docker", "pitchpoint", code=2)
+    assert not file.exists()
+
+
+def test_no_hosts_no_set_up(home: Home, vendor: Vendor) -> None:
+    home.configure(pitchpoint_config(vendor.address))
+    for client in ("git", "docker", "cargo", "terraform", "bazel"):
+        home.environment["PATH"] = f"{BIN}:{home.environment['PATH']}"
+        assert "hosts" in setup(home, client, "pitchpoint", code=7)
+
+
+def test_cargo_keeps_comments_and_providers(ready: Home) -> None:
+    file = ready.path / ".cargo/config.toml"
+    file.parent.mkdir()
+    ready.environment["CARGO_HOME"] = str(file.parent)
+    before = '# mine\n[build]\njobs = 2 # two\n\n[registry]\nglobal-credential-providers = ["cargo:token", "x"]\n'
+    file.write_text(before)
+    setup(ready, "cargo", "pitchpoint")
+    setup(ready, "cargo", "pitchpoint")
+    text = file.read_text()
+    assert "# mine" in text
+    assert "# two" in text
+    listed = tomllib.loads(text)["registry"]["global-credential-providers"]
+    assert listed == ["cargo:token", "x", "cargo-credential-nightporter"]
+    setup(ready, "cargo", "pitchpoint", "--undo")
+    assert tomllib.loads(file.read_text()) == tomllib.loads(before)
+    file.unlink()
+    setup(ready, "cargo", "pitchpoint")
+    setup(ready, "cargo", "pitchpoint", "--undo")
+    assert file.read_text().strip() == ""
+    file.write_text("registry = 1\n")
+    assert "nothing was changed" in setup(ready, "cargo", "pitchpoint", code=2)
+
+
+def test_terraform_gets_a_program_and_a_block(ready: Home, vendor: Vendor) -> None:
+    file = ready.path / ".terraformrc"
+    file.write_text('plugin_cache_dir = "/x"')
+    for _ in range(2):
+        setup(ready, "terraform", "pitchpoint")
+    assert file.read_text().count('credentials_helper "nightporter" {}') == 1
+    helper = ready.path / ".terraform.d/plugins/terraform-credentials-nightporter"
+    token = json.loads(asked(ready, str(helper), "get", "reg.example.com:5000"))["token"]
+    assert vendor.world.is_live(token)
+    setup(ready, "terraform", "pitchpoint", "--undo")
+    assert file.read_text() == 'plugin_cache_dir = "/x"\n'
+    assert not helper.exists()
+    file.write_text('  credentials_helper "theirs" {}\n')
+    assert "another credentials_helper" in setup(ready, "terraform", "pitchpoint", code=2)
+
+
+def test_npm_and_pnpm(ready: Home, vendor: Vendor) -> None:
+    file = ready.path / ".npmrc"
+    file.write_text("registry=https://r.example/\n//r.example/:_authToken=abc")
+    shown = setup(ready, "pnpm", "pitchpoint", "--print")
+    assert "abc" not in shown
+    for _ in range(2):
+        setup(ready, "pnpm", "pitchpoint")
+    wrapper = ready.data / "wrappers/pnpm-pitchpoint"
+    lines = file.read_text().splitlines()
+    assert lines[:2] == ["registry=https://r.example/", "//r.example/:_authToken=abc"]
+    assert f"//git.example.com:444/team/:tokenHelper={wrapper}" in lines
+    assert vendor.world.is_live(asked(ready, str(wrapper)).strip().removeprefix("Bearer "))
+    setup(ready, "pnpm", "pitchpoint", "--undo")
+    assert file.read_text().splitlines() == lines[:2]
+    assert not wrapper.exists()
+    if shutil.which("npm", path=ready.environment["PATH"]) is None:
+        pytest.skip("npm is not on this machine")
+    assert "nightporter run pitchpoint" in setup(ready, "npm", "pitchpoint")
+    assert "//reg.example.com:5000/:_authToken=${NIGHTPORTER_TOKEN}" in file.read_text()
+    setup(ready, "npm", "pitchpoint", "--undo")
+    assert "NIGHTPORTER_TOKEN" not in file.read_text()
+
+
+def test_go_keeps_what_is_there(ready: Home) -> None:
+    place = ready.path / "goauth"
+    place.write_text("netrc\n")
+    stub(
+        ready,
+        "go",
+        f'case "$*" in "env GOAUTH") cat {place};; "env -w GOAUTH="*) echo "${{3#GOAUTH=}}" > {place};;'
+        f' "env -u GOAUTH") echo netrc > {place};; esac',
+    )
+    setup(ready, "go", "pitchpoint")
+    assert place.read_text() == "netrc;nightporter credential go pitchpoint\n"
+    assert "nothing to change" in setup(ready, "go", "pitchpoint")
+    setup(ready, "go", "pitchpoint", "--undo")
+    assert place.read_text() == "netrc\n"
+
+
+def test_uv_pip_and_twine_want_the_backend(ready: Home) -> None:
+    file = ready.path / ".config/uv/uv.toml"
+    setup(ready, "uv", "pitchpoint")
+    assert tomllib.loads(file.read_text()) == {"keyring-provider": "subprocess"}
+    setup(ready, "uv", "pitchpoint", "--undo")
+    assert file.read_text() == ""
+    setup(ready, "twine", "pitchpoint")
+    setup(ready, "pip", "pitchpoint")
+    assert "subprocess" in asked(ready, str(BIN / "pip"), "config", "--user", "list")
+    setup(ready, "pip", "pitchpoint", "--undo")
+    assert "subprocess" not in asked(ready, str(BIN / "pip"), "config", "--user", "list")
+    stub(ready, "keyring", "echo keyring.backends.fail.Keyring")
+    assert "doesn't know the nightporter backend" in setup(ready, "uv", "pitchpoint", code=2)
+
+
+def test_google_bazel_and_kubelet_files(home: Home, ready: Home, vendor: Vendor) -> None:
+    ready.configure(pitchpoint_config(vendor.address, more=f'hosts = [{HOSTS}]\ngoogle_audiences = ["//iam/x"]'))
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in setup(ready, "google", "pitchpoint")
+    document = json.loads((ready.data / "google/pitchpoint.json").read_text())
+    assert document["audience"] == "//iam/x"
+    assert document["credential_source"]["executable"]["command"].endswith("credential google pitchpoint")
+    for client, file in (("bazel", ready.path / ".bazelrc"), ("kubelet", ready.data / "kubelet/config.yaml")):
+        assert "not yet seen" in setup(ready, client, "pitchpoint")
+        assert "*.pages.example.com" in file.read_text()
+    bazel = subprocess.run(
+        [ready.data / "wrappers/bazel", "get"],
+        env=ready.environment,
+        input='{"uri": "https://git.example.com/x"}',
+        capture_output=True,
+        text=True,
+    )
+    assert "Authorization" in bazel.stdout
+    for client in ("google", "bazel", "kubelet"):
+        setup(ready, client, "pitchpoint", "--undo")
+    assert (ready.path / ".bazelrc").read_text() == ""
+    assert not (ready.data / "kubelet/config.yaml").exists()
+
+
+def test_curl_and_httpie_are_told_how(ready: Home) -> None:
+    assert "curl -H @-" in setup(ready, "curl", "pitchpoint")
+    assert "Authorization:@" in setup(ready, "httpie", "pitchpoint")
+
+
+def test_print_needs_no_client_and_changes_nothing(ready: Home) -> None:
+    before = sorted(str(path) for path in ready.path.rglob("*"))
+    ready.environment["PATH"] = "/nowhere"
+    for client in ("kubectl", "docker", "cargo", "go", "npm", "terraform"):
+        setup(ready, client, "pitchpoint", "--print")
+    assert sorted(str(path) for path in ready.path.rglob("*")) == before

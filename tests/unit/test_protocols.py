@@ -1,0 +1,346 @@
+"""The wire formats of the helper protocols: golden answers, hostile asks, and no text that crashes a parser.
+
+A test that guards against a known hole is named by its advisory (protocols.md, 3.9 and 4.7).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightporter.config import parse_config
+from nightporter.errors import ConfigError, HostNotAllowedError, IssuerReplyError
+from nightporter.hosts import BadAskError
+from nightporter.issuers import VENDORS
+from nightporter.model import Profile, Secret, Token
+from nightporter.protocols import bazel, cargo, docker, git, go, google, kubelet, kubernetes, plain, terraform
+
+# git's wire format.
+
+TOKEN = Token(Secret("ACC"), token_type="Bearer", expires_at_s=1_893_553_445, obtained_at_s=0)
+OLD = b"protocol=https\nhost=git.example.com\n"
+NEW = b"capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=git.example.com\nwwwauth[]=Bearer realm=x\n\n"
+
+
+def rendered(content: bytes, *, may_retry: bool = True) -> str:
+    return git.render(TOKEN, git.parse(content), username="oauth2", reported_expiry=1_893_553_385, may_retry=may_retry)
+
+
+def test_git_golden_answers() -> None:
+    assert rendered(OLD) == "username=oauth2\npassword=ACC\npassword_expiry_utc=1893553385"
+    assert rendered(NEW) == (
+        "capability[]=authtype\ncapability[]=state\nauthtype=Bearer\ncredential=ACC\nephemeral=1\ncontinue=1\n"
+        "state[]=nightporter:attempt=1\npassword_expiry_utc=1893553385"
+    )
+    assert rendered(NEW, may_retry=False) == (
+        "capability[]=authtype\nauthtype=Bearer\ncredential=ACC\nephemeral=1\npassword_expiry_utc=1893553385"
+    )
+
+
+def test_git_second_try() -> None:
+    assert git.parse(NEW.replace(b"\n\n", b"\nstate[]=nightporter:attempt=1\n\n")).is_second_try
+    assert not git.parse(NEW.replace(b"\n\n", b"\nstate[]=other:attempt=1\n\n")).is_second_try
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"protocol=https\n", b"host=git.example.com\n", b"protocol=ssh\nhost=x\n"]
+)
+def test_cve_2020_11008_no_host_or_protocol_is_no_wildcard(content: bytes) -> None:
+    assert git.parse(content).target is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"protocol=https\nhost=git.example.com\nhost=evil\n",  # CVE-2020-5260
+        b"protocol=https\nhost=git.example.com\nusername=a\rhost=evil\n",  # CVE-2024-52006, CVE-2024-50338
+        b"protocol=https\nhost=git.example.com\nusername=a\x00b\n",
+        b"protocol=https\nhost=git.example.com\npath=a\x0bb\n",
+        b"protocol=https\nhost=git.example.com\npath=a\xc2\x85b\n",
+        b"protocol=https\nhost=git.example.com\nnonsense\n",
+        b"protocol=https\nhost=git.example.com\xff\n",
+        b"protocol=https\nhost=git.example.com/evil\n",
+        b"protocol=https\nhost=user@git.example.com\n",
+        b"x=" + b"y" * (1 << 20) + b"\n",
+    ],
+)
+def test_hostile_asks_are_refused_whole(content: bytes) -> None:
+    with pytest.raises(BadAskError):
+        git.parse(content)
+
+
+def test_a_line_of_white_space_does_not_end_the_ask() -> None:
+    """As it did in Git Credential Manager's reader, which hid the lines after it."""
+    with pytest.raises(BadAskError):
+        git.parse(b"protocol=https\nhost=git.example.com\n \nhost=evil.example\n")
+
+
+@pytest.mark.parametrize("host", [b"git.example.com.evil.example", b"evil-git.example.com", b"git.example.com:444"])
+def test_cve_2024_53858_vscode_320634_another_host_is_another_host(host: bytes) -> None:
+    found = git.parse(b"protocol=https\nhost=" + host + b"\n").target
+    assert found is not None
+    assert found.origin != "https://git.example.com"
+
+
+def test_cve_2024_53263_the_caller_need_not_be_git() -> None:
+    """Git LFS passed on CR and LF out of decoded addresses: what git would have stopped is stopped here too."""
+    for planted in (b"git.example.com\r", b"git.example.com\rhost=evil"):
+        with pytest.raises(BadAskError):
+            git.parse(b"protocol=https\nhost=" + planted + b"\n")
+
+
+def test_cve_2025_23040_no_pattern_over_the_whole_ask() -> None:
+    """A value that looks like a line of the protocol stays a value."""
+    ask = git.parse(b"protocol=https\nhost=git.example.com\nusername=host=evil.example\n")
+    assert ask.target is not None
+    assert (ask.target.host, ask.username) == ("git.example.com", "host=evil.example")
+
+
+def test_git_paths() -> None:
+    ask = git.parse(b"protocol=https\nhost=git.example.com\npath=team/r.git\n")
+    assert ask.target is not None
+    assert ask.target.path == ("team", "r.git")
+    with pytest.raises(BadAskError):
+        git.parse(b"protocol=https\nhost=git.example.com\npath=team/../other\n")
+
+
+@given(st.binary(max_size=60))
+def test_nothing_of_the_ask_comes_back_in_the_answer(name: bytes) -> None:
+    with contextlib.suppress(BadAskError):
+        ask = git.parse(b"capability[]=authtype\nprotocol=https\nhost=git.example.com\npath=" + name + b"\n")
+        answer = git.render(TOKEN, ask, username="oauth2", reported_expiry=1, may_retry=False)
+        assert set(answer.splitlines()) == {
+            "capability[]=authtype", "authtype=Bearer", "credential=ACC", "ephemeral=1", "password_expiry_utc=1"
+        }  # fmt: skip
+
+
+def test_unknown_keys_are_ignored() -> None:
+    assert git.parse(OLD + b"invented[]=1\nother=2\n\nprotocol=ignored").target is not None
+
+
+@given(st.binary(max_size=200))
+def test_git_parser_never_crashes(content: bytes) -> None:
+    with contextlib.suppress(BadAskError):
+        git.parse(b"protocol=https\nhost=git.example.com\n" + content)
+
+
+# docker's.
+
+
+@pytest.mark.parametrize("server", [b"reg.example:5000", b"https://reg.example:5000/v2/\n", b" reg.example:5000 \n"])
+def test_docker_servers(server: bytes) -> None:
+    target = docker.parse_server(server)
+    assert target is not None
+    assert (target.host, target.port) == ("reg.example", 5000)
+
+
+def test_docker_answers() -> None:
+    assert docker.parse_server(b" \n") is None
+    assert docker.render(TOKEN, b"reg.example\n", username="oauth2") == (
+        '{"ServerURL": "reg.example", "Username": "oauth2", "Secret": "ACC"}'
+    )
+    assert "<token>" not in docker.render(TOKEN, b"reg.example", username="<token>")
+
+
+@given(st.binary(max_size=100))
+def test_docker_parser_never_crashes(content: bytes) -> None:
+    with contextlib.suppress(BadAskError):
+        docker.parse_server(content)
+
+
+# cargo's.
+
+
+def asked(**more: Any) -> bytes:
+    registry = {"index-url": "sparse+https://cargo.example.com/index/", "name": "toy", "headers": ["x: y"]}
+    return json.dumps({"v": 1, "registry": registry, "kind": "get", "operation": "read", **more}).encode() + b"\n"
+
+
+def test_cargo_golden_answers() -> None:
+    assert cargo.HELLO == '{"v": [1]}'
+    assert cargo.render(TOKEN, reported_expiry=1_893_553_385, with_type=True) == (
+        '{"Ok": {"kind": "get", "token": "Bearer ACC", "cache": "expires", "expiration": 1893553385, '
+        '"operation_independent": true}}'
+    )
+    assert '"token": "ACC"' in cargo.render(TOKEN, reported_expiry=1, with_type=False)
+    assert cargo.render_done("logout") == '{"Ok": {"kind": "logout"}}'
+    assert cargo.render_error("url-not-supported") == '{"Err": {"kind": "url-not-supported"}}'
+    assert cargo.render_error("other", "m") == '{"Err": {"kind": "other", "message": "m", "caused-by": []}}'
+
+
+def test_cargo_asks() -> None:
+    ask = cargo.parse(asked(args=["--profile", "prod"]))
+    assert (ask.kind, ask.target.host, ask.target.path, ask.profile) == ("get", "cargo.example.com", ("index",), "prod")
+    assert not cargo.parse(asked(operation="invented")).is_known
+    assert cargo.parse(asked(kind="login", token="t")).brings_token
+    assert cargo.parse(asked(args=["--profile=p"])).profile == "p"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"", b"[]", b"null", b"{", asked(v=2), asked(registry=None), asked(registry={"index-url": "cargo.example.com"}),
+        asked(registry={"index-url": "sparse+https://user@cargo.example.com/"}), asked(args=["--config", "/tmp/evil"]),
+        asked(args=["prod"]), asked(args={"a": 1}), asked(registry={"index-url": "sparse+https://a\nb/"}),
+        b"[" * 100_000, b'{"v":1,"x":"' + b"y" * (1 << 20) + b'"}',
+    ],
+)  # fmt: skip
+def test_cargo_hostile_asks(line: bytes) -> None:
+    with pytest.raises(BadAskError):
+        cargo.parse(line)
+
+
+# Terraform's, Go's, Bazel's, the kubelet's.
+
+
+def test_terraform() -> None:
+    assert terraform.render(TOKEN) == '{"token": "ACC"}'
+    assert terraform.parse_host("reg.example.com:8443").port == 8443
+    for text in ("", "https://reg.example.com", "reg.example.com/x", "bücher.example", "user@reg.example.com"):
+        with pytest.raises(BadAskError):
+            terraform.parse_host(text)
+
+
+def test_go() -> None:
+    assert go.render(TOKEN, ["https://a.example", "https://a.example/m?x"]) + "\n" == (
+        "https://a.example\nhttps://a.example/m?x\n\nAuthorization: Bearer ACC\n\n"
+    )
+    assert go.says_unauthorized(b"HTTP/2.0 401 Unauthorized\r\nX: y\r\n")
+    assert not go.says_unauthorized(b"HTTP/1.1 404 Not Found\r\n401\r\n")
+    assert not go.says_unauthorized(b"")
+    for url in ("http://a.example/", "a.example", "https://u@a.example/", "https://a.example/../x", "https://a\n/"):
+        with pytest.raises(BadAskError):
+            go.parse_url(url)
+
+
+def test_bazel() -> None:
+    assert bazel.render(TOKEN, reported_expiry=1_893_553_385) == (
+        '{"headers": {"Authorization": ["Bearer ACC"]}, "expires": "2030-01-02T03:03:05Z"}'
+    )
+    assert bazel.parse(b'{"uri": "grpcs://cas.example.com/google.bytestream.ByteStream/Read"}').scheme == "https"
+    assert bazel.parse(b'{"uri": "http://cas.example.com/"}').scheme == "http"  # which no entry without http:// names
+    hostile = [b"", b"{}", b'{"url": "https://a.example"}', b'{"uri": "grpc://a.example"}', b'{"uri": 1}',
+               b'{"uri": "https://u:p@a.example/"}', b'{"uri": "https://a.example/%2e%2e/"}']  # fmt: skip
+    for content in hostile:
+        with pytest.raises(BadAskError):
+            bazel.parse(content)
+
+
+def image(name: str) -> bytes:
+    return json.dumps({"apiVersion": kubelet.API_VERSION, "kind": "CredentialProviderRequest", "image": name}).encode()
+
+
+def test_kubelet() -> None:
+    target = kubelet.parse(image("reg.example.com:5000/team/b:tag@sha256:00"))
+    assert (target.authority, target.path) == ("reg.example.com:5000", ("team", "b:tag"))
+    assert kubelet.parse(image("library/alpine")).host == "docker.io"
+    assert json.loads(kubelet.render(TOKEN, key="reg.example.com", username="oauth2", left_s=600)) == {
+        "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "kind": "CredentialProviderResponse",
+        "cacheKeyType": "Registry", "cacheDuration": "600s",
+        "auth": {"reg.example.com": {"username": "oauth2", "password": "ACC"}},
+    }  # fmt: skip
+    assert json.loads(kubelet.render_none())["auth"] == {}
+    for content in (b"", b"[]", image("https://reg.example.com/a"), image("/a"), b'{"image": "a"}'):
+        with pytest.raises(BadAskError):
+            kubelet.parse(content)
+
+
+# Google's.
+
+
+def google_profile() -> Profile:
+    text = (
+        '[profiles.g]\nissuer = "pitchpoint"\ncredentials = "c"\n'
+        'google_audiences = ["//iam/aud"]\ngoogle_service_accounts = ["a@b.example"]\n'
+    )
+    return parse_config(text, source="t", vendors=VENDORS).profiles["g"]
+
+
+def variables(**more: str) -> dict[str, str]:
+    return {f"GOOGLE_EXTERNAL_ACCOUNT_{name}": value for name, value in {"AUDIENCE": "//iam/aud", **more}.items()}
+
+
+def jwt(header: bytes = b'{"alg":"none"}', payload: bytes = b'{"sub":"x"}') -> Token:
+    parts = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (header, payload, b"sig")]
+    return Token(Secret(".".join(parts)), token_type="Bearer", expires_at_s=2_000_000_000, obtained_at_s=0)
+
+
+def test_google_golden_answers() -> None:
+    ask = google.parse(variables())
+    assert json.loads(google.render(jwt(), ask, reported_expiry=7)) == {
+        "version": 1, "success": True, "token_type": "urn:ietf:params:oauth:token-type:jwt", "id_token": jwt().value,
+        "expiration_time": 7,
+    }  # fmt: skip
+    assert json.loads(google.render_error("c", "m")) == {"version": 1, "success": False, "code": "c", "message": "m"}
+
+
+def test_google_audiences_and_accounts_must_be_named() -> None:
+    google.check_audience(google.parse(variables(IMPERSONATED_EMAIL="a@b.example")), google_profile())
+    for odd in (variables(AUDIENCE="//iam/other"), variables(AUDIENCE=""), variables(IMPERSONATED_EMAIL="x@evil")):
+        with pytest.raises(HostNotAllowedError):
+            google.check_audience(google.parse(odd), google_profile())
+
+
+def test_google_takes_jwts_only() -> None:
+    google.check_jwt(jwt())
+    for token in (TOKEN, jwt(header=b"[]"), jwt(payload=b"x")):
+        with pytest.raises(IssuerReplyError):
+            google.check_jwt(token)
+    with pytest.raises(ConfigError):
+        google.parse(variables(TOKEN_TYPE="urn:ietf:params:oauth:token-type:access_token"))
+
+
+# netrc and HTTPie.
+
+
+def test_netrc_names_plain_hosts_only() -> None:
+    text = '[profiles.g]\nissuer = "pitchpoint"\ncredentials = "c"\nhosts = [{}]\n'
+
+    def profile(hosts: str) -> Profile:
+        return parse_config(text.format(hosts), source="t", vendors=VENDORS).profiles["g"]
+
+    found = plain.render(TOKEN, "netrc", profile('"a.example", "*.b.example", "c.example:8443", "d.example/x"'))
+    assert found == "machine a.example login oauth2 password ACC"
+    with pytest.raises(HostNotAllowedError):
+        plain.render(TOKEN, "netrc", profile('"*.b.example"'))
+    assert plain.render(TOKEN, "authorization", profile("")) == "Bearer ACC"
+
+
+# No parser crashes, whatever it is given.
+
+PARSERS = [cargo.parse, bazel.parse, kubelet.parse, docker.parse_server, go.says_unauthorized]
+
+
+@given(st.sampled_from(PARSERS), st.binary(max_size=200))
+def test_no_bytes_crash_a_parser(parse: Any, content: bytes) -> None:
+    with contextlib.suppress(BadAskError):
+        parse(content)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["v", "registry", "kind", "args", "uri", "image", "apiVersion"]), JSON))
+def test_no_json_crashes_a_parser(document: dict[str, Any]) -> None:
+    for parse in (cargo.parse, bazel.parse, kubelet.parse):
+        with contextlib.suppress(BadAskError):
+            parse(json.dumps(document).encode())
+
+
+@given(st.text(max_size=60))
+def test_no_text_crashes_a_parser(text: str) -> None:
+    for parse in (terraform.parse_host, go.parse_url):
+        with contextlib.suppress(BadAskError):
+            parse(text)
+    with contextlib.suppress(ConfigError):
+        kubernetes.parse_exec_info(text)
