@@ -1,4 +1,4 @@
-"""A small TLS server on loopback that takes only the right access token."""
+"""A small TLS server on loopback that takes only the right access token, and can play what a client needs behind it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,35 @@ import contextlib
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import trustme
+
+
+@dataclass
+class Call:
+    """One request, its body read, chunked or not."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass
+class Reply:
+    body: bytes = b""
+    status: int = 200
+    kind: str = "application/octet-stream"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Answer = Any  # JSON, bytes, a Reply, or a function from Call to any of these; a path that ends in /* is a prefix
 
 
 @dataclass
@@ -24,22 +46,52 @@ class Guarded:
     ca_file: Path
     seen: list[tuple[str, str, str]] = field(default_factory=list)
 
+    @property
+    def host(self) -> str:
+        return self.address.removeprefix("https://")
+
+    def sent_tokens(self) -> list[str]:
+        """The tokens that came, in their order, anonymous requests left out."""
+        return [token for _, _, header in self.seen if header and (token := token_of(header))]
+
 
 def token_of(authorization: str) -> str:
-    """The token of a Bearer header, or the password of a Basic one."""
+    """The token of a Bearer header, or the password of a Basic one, or the bare value."""
     kind, _, value = authorization.partition(" ")
     if kind == "Basic":
         return base64.b64decode(value).decode().partition(":")[2]
-    return value
+    return value if kind == "Bearer" else authorization
 
 
-def answers_type(document: Any) -> str:
-    return str(document.get("mediaType", "application/json"))
+def _find(answers: Mapping[str, Answer], path: str) -> Answer:
+    if path in answers:
+        return answers[path]
+    fitting = [key for key in answers if key.endswith("/*") and path.startswith(key[:-1])]
+    return answers[max(fitting, key=len)] if fitting else None
+
+
+def _reply_of(answer: Answer, call: Call) -> Reply:
+    if callable(answer):
+        answer = answer(call)
+    if isinstance(answer, Reply):
+        return answer
+    if isinstance(answer, bytes):
+        return Reply(answer)
+    if answer is None:
+        return Reply(b"{}", status=404, kind="application/json")
+    kind = str(answer.get("mediaType", "application/json")) if isinstance(answer, dict) else "application/json"
+    return Reply(json.dumps(answer).encode(), kind=kind)
 
 
 @contextlib.contextmanager
-def open_guarded(directory: Path, *, is_live: Callable[[str], bool], answers: dict[str, Any]) -> Iterator[Guarded]:
-    """Serves `answers` (path to JSON) under https to whoever brings a Bearer token that `is_live` knows."""
+def open_guarded(
+    directory: Path,
+    *,
+    is_live: Callable[[str], bool],
+    answers: Mapping[str, Answer],
+    challenges: tuple[str, ...] = ('Basic realm="guarded"',),
+) -> Iterator[Guarded]:
+    """Serves `answers` under https to whoever brings a token that `is_live` knows."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
@@ -49,24 +101,41 @@ def open_guarded(directory: Path, *, is_live: Callable[[str], bool], answers: di
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
+        def serve(self) -> None:
+            path, _, query = self.path.partition("?")
             authorization = self.headers.get("Authorization", "")
+            call = Call(self.command, path, query, {k.lower(): v for k, v in self.headers.items()}, self.body())
             guarded.seen.append((self.command, self.path, authorization))
-            if not is_live(token_of(authorization)):
-                self.answer(401, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401})
+            if is_live(token_of(authorization)):
+                self.answer(_reply_of(_find(answers, path), call))
             else:
-                found = answers.get(self.path.split("?")[0])
-                self.answer(200 if found is not None else 404, found if found is not None else {})
+                refusal = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401}
+                self.answer(Reply(json.dumps(refusal).encode(), status=401, kind="application/json"))
 
-        def answer(self, status: int, document: Any) -> None:
-            body = json.dumps(document).encode()
-            self.send_response(status)
-            if status == 401:
-                self.send_header("WWW-Authenticate", 'Basic realm="guarded"')
-            self.send_header("Content-Type", answers_type(document))
-            self.send_header("Content-Length", str(len(body)))
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = serve
+
+        def body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            found = b""
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                found += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return found
+
+        def answer(self, reply: Reply) -> None:
+            self.send_response(reply.status)
+            for challenge in challenges if reply.status == 401 else ():
+                self.send_header("WWW-Authenticate", challenge)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", reply.kind)
+            if reply.status != 204:
+                self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(reply.body)
 
         def log_message(self, *_args: Any) -> None:
             pass

@@ -90,17 +90,22 @@ def _git_section(machine: Machine, client: str, section: str, helper: str) -> li
     """Ours stands as the pair of an empty entry, which clears what came before, and the helper."""
     key = f"{section}.helper"
     there = (machine.ask(client, "config", "--global", "--null", "--get-all", key) or "").split("\0")[:-1]
-    if helper and there[-2:] == ["", helper]:
-        return []
     kept = _without_ours(there)
     wanted = [*kept, "", helper] if helper else kept
-    if wanted == there:
+    if wanted == there and (not helper or _is_last(machine, client, section)):
         return []
     steps = [Run(argv=(client, "config", "--global", "--unset-all", key))] if there else []
     steps += [Run(argv=(client, "config", "--global", "--add", key, value)) for value in wanted]
     if not wanted and not _has_other_keys(machine, client, section):
         steps.append(Run(argv=(client, "config", "--global", "--remove-section", section), may_fail=True))
     return steps
+
+
+def _is_last(machine: Machine, client: str, section: str) -> bool:
+    """Whether no general helper is named further down, which our empty entry would not clear: git reads in order."""
+    listed = machine.ask(client, "config", "--global", "--null", "--name-only", "--list") or ""
+    names = [name for name in listed.lower().split("\0") if name in ("credential.helper", f"{section.lower()}.helper")]
+    return bool(names) and names[-1] != "credential.helper"
 
 
 def _without_ours(values: list[str]) -> list[str]:

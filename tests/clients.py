@@ -1,0 +1,81 @@
+"""Where the real client programs are, and what a test does without one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from support import ROOT, Home
+
+PLACE = ROOT / ".clients"
+VENV = PLACE / "venv/bin"
+PLACES = {
+    "pnpm": PLACE / "pnpm/node_modules/.bin/pnpm",
+    "git-new": PLACE / "git/usr/bin/git",
+    "pip-old": PLACE / "bundled-pip/bin/pip",
+    "go": VENV / "go",
+    "python": VENV / "python",
+}
+
+
+def client(name: str) -> str:
+    """The path of a client program; else the test is skipped, or fails where all clients must be there (CI)."""
+    candidates = [PLACES.get(name), VENV / name]
+    for candidate in candidates:
+        if candidate is not None and candidate.exists():
+            return str(candidate)
+    found = None if name in PLACES else shutil.which(name)
+    if found is None:
+        reason = f"{name} is not on this machine, and ./scripts/clients could not install it"
+        if os.environ.get("NIGHTPORTER_NEEDS_CLIENTS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def real_tool(name: str) -> str:
+    """As `client`, behind rustup's shims: those want the real home."""
+    found = client(name)
+    done = subprocess.run(["rustup", "which", name], capture_output=True, text=True) if shutil.which("rustup") else None
+    return done.stdout.strip() if done and done.returncode == 0 else found
+
+
+def run(home: Home, *command: str, code: int | None = 0, cwd: Path | None = None) -> Run:
+    """Runs a client in the home's environment; `code` None takes any exit code."""
+    done = subprocess.run(
+        command,
+        env=home.environment,
+        cwd=cwd or home.path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if code is not None:
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return Run(done.returncode, done.stdout, done.stderr)
+
+
+class Run:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+def git_environment(program: str) -> Mapping[str, str]:
+    """What an unpacked git needs to find itself."""
+    root = Path(program).parents[2]
+    if not program.startswith(str(PLACE)):
+        return {}
+    return {
+        "GIT_EXEC_PATH": str(root / "usr/lib/git-core"),
+        "GIT_TEMPLATE_DIR": str(root / "usr/share/git-core/templates"),
+    }
