@@ -86,8 +86,10 @@ def default_porter() -> Porter:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'nightporter' has no attribute {name!r}")
     import importlib
 
+    if name == "aws_lambda":
+        return importlib.import_module("nightporter.aws_lambda")
+    if name not in __all__:
+        raise AttributeError(f"module 'nightporter' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES.get(name, "nightporter.errors")), name)

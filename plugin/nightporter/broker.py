@@ -13,7 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from nightporter.access_cache import AccessCache
-from nightporter.errors import ClaimBusyError, IssuerError, NightporterError, ResultSpilledError
+from nightporter.errors import (
+    ClaimBusyError,
+    InitPhaseError,
+    InvocationEndsError,
+    IssuerError,
+    NightporterError,
+    ResultSpilledError,
+)
 from nightporter.lifecycle import EARLY_ATTEMPT_S, STALE_FLOOR_S, early_renewal_s
 from nightporter.model import Profile, Token
 from nightporter.session import Ask, Session
@@ -201,7 +208,8 @@ class Broker:
         try:
             token = self.session.obtain(ask)
         except NightporterError as exc:
-            if not isinstance(exc, ResultSpilledError):  # the next run is to put it into the store
+            # Not remembered: what the next run can put right (a spilled result, another invocation of Lambda).
+            if not isinstance(exc, (ResultSpilledError, InitPhaseError, InvocationEndsError)):
                 self.cache.keep_failure(exc)
             raise
         self._keep(token)

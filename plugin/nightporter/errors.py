@@ -232,6 +232,25 @@ class ClaimBusyError(IssuerError):
     default_hint = "Another machine is exchanging this session; try again, or give a longer --timeout."
 
 
+class InitPhaseError(IssuerError):
+    reference = "lambda-init"
+    default_hint = "Ask for tokens in the handler, not while the module is imported."
+
+
+class InvocationEndsError(IssuerError):
+    reference = "lambda-no-time"
+    default_hint = "Raise the function's timeout to 30 s or more, and ask for the token at the handler's beginning."
+
+
+class RotationFailedError(NightporterError):
+    """Some profiles of a rotation failed; each one's own error is in the log."""
+
+    reference = "rotation-failed"
+    default_hint = (
+        "Look at the lines with the event `rotated` in the function's log: each failed profile has its reason."
+    )
+
+
 class HostNotAllowedError(NightporterError):
     exit_code = 7
     reference = "host-not-allowed"

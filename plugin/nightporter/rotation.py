@@ -117,10 +117,11 @@ def rotate_one(broker: Broker, *, timeout_s: float, is_access: bool = False, is_
     """One profile, whatever befalls it."""
     began = time.monotonic()
     report = Report(profile=broker.profile.name, did=Due.NOTHING.value, duration_s=0.0, is_dry_run=is_dry_run)
+    ends: list[int] = []  # of the session as it was found: what is left of it when the rotation fails
     try:
-        report = _rotated(broker, report, began + timeout_s, is_access)
+        report = _rotated(broker, report, began + timeout_s, is_access, ends)
     except NightporterError as exc:
-        report = replace(report, did="failed", error=exc)
+        report = replace(report, did="failed", error=exc, refresh_expires_at=ends[0] if ends else None)
     except Exception as exc:  # a defect in one profile must not stop the others
         report = replace(report, did="failed", error=NightporterError(f"a defect: {type(exc).__name__}"))
     finally:
@@ -128,7 +129,7 @@ def rotate_one(broker: Broker, *, timeout_s: float, is_access: bool = False, is_
     return replace(report, duration_s=time.monotonic() - began)
 
 
-def _rotated(broker: Broker, report: Report, deadline: float, is_access: bool) -> Report:
+def _rotated(broker: Broker, report: Report, deadline: float, is_access: bool, ends: list[int]) -> Report:
     profile, session = broker.profile, broker.session
     if profile.role is Role.READ_ONLY:
         raise ConfigError(f"profile {profile.name!r} has role 'read-only', which can't rotate")
@@ -138,6 +139,8 @@ def _rotated(broker: Broker, report: Report, deadline: float, is_access: bool) -
     now = session.around.clock()
     is_ours = view.record is not None and view.record.identity.matches(session.identity(None))
     record = view.record if is_ours else None
+    if record and record.expires_at is not None:
+        ends.append(record.expires_at)
     wanted = due(profile, record, now=now, sign_in_lasts_until=session.issuer.refresh_expires_at(profile, int(now)))
     if wanted is Due.SIGN_IN and profile.role is not Role.FULL:
         wanted = Due.NOTHING

@@ -105,6 +105,7 @@ class Surroundings:
     machine: str | None = None
     is_dead: Callable[[Claim, str | None], bool] = process.is_dead
     emit: Emit = lambda _event, **_facts: None
+    check_exchange: Callable[[], None] = lambda: None  # raises where nothing may be begun (Lambda)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -655,6 +656,7 @@ class _Attempt:
         self.around.sleep(pause_s)
 
     def write_claim(self, view: View, *, is_take_over: bool) -> View:
+        self.around.check_exchange()
         if self.around.monotonic() >= self.ask.deadline:
             raise ClaimBusyError(f"{self.profile.name}: the time was over before the session could be claimed")
         # What is missing is found before the claim, and nothing but the answer is waited for under it.
@@ -785,6 +787,7 @@ class _Attempt:
         request = self.sign_in_request() if call is Call.SIGN_IN else self.refresh_request(view)
         if needs_claim and self.claimed(view) is not Claimed.OURS:
             return None, view  # building the request took so long that the claim is too short to send under
+        self.around.check_exchange()
         if self.around.monotonic() >= self.ask.deadline:
             raise ClaimBusyError(f"{self.profile.name}: the time was over before anything could be sent")
         try:

@@ -6,8 +6,10 @@ imported by the functions that open them, so that a cached answer never pays for
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import tempfile
 import threading
 import time
 import weakref
@@ -16,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 import platformdirs
 
-from nightporter import process
+from nightporter import invocation, process
 from nightporter.access_cache import AccessCache, Directory, Keyring, Memory, Place, cache_key
 from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.config import choose_profile, parse_config
@@ -29,6 +31,7 @@ from nightporter.spill import Spill
 from nightporter.stores import MODULES, Store
 
 APP = "nightporter"
+END_OF_INVOCATION_S = 1.0  # so that an error is ours, and not Lambda's
 IDENTITY_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "aws-secrets-manager": (
         "AWS_PROFILE",
@@ -78,6 +81,9 @@ def config_file() -> str:
 
 
 def data_directory() -> str:
+    """Where results wait that a store would not take, and the embedded store is. In Lambda only /tmp can be written."""
+    if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+        return os.path.join(tempfile.gettempdir(), APP)
     return platformdirs.user_data_dir(APP, appauthor=False)
 
 
@@ -222,7 +228,12 @@ def open_session(
         issuer=issuer_for(profile),
         sender=sender,
         spill=Spill(os.path.join(data_directory(), "spill"), cache_key(_record_place(profile, environment))),
-        around=Surroundings(holder=process.holder_name(), machine=process.machine_mark(environment), emit=emit),
+        around=Surroundings(
+            holder=process.holder_name(),
+            machine=process.machine_mark(environment),
+            emit=emit,
+            check_exchange=invocation.check_exchange,
+        ),
         on_close=give_back,
     )
 
@@ -324,7 +335,8 @@ class Porter:
     ) -> None:
         self._environment = read_environment()
         self.config = self._read(config)
-        self._is_library = is_library
+        # In Lambda a thread would be frozen with its exchange, once the handler has answered.
+        self._is_library = is_library and not self._environment.get("AWS_LAMBDA_FUNCTION_NAME")
         self._emit = emit
         self._notify = notify or _log_warning
         self._brokers: dict[str, Broker] = {}
@@ -367,6 +379,8 @@ class Porter:
         ):
             return warm[2]
         broker, refusals = self.broker_for(profile), self._refusals
+        if left_s := invocation.remaining_s():  # 0 in the init phase, where a read may take its time
+            timeout = max(0.1, min(timeout, left_s - END_OF_INVOCATION_S))
         token = broker.access_token(min_ttl_s=min_ttl, is_forced=force_refresh, timeout_s=timeout)
         entry = self._warm_entry(broker, token)
         with self._lock:
@@ -474,3 +488,12 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    with contextlib.suppress(ImportError):
+        import random
+
+        import snapshot_restore_py  # type: ignore[import-not-found]  # Lambda's runtime has it
+
+        # Many environments wake up from one snapshot: with its sockets, and with one state of the random numbers.
+        snapshot_restore_py.register_after_restore(_after_fork)
+        snapshot_restore_py.register_after_restore(random.seed)

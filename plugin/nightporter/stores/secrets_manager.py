@@ -159,6 +159,58 @@ class SecretsManagerStore:
                 SecretId=path, VersionStage="AWSPREVIOUS", RemoveFromVersionId=version
             )
 
+    # What Secrets Manager's own rotation needs (`secret_rotation`).
+
+    def stages(self, path: str) -> Mapping[str, list[str]]:
+        with _translated("secretsmanager:DescribeSecret", path):
+            found: Mapping[str, list[str]] = self._open().describe_secret(SecretId=path).get("VersionIdsToStages", {})
+        return found
+
+    def read_version(self, path: str, version_id: str) -> Mapping[str, Any] | None:
+        try:
+            with _translated("secretsmanager:GetSecretValue", path):
+                reply = self._open().get_secret_value(SecretId=path, VersionId=version_id)
+            value = json.loads(reply["SecretString"])
+        except (_NotFoundError, KeyError):
+            return None
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise StoreValueError(f"{path}: the pending version holds no JSON object")
+        return value
+
+    def write_pending(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
+        with _translated("secretsmanager:PutSecretValue", path):
+            self._open().put_secret_value(
+                SecretId=path,
+                ClientRequestToken=version_id,
+                SecretString=encode_value(path, value),
+                VersionStages=["AWSPENDING"],
+            )
+
+    def move_current(self, path: str, to_version_id: str, from_version_id: str) -> None:
+        try:
+            with _translated("secretsmanager:UpdateSecretVersionStage", path):
+                self._open().update_secret_version_stage(
+                    SecretId=path,
+                    VersionStage="AWSCURRENT",
+                    MoveToVersionId=to_version_id,
+                    RemoveFromVersionId=from_version_id,
+                )
+        except StoreValueError as exc:  # the label isn't where we said; or somebody has moved it already
+            if "AWSCURRENT" in self.stages(path).get(to_version_id, []):
+                return
+            raise VersionConflictError(f"{path}: AWSCURRENT was moved by somebody else") from exc
+
+    def drop_pending(self, path: str, version_id: str) -> None:
+        if "AWSPENDING" not in self.stages(path).get(version_id, []):
+            return
+        right = "secretsmanager:UpdateSecretVersionStage"
+        with contextlib.suppress(VersionConflictError, StoreValueError), _translated(right, path):
+            self._open().update_secret_version_stage(
+                SecretId=path, VersionStage="AWSPENDING", RemoveFromVersionId=version_id
+            )
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()

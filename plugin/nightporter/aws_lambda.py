@@ -1,0 +1,213 @@
+"""Handlers for AWS Lambda: the scheduled job, and Secrets Manager's own rotation.
+
+Functions that only want a token import `nightporter` and call `get_token`: nothing here is needed for it. What goes
+wrong is raised at the end, so that Lambda counts it, tries again and fills the dead-letter queue; every line that is
+printed is one JSON document without secrets, and metrics are CloudWatch's embedded metric format (EMF), which has to be
+printed by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from nightporter import rotation, secret_rotation
+from nightporter.errors import ConfigError, CredentialsRefusedError, NightporterError, RotationFailedError
+from nightporter.expiry import format_rfc3339
+from nightporter.invocation import EXCHANGE_NEEDS_S, bounded_by, remaining_s
+from nightporter.model import Role
+from nightporter.wiring import Porter, config_place, read_environment
+
+NAMESPACE = "nightporter"
+JOBS = 8
+PROFILE_TIMEOUT_S = 30.0
+END_MARGIN_S = 2.0  # for metrics and the answer
+_IDENTITY = ("NIGHTPORTER_", "AWS_", "VAULT_")
+_open: dict[str, tuple[object, Porter]] = {}
+
+
+def rotate_handler(event: Any, context: Any) -> dict[str, Any]:
+    """`nightporter rotate` as a function.
+
+    `event`: {} or {"profiles": [names], "access": bool, "shard": "I/N", "jobs": N, "dry_run": bool}; a scheduled event
+    of EventBridge counts as {}. Returns {"rotated": N, "failed": N, "profiles": [one report each]}.
+
+    Raises: RotationFailedError after all profiles were tried, when one of them failed; ConfigError.
+    """
+    with _guarded(context):
+        asked = _parse_event(event)
+        porter = _open_porter()
+        names = asked["profiles"] or _rotatable(porter)
+        if asked["shard"]:
+            names = rotation.of_shard(names, *rotation.parse_shard(asked["shard"], None))
+        reports = _rotate(porter, names, asked)
+        missed = [name for name in names if name not in {report.profile for report in reports}]
+        failed = [f"{report.profile} ({report.error.reference})" for report in reports if report.error]
+        failed += [f"{name} (not reached)" for name in missed]
+        if failed:
+            raise RotationFailedError(f"{len(failed)} of {len(names)} profiles failed: {', '.join(failed)}")
+        changed = sum(report.did != rotation.Due.NOTHING.value for report in reports)
+        return {"rotated": changed, "failed": 0, "profiles": [report.to_json() for report in reports]}
+
+
+def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
+    """One step of Secrets Manager's rotation of a session record; each may be run again.
+
+    `event`: {"Step", "SecretId", "ClientRequestToken"}. Returns {"step", "profile", "did"}.
+
+    Raises: ConfigError for profiles whose sessions can't be rotated so; any other NightporterError.
+    """
+    with _guarded(context):
+        step, secret_id, version_id = _parse_step(event)
+        porter = _open_porter()
+        profile = secret_rotation.profile_of(porter.config, secret_id)
+        broker = porter.broker_for(profile.name)
+        store: Any = broker.session.store  # profile_of has seen that it is Secrets Manager
+        rotating = secret_rotation.Rotating(
+            broker=broker,
+            store=store,
+            path=profile.refresh_token,
+            version_id=version_id,
+            deadline=secret_rotation.deadline_in(_time_s()),
+        )
+        try:
+            did = rotating.run(step)
+        finally:
+            broker.close()
+        log_event("secret-rotation", profile=profile.name, step=step, did=did)
+        return {"step": step, "profile": profile.name, "did": did}
+
+
+@contextlib.contextmanager
+def _guarded(context: Any) -> Iterator[None]:
+    """The runtime prints an exception's text three times: none may leave that isn't one of ours."""
+    with bounded_by(context):
+        try:
+            yield
+        except NightporterError as exc:
+            log_event("failed", level="ERROR", error=exc.reference, message=str(exc), hint=exc.hint)
+            raise
+        except Exception as exc:
+            log_event("failed", level="ERROR", error="defect", message=type(exc).__name__)
+            raise NightporterError(f"a defect: {type(exc).__name__}") from None
+
+
+def _open_porter() -> Porter:
+    """One porter for all invocations, so that clients and connections are reused, until what they stand on changes."""
+    environment = read_environment()
+    file = config_place(None, environment)
+    changed_ns = os.stat(file).st_mtime_ns if os.path.exists(file) else 0
+    identity = (changed_ns, {key: value for key, value in environment.items() if key.startswith(_IDENTITY)})
+    known, porter = _open.get("porter", (None, None))
+    if porter is None or known != identity:
+        porter = Porter(is_library=False, emit=log_event, notify=lambda text: log_event("notice", message=text))
+        _open["porter"] = (identity, porter)
+    return porter
+
+
+def _rotatable(porter: Porter) -> list[str]:
+    return [name for name, profile in porter.config.profiles.items() if profile.role is not Role.READ_ONLY]
+
+
+def _parse_event(event: Any) -> dict[str, Any]:
+    """The event's members, each with its default.
+
+    Raises: ConfigError.
+    """
+    kinds = {"profiles": list, "access": bool, "shard": str, "jobs": int, "dry_run": bool}
+    found: dict[str, Any] = {"profiles": [], "access": False, "shard": "", "jobs": JOBS, "dry_run": False}
+    if event is None or (isinstance(event, dict) and "detail-type" in event):
+        return found
+    if not isinstance(event, dict):
+        raise ConfigError("the event is not a JSON object")
+    for key, value in event.items():
+        if key not in kinds:
+            raise ConfigError(f"the event has an unknown member; known are {', '.join(kinds)}")
+        if type(value) is not kinds[key]:
+            raise ConfigError(f"the event's member {key!r} has a wrong type")
+    asked = {**found, **event}
+    if not all(isinstance(name, str) for name in asked["profiles"]) or not 1 <= asked["jobs"] <= 256:
+        raise ConfigError("the event's `profiles` are not all names, or its `jobs` is not from 1 to 256")
+    return asked
+
+
+def _parse_step(event: Any) -> tuple[str, str, str]:
+    names = ("Step", "SecretId", "ClientRequestToken")
+    found = tuple(event.get(name) for name in names) if isinstance(event, dict) else (None,)
+    if len(found) != len(names) or not all(isinstance(value, str) and value for value in found):
+        raise ConfigError("the event is none of Secrets Manager's rotation: Step, SecretId, ClientRequestToken")
+    step, secret_id, version_id = (str(value) for value in found)
+    if step not in secret_rotation.STEPS:
+        raise ConfigError(f"the event names an unknown step; known are {', '.join(secret_rotation.STEPS)}")
+    return step, secret_id, version_id
+
+
+def _time_s() -> float:
+    """What one profile may take: what is left of the invocation, less what the end of it needs."""
+    left = remaining_s()
+    return PROFILE_TIMEOUT_S if left is None else max(0.1, min(PROFILE_TIMEOUT_S, left - END_MARGIN_S))
+
+
+def _rotate(porter: Porter, names: list[str], asked: dict[str, Any]) -> list[rotation.Report]:
+    """Every profile that there is time for, with its metrics printed as soon as it is done."""
+
+    def is_late() -> bool:
+        left = remaining_s()
+        return left is not None and left < EXCHANGE_NEEDS_S
+
+    reports = []
+    brokers = [porter.broker_for(name) for name in names]
+    for report in rotation.rotate_all(
+        brokers,
+        jobs=asked["jobs"],
+        timeout_s=_time_s(),
+        is_access=asked["access"],
+        is_dry_run=asked["dry_run"],
+        should_stop=is_late,
+    ):
+        reports.append(report)
+        log_event("rotated", level="ERROR" if report.error else "INFO", **report.to_json())
+        _put(metrics(report, function=read_environment().get("AWS_LAMBDA_FUNCTION_NAME", "local"), now=time.time()))
+    return reports
+
+
+def metrics(report: rotation.Report, *, function: str, now: float) -> dict[str, Any]:
+    """One profile's outcome in the embedded metric format, for the function as a whole and for the profile.
+
+    Source: CloudWatch user guide, "Specification: Embedded metric format".
+    """
+    values: dict[str, tuple[str, float]] = {
+        "Rotations": ("Count", int(report.error is None and report.did != rotation.Due.NOTHING.value)),
+        "Failures": ("Count", int(report.error is not None)),
+        "RefusedSignIns": ("Count", int(isinstance(report.error, CredentialsRefusedError))),
+    }
+    if report.refresh_expires_at is not None:
+        values["RefreshTokenLifeLeft"] = ("Seconds", max(0, report.refresh_expires_at - int(now)))
+    directive = {
+        "Namespace": NAMESPACE,
+        "Dimensions": [["FunctionName"], ["FunctionName", "Profile"]],
+        "Metrics": [{"Name": name, "Unit": unit} for name, (unit, _) in values.items()],
+    }
+    return {
+        "_aws": {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]},
+        "FunctionName": function,
+        "Profile": report.profile,
+        **{name: value for name, (_, value) in values.items()},
+    }
+
+
+def log_event(event: str, *, level: str = "INFO", **facts: Any) -> None:
+    """One structured line on standard output, which Lambda hands to CloudWatch. The rooms that emit pass no secrets."""
+    known = {key: value for key, value in facts.items() if value is not None}
+    _put({"time": format_rfc3339(int(time.time())), "level": level, "event": event, **known})
+
+
+def _put(document: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(json.dumps(document, default=str) + os.linesep)
+        sys.stdout.flush()

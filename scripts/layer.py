@@ -1,0 +1,149 @@
+"""Builds the Lambda layer: `python/` with nightporter and what it needs at run time, for any Python from 3.11 on.
+
+Same input, same bytes: the wheels are unpacked as they are (pip would add files with paths of this machine), names are
+sorted, times and modes fixed, and nothing is compressed, since zlib's successors write other bytes for the same input.
+boto3 stays out: the runtime has it. Beside the zip lies a bill of materials (CycloneDX 1.6).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+from typing import Any
+
+from locked import locked
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ["certifi", "charset-normalizer", "idna", "platformdirs", "requests", "tzdata", "urllib3"]
+VARIANTS = {"layer": PACKAGES, "layer-vault": [*PACKAGES, "hvac"]}
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
+SERIALS = uuid.UUID("0d9a3f6e-0c1e-5b1f-9a58-6f1f0e9a355c")
+COMPILED = (".so", ".pyd", ".dll", ".dylib", ".pyc", ".exe", ".a", ".o")
+MAGIC = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa\xcf", b"!<arch>")
+LICENSES = {"Apache Software License": "Apache-2.0", "MIT License": "MIT", "BSD License": "BSD-3-Clause"}
+
+
+def pip(*arguments: str) -> None:
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "SOURCE_DATE_EPOCH": "315532800"}
+    subprocess.run([sys.executable, "-m", "pip", "-qq", *arguments], check=True, env=environment, cwd=ROOT)
+
+
+def fetch_wheels(names: list[str], directory: Path) -> list[Path]:
+    """The locked wheels that hold no compiled code (pip refuses others here), and our own."""
+    requirements = directory / "requirements.txt"
+    requirements.write_text(locked(ROOT / "scripts/requirements.lock", names))
+    pure = ("--platform", "any", "--implementation", "py", "--abi", "none", "--python-version", "3.11")
+    pip(
+        *("download", "--no-deps", "--require-hashes", "--only-binary=:all:", *pure),
+        *("--dest", str(directory), "--requirement", str(requirements)),
+    )
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(directory), str(ROOT))
+    return sorted(directory.glob("*.whl"))
+
+
+def read_files(wheels: list[Path]) -> dict[str, bytes]:
+    """Name in the layer to content.
+
+    Raises: SystemExit for compiled code, or two wheels with one name.
+    """
+    found: dict[str, bytes] = {}
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                content = archive.read(name)
+                if name.endswith(COMPILED) or content.startswith(MAGIC):
+                    sys.exit(f"build-layer: {wheel.name} holds compiled code: {name}")
+                if name.endswith("/"):
+                    continue
+                if f"python/{name}" in found:
+                    sys.exit(f"build-layer: two wheels hold {name}")
+                found[f"python/{name}"] = content
+    return found
+
+
+def write_zip(files: dict[str, bytes], path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, EPOCH)
+            info.create_system, info.external_attr = 3, 0o100644 << 16
+            archive.writestr(info, files[name])
+
+
+def bill_of_materials(wheels: list[Path], digest: str) -> dict[str, Any]:
+    """CycloneDX 1.6. Its serial number follows from the layer's hash, so that it is reproducible too."""
+    components = [_component(wheel) for wheel in wheels]
+    own = next(item for item in components if item["name"] == "nightporter")
+    others = [item for item in components if item is not own]
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(SERIALS, digest)}",
+        "version": 1,
+        "metadata": {"component": {**own, "type": "application"}},
+        "components": others,
+        "dependencies": [{"ref": own["bom-ref"], "dependsOn": [item["bom-ref"] for item in others]}],
+    }
+
+
+def _component(wheel: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(archive.read(name).decode())
+    package = metadata["Name"].lower().replace("_", "-")
+    purl = f"pkg:pypi/{package}@{metadata['Version']}"
+    found: dict[str, Any] = {
+        "type": "library",
+        "bom-ref": purl,
+        "name": package,
+        "version": metadata["Version"],
+        "purl": purl,
+        "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(wheel.read_bytes()).hexdigest()}],
+    }
+    if expression := metadata["License-Expression"]:
+        found["licenses"] = [{"expression": expression}]
+    elif text := metadata["License"]:
+        found["licenses"] = [{"license": {"name": text.splitlines()[0]}}]
+    else:
+        named = [item.rpartition(":: ")[2] for item in metadata.get_all("Classifier", []) if item.startswith("License")]
+        if named:
+            found["licenses"] = [
+                {"license": {"id": LICENSES[named[0]]} if named[0] in LICENSES else {"name": named[0]}}
+            ]
+    return found
+
+
+def build(variant: str, target: Path) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        wheels = fetch_wheels(VARIANTS[variant], Path(directory))
+        files = read_files(wheels)
+        archive = target / f"nightporter-{variant}.zip"
+        write_zip(files, archive)
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        bill = json.dumps(bill_of_materials(wheels, digest), indent=2, sort_keys=True) + "\n"
+    archive.with_suffix(".cdx.json").write_text(bill)
+    print(f"{archive}  {archive.stat().st_size / 1e6:.1f} MB  {len(files)} files, none compiled  sha256 {digest}")
+    for wheel in wheels:
+        print(f"  {wheel.name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/build-layer", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--target", type=Path, default=ROOT / "dist", help="where the files go (dist)")
+    parser.add_argument("--variant", choices=sorted(VARIANTS), help="only this one (both)")
+    asked = parser.parse_args()
+    asked.target.mkdir(parents=True, exist_ok=True)
+    for variant in [asked.variant] if asked.variant else VARIANTS:
+        build(variant, asked.target)
+
+
+if __name__ == "__main__":
+    main()
