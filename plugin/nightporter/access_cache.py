@@ -274,6 +274,7 @@ def drop_everywhere(profile: str, directories: tuple[str, ...]) -> int:
             stem, _, _kind = name.rpartition(".")
             owner, _, key = stem.rpartition(".")
             is_its = owner == profile and len(key) == KEY_LENGTH and not name.endswith(".lock")
+            is_its |= name == f"{profile}.google.json"  # the output file that google-auth reads before it asks
             if is_its or name.endswith(".tmp"):  # what a killed process left half written
                 removed += remove(os.path.join(directory, name))
     return removed

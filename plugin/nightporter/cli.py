@@ -44,6 +44,7 @@ from nightporter.stores import ABSENT, KEEP_EXPIRY, Store
 from nightporter.wiring import (
     Porter,
     all_cache_directories,
+    cache_directories,
     config_place,
     data_directory,
     load_config,
@@ -514,9 +515,13 @@ def _names(profile: Profile) -> dict[str, Any]:
 def setup(options: Options, client: str, profile: str | None, prints: bool, undo: bool) -> None:
     """Write CLIENT's configuration, so that it asks nightporter for PROFILE's token."""
     environment = read_environment()
-    chosen = choose_profile(load_config(options.config, environment), profile)
-    machine = setups.Machine(environment, data_directory(), is_dry=prints)
-    request = setups.Request(profile=chosen, machine=machine, is_undo=undo, config=options.config)
+    loaded = load_config(options.config, environment)
+    chosen = choose_profile(loaded, profile)
+    cache = cache_directories(environment)[0]
+    machine = setups.Machine(environment, data_directory(), cache, is_dry=prints)
+    request = setups.Request(
+        profile=chosen, profiles=loaded.profiles, machine=machine, is_undo=undo, config=options.config
+    )
     plan = setups.CLIENTS[client](request)
     if prints:
         put(setups.show(plan))

@@ -1,9 +1,10 @@
 """Which profile may answer for which host: one rule for every helper protocol. Pure.
 
-A token goes only to a host that is named in `hosts` of exactly one profile. Hosts are compared whole, after IDNA and in
-lower case, ports included: never a substring, a suffix without a label boundary, or a pattern of ours (CVE-2024-53858,
-microsoft/vscode#320634). `*.example.com` stands for exactly one label. An entry with a path (`git.example.com/team`) is
-for what lies below that path, and for nobody who doesn't tell one.
+A token goes only to a host that is named in `hosts` of exactly one profile. Hosts are compared whole, ports included,
+after IDNA (2008, as git and curl have it: the older one takes faß.example for fass.example) and in lower case: never a
+substring, a suffix without a label boundary, or a pattern of ours (CVE-2024-53858, microsoft/vscode#320634).
+`*.example.com` stands for exactly one label. An entry with a path (`git.example.com/team`) is for what lies below that
+path, and for nobody who doesn't tell one.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def decode_text(content: bytes) -> str:
 
 
 def parse_target(text: str, *, scheme: str = "https", has_path: bool = False) -> Target:
-    """The target of `host`, `host:port` or an address with a scheme. Paths are dropped but with `has_path`.
+    """The target of `host`, `host:port` or an address with a scheme. Paths and queries are for `has_path` only.
 
     Raises: BadAskError for an empty host, a user name in it, another scheme than http and https, and all that is odd.
     """
@@ -109,14 +110,24 @@ def parse_target(text: str, *, scheme: str = "https", has_path: bool = False) ->
         raise BadAskError("not an https host")
     if "@" in parts.netloc or not parts.hostname or "\\" in text or "%" in parts.netloc:
         raise BadAskError("not a plain host")
-    if parts.netloc.endswith(":"):
+    if not has_path and ("?" in text or "#" in text):
+        raise BadAskError("not a plain host")
+    if parts.netloc.endswith(":") or port == 0:
         raise BadAskError("not a port")
     return Target(
         scheme=parts.scheme,
-        host=_canonical(parts.hostname),
+        host=_canonical(parts.hostname, is_literal="[" in parts.netloc),
         port=port or DEFAULT_PORTS[parts.scheme],
-        path=parse_path(parts.path) if has_path else None,
+        path=_path_of(parts.path) if has_path else None,
     )
+
+
+def _path_of(text: str) -> tuple[str, ...] | None:
+    """A path that servers could read in different ways is told as none: no rule with a path will match it."""
+    try:
+        return parse_path(text)
+    except BadAskError:
+        return None
 
 
 def parse_path(text: str) -> tuple[str, ...]:
@@ -132,21 +143,28 @@ def parse_path(text: str) -> tuple[str, ...]:
     return segments
 
 
-def _canonical(host: str) -> str:
+def _canonical(host: str, *, is_literal: bool) -> str:
     """Lower case and ASCII. A trailing dot names another host here, since no `hosts` will have one."""
     try:
         return str(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    try:
-        found = host.encode("idna").decode("ascii").lower()
-    except UnicodeError as exc:
-        raise BadAskError("not a host name") from exc
+    except ValueError as exc:
+        if is_literal:
+            raise BadAskError("not an address") from exc
+    found = host.lower() if host.isascii() else _to_ascii(host)
     labels = found.removesuffix(".").split(".")
     fine = all(label and len(label) <= 63 and label.replace("-", "").replace("_", "").isalnum() for label in labels)
     if not fine or len(found) > 253 or found.endswith("."):
         raise BadAskError("not a host name")
     return found
+
+
+def _to_ascii(host: str) -> str:
+    import idna  # deferred: its tables are large, and hardly any host is not ASCII
+
+    try:
+        return idna.encode(host, uts46=True).decode("ascii").lower()
+    except (idna.IDNAError, UnicodeError) as exc:
+        raise BadAskError("not a host name") from exc
 
 
 def parse_rule(entry: str) -> Rule:

@@ -17,7 +17,7 @@ from nightporter.errors import ConfigError, NightporterError
 from nightporter.helpers.desk import Desk, open_desk
 from nightporter.hosts import BadAskError, Target, parse_target, profile_for
 from nightporter.model import Profile
-from nightporter.wiring import load_config
+from nightporter.wiring import has_config, load_config, read_environment
 
 
 class NightporterKeyring(KeyringBackend):
@@ -34,6 +34,8 @@ class NightporterKeyring(KeyringBackend):
             target = parse_target(service, has_path=True)
         except BadAskError:
             return None  # many services are no hosts at all
+        if not has_config(None, read_environment()):
+            return None  # installed beside somebody's keyring, and not used
         try:
             with open_desk("keyring", Options()) as desk:
                 return _credential(desk, target, username)

@@ -47,7 +47,7 @@ class Mishaps:
             document = json.loads(self._place.load(NAME) or b"{}")
             notes = document["mishaps"] if document.get("schema") == SCHEMA else []
             found = [_parse(note) for note in notes]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return []
         return sorted((note for note in found if 0 <= now - note.at < KEPT_S), key=lambda note: -note.at)
 

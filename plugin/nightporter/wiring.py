@@ -133,6 +133,12 @@ def config_place(path: str | None, environment: Mapping[str, str]) -> str:
     return "NIGHTPORTER_CONFIG_TOML" if environment.get("NIGHTPORTER_CONFIG_TOML") else config_file()
 
 
+def has_config(path: str | None, environment: Mapping[str, str]) -> bool:
+    """Whether `load_config` would find anything, good or bad."""
+    place = config_place(path, environment)
+    return place == "NIGHTPORTER_CONFIG_TOML" or os.path.exists(place)
+
+
 # Stores and sessions.
 
 

@@ -279,6 +279,42 @@ def test_go_phases(serving: Home, vendor: Vendor) -> None:
     assert second[1].startswith(f"https://git.example.com\n{url}\n\nAuthorization: Bearer ")
     assert helper(serving, "go", "https://elsewhere.example/m", stdin="") == (0, "", "")
     vendor.world.users = {}
+    serving.run("logout", "pitchpoint", "--everywhere")
+    code, out, err = helper(serving, "go", "pitchpoint")
+    assert (code, out) == (1, "")
+    assert "refused the sign-in" in err
+
+
+def test_go_answers_first_for_hosts_of_one_profile_only(home: Home, vendor: Vendor) -> None:
+    more = '\n[profiles.two]\nissuer = "pitchpoint"\ncredentials = "two"\nhosts = ["*.example.com"]\n'
+    home.configure(pitchpoint_config(vendor.address, more='hosts = ["git.example.com", "go.example.org"]') + more)
+    assert helper(home, "go", "pitchpoint")[1].startswith("https://go.example.org\n\n")
+
+
+def test_closed_and_full_outputs(serving: Home) -> None:
+    ask = serving.path / "ask"
+    ask.write_text(OURS)
+    for words in ("git get", "docker get", "cargo --cargo-plugin", "go pitchpoint", "pnpm", "google"):
+        for target in (">&-", ">/dev/full", "<&-"):
+            command = f"{BIN}/nightporter credential {words} <{ask} {target}"
+            done = subprocess.run(["sh", "-c", command], env=serving.environment, capture_output=True, text=True)
+            assert "a defect" not in done.stderr, (words, target)
+            assert "Traceback" not in done.stderr
+
+
+def test_google_answers_for_wrong_options_too(home: Home) -> None:
+    code, out, err = helper(home, "google", "--timeout", "x")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["success"] is False
+
+
+def test_git_second_tries_of_sisters_spend_one_refresh(serving: Home, vendor: Vendor) -> None:
+    git(serving, "get", BEARER)
+    cached = keys(git(serving, "get", BEARER)[1])
+    vendor.world.revoke_access_tokens()
+    for _ in range(3):
+        git(serving, "get", BEARER + f"state[]={cached['state[]']}\n")
+    assert vendor.count("refresh") == 1
 
 
 # After the published schemas, and stricter where a client is: no member that they don't name.

@@ -457,7 +457,10 @@ def test_google_auth_exchanges_our_token(home: Home, vendor: Vendor) -> None:
         for _ in range(2):  # the second time from the output file
             assert run(home, python, "-c", script).out.strip() == "google"
         assert all(vendor.world.is_live(token) for token in subject_tokens)
-        assert (home.data / "google/pitchpoint.output.json").exists()
+        output = home.cache / "pitchpoint.google.json"
+        assert output.exists()
+        home.run("logout", "pitchpoint")
+        assert not output.exists()
 
 
 def test_the_python_client_of_kubernetes(home: Home, vendor: Vendor) -> None:

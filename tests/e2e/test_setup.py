@@ -48,13 +48,15 @@ def stub(home: Home, name: str, script: str) -> Path:
 
 
 def test_git_is_set_up_once_and_taken_back_whole(ready: Home, vendor: Vendor) -> None:
-    key = "credential.https://git.example.com.helper"
-    asked(ready, "git", "config", "--global", key, "theirs")
+    asked(ready, "git", "config", "--global", "credential.https://reg.example.com:5000.helper", "theirs")
+    asked(ready, "git", "config", "--global", "credential.https://git.example.com:444.useHttpPath", "false")
     before = (ready.path / ".gitconfig").read_text()
     setup(ready, "git", "pitchpoint")
     after = (ready.path / ".gitconfig").read_text()
-    assert asked(ready, "git", "config", "--global", "--get-all", key) == "theirs\n\nnightporter\n"
-    assert asked(ready, "git", "config", "--global", "--get", "credential.https://git.example.com:444.useHttpPath")
+    key = "credential.https://git.example.com.helper"
+    assert asked(ready, "git", "config", "--global", "--get-all", key) == "\nnightporter\n"
+    switch = ("git", "config", "--get-urlmatch", "credential.usehttppath", "https://git.example.com:444/team/x")
+    assert asked(ready, *switch) == "true\n"
     assert "nothing to change" in setup(ready, "git", "pitchpoint")
     assert (ready.path / ".gitconfig").read_text() == after
     ask = "protocol=https\nhost=a.pages.example.com:8443\n\n"
@@ -65,6 +67,77 @@ def test_git_is_set_up_once_and_taken_back_whole(ready: Home, vendor: Vendor) ->
     assert vendor.world.is_live(token)
     setup(ready, "git", "pitchpoint", "--undo")
     assert (ready.path / ".gitconfig").read_text() == before
+
+
+def test_git_stands_below_every_general_helper(ready: Home) -> None:
+    """git reads in order: an entry that clears the list clears only what stands above it."""
+    ready.configure(ready.config_file.read_text().replace(HOSTS, '"git.example.com"'))
+    asked(ready, "git", "config", "--global", "credential.https://git.example.com.username", "oauth2")
+    setup(ready, "git", "pitchpoint")
+    asked(ready, "git", "config", "--global", "credential.helper", "store")
+    for _ in range(2):
+        setup(ready, "git", "pitchpoint")
+        filled = subprocess.run(
+            ["git", "credential", "fill"],
+            env=ready.environment,
+            input="protocol=https\nhost=git.example.com\n\n",
+            capture_output=True,
+            text=True,
+        ).stdout
+        subprocess.run(["git", "credential", "approve"], env=ready.environment, input=filled, text=True)
+    assert "password=" in filled
+    assert not (ready.path / ".git-credentials").exists()
+    assert "nothing to change" in setup(ready, "git", "pitchpoint")
+    setup(ready, "git", "pitchpoint", "--undo")
+    assert "nightporter" not in (ready.path / ".gitconfig").read_text()
+    assert "oauth2" in (ready.path / ".gitconfig").read_text()
+
+
+def test_an_undo_reaches_hosts_that_were_taken_out_and_leaves_other_profiles_alone(ready: Home, vendor: Vendor) -> None:
+    setup(ready, "git", "pitchpoint")
+    setup(ready, "docker", "pitchpoint")
+    other = '\n[profiles.o]\nissuer = "pitchpoint"\ncredentials = "o"\nhosts = ["reg.example.com:5000"]\n'
+    ready.configure(pitchpoint_config(vendor.address) + other)
+    setup(ready, "git", "pitchpoint", "--undo")
+    setup(ready, "docker", "pitchpoint", "--undo")
+    text = (ready.path / ".gitconfig").read_text()
+    assert "git.example.com" not in text
+    assert "reg.example.com:5000" in text
+    document = json.loads((ready.path / ".docker/config.json").read_text())
+    assert document == {"credHelpers": {"reg.example.com:5000": "nightporter"}}
+
+
+def test_nothing_of_the_user_s_is_written_over(ready: Home) -> None:
+    rc = ready.path / ".npmrc"
+    rc.write_text("//git.example.com/:_authToken=THEIRS\n//git.example.com/:tokenHelper=/theirs\n")
+    if shutil.which("npm", path=ready.environment["PATH"]):
+        assert "THEIRS" not in setup(ready, "npm", "pitchpoint", code=2)
+        setup(ready, "npm", "pitchpoint", "--undo")
+    setup(ready, "pnpm", "pitchpoint", code=2)
+    setup(ready, "pnpm", "pitchpoint", "--undo")
+    assert rc.read_text().count("THEIRS") == 1
+    uv = ready.path / ".config/uv/uv.toml"
+    uv.parent.mkdir(parents=True)
+    uv.write_text('keyring-provider = "disabled"\n')
+    setup(ready, "uv", "pitchpoint", code=2)
+    setup(ready, "uv", "pitchpoint", "--undo")
+    assert "disabled" in uv.read_text()
+
+
+def test_a_link_in_the_place_of_a_wrapper_is_replaced(ready: Home) -> None:
+    helper = ready.path / ".terraform.d/plugins/terraform-credentials-nightporter"
+    helper.parent.mkdir(parents=True)
+    program = ready.path / "program"
+    program.write_text("theirs")
+    helper.symlink_to(program)
+    setup(ready, "terraform", "pitchpoint")
+    assert program.read_text() == "theirs"
+    helper.chmod(0o644)
+    setup(ready, "terraform", "pitchpoint")
+    assert helper.stat().st_mode & 0o777 == 0o700
+    helper.unlink()
+    helper.mkdir()
+    assert "can't be written" in setup(ready, "terraform", "pitchpoint", code=2)
 
 
 def test_git_names_the_helpers_path_where_it_is_not_on_path(ready: Home) -> None:
@@ -150,13 +223,17 @@ def test_cargo_keeps_comments_and_providers(ready: Home) -> None:
     file = ready.path / ".cargo/config.toml"
     file.parent.mkdir()
     ready.environment["CARGO_HOME"] = str(file.parent)
-    before = '# mine\n[build]\njobs = 2 # two\n\n[registry]\nglobal-credential-providers = ["cargo:token", "x"]\n'
+    before = (
+        "# mine\n[build]\njobs = 2 # two\n\n[registry]\nglobal-credential-providers = [\n"
+        '    "cargo:token", # first\n    "x",\n]\n'
+    )
     file.write_text(before)
     setup(ready, "cargo", "pitchpoint")
     setup(ready, "cargo", "pitchpoint")
     text = file.read_text()
     assert "# mine" in text
     assert "# two" in text
+    assert "# first" in text
     listed = tomllib.loads(text)["registry"]["global-credential-providers"]
     assert listed == ["cargo:token", "x", "cargo-credential-nightporter"]
     setup(ready, "cargo", "pitchpoint", "--undo")
@@ -164,9 +241,12 @@ def test_cargo_keeps_comments_and_providers(ready: Home) -> None:
     file.unlink()
     setup(ready, "cargo", "pitchpoint")
     setup(ready, "cargo", "pitchpoint", "--undo")
-    assert file.read_text().strip() == ""
-    file.write_text("registry = 1\n")
-    assert "nothing was changed" in setup(ready, "cargo", "pitchpoint", code=2)
+    assert tomllib.loads(file.read_text())["registry"] == {"global-credential-providers": ["cargo:token"]}
+    for text in ("registry = 1\n", '[registry]\nglobal-credential-providers = "cargo:token"\n'):
+        file.write_text(text)
+        assert "nothing was changed" in setup(ready, "cargo", "pitchpoint", code=2)
+    file.with_name("config").write_text("[build]\n")
+    assert "instead of config.toml" in setup(ready, "cargo", "pitchpoint", code=2)
 
 
 def test_terraform_gets_a_program_and_a_block(ready: Home, vendor: Vendor) -> None:
@@ -222,6 +302,8 @@ def test_go_keeps_what_is_there(ready: Home) -> None:
     assert "nothing to change" in setup(ready, "go", "pitchpoint")
     setup(ready, "go", "pitchpoint", "--undo")
     assert place.read_text() == "netrc\n"
+    place.write_text("off\n")
+    setup(ready, "go", "pitchpoint", code=2)
 
 
 def test_uv_pip_and_twine_want_the_backend(ready: Home) -> None:
@@ -268,8 +350,16 @@ def test_curl_and_httpie_are_told_how(ready: Home) -> None:
 
 
 def test_print_needs_no_client_and_changes_nothing(ready: Home) -> None:
-    before = sorted(str(path) for path in ready.path.rglob("*"))
+    (ready.path / ".npmrc").write_text("a=b\n")
+    (ready.path / ".gitconfig").write_text('[credential]\n\thelper = "!f() { echo password=HIDDEN; }; f"\n')
+
+    def state() -> dict[str, str]:
+        return {str(path): path.read_text() for path in ready.path.rglob("*") if path.is_file()}
+
+    before = state()
+    assert "HIDDEN" not in setup(ready, "git", "pitchpoint", "--print")
     ready.environment["PATH"] = "/nowhere"
-    for client in ("kubectl", "docker", "cargo", "go", "npm", "terraform"):
+    for client in ("kubectl", "git", "docker", "cargo", "go", "npm", "pnpm", "terraform", "bazel", "kubelet"):
         setup(ready, client, "pitchpoint", "--print")
-    assert sorted(str(path) for path in ready.path.rglob("*")) == before
+        setup(ready, client, "pitchpoint", "--print", "--undo")
+    assert state() == before

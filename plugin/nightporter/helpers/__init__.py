@@ -10,8 +10,9 @@ import importlib
 import sys
 from typing import Any
 
-from nightporter.commands import Options, exit_code_of, take_options
+from nightporter.commands import Options, exit_code_of, put, take_options
 from nightporter.errors import ConfigError
+from nightporter.protocols.google import render_error
 
 PROTOCOLS = ("git", "docker", "cargo", "terraform", "go", "google", "bazel", "kubelet", "pnpm")
 
@@ -38,7 +39,13 @@ def run_credential(arguments: list[str]) -> int:
     """`nightporter credential PROTOCOL [ARGUMENT...]`, to its exit code."""
 
     def command() -> int:
-        options, rest = take_options(arguments)
+        try:
+            options, rest = take_options(arguments)
+        except ConfigError as exc:
+            if "google" not in arguments:
+                raise
+            put(render_error(exc.reference, exc.message))  # it takes nothing but answers
+            return 0
         if not rest:
             raise ConfigError(f"name the protocol: {', '.join(PROTOCOLS)}")
         return serve(rest[0], rest[1:], options)

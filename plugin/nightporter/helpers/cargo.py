@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from nightporter.commands import Options, say
 from nightporter.errors import NightporterError
-from nightporter.helpers.desk import Desk, open_desk, reported_expiry, write_output
+from nightporter.helpers.desk import Desk, open_desk, read_line, reported_expiry, write_output
 from nightporter.hosts import BadAskError
 from nightporter.protocols import cargo
 
@@ -17,7 +15,7 @@ def serve(arguments: list[str], options: Options) -> int:
         say("this command is run by cargo, as a credential provider: see `nightporter setup cargo --help`")
         return 2
     write_output(cargo.HELLO)
-    while line := sys.stdin.buffer.readline(cargo.MAX_BYTES + 1):
+    while line := read_line(cargo.MAX_BYTES):
         if line.strip():
             write_output(_reply(line, options))
     return 0
@@ -34,7 +32,7 @@ def _reply(line: bytes, options: Options) -> str:
 
 
 def _answer(ask: cargo.CargoAsk, desk: Desk) -> str:
-    broker = desk.broker_for(ask.target, only=ask.profile)
+    broker = desk.broker_for(ask.target, only=ask.profile) if ask.target else None
     if broker is None:
         return cargo.render_error("url-not-supported")
     if ask.kind == "logout":

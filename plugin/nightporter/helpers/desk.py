@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
-from nightporter.commands import Options, open_porter
+from nightporter.commands import Options, open_porter, say
 from nightporter.config import choose_profile
 from nightporter.errors import ConfigError, HostNotAllowedError, NightporterError
 from nightporter.hosts import BadAskError, Rule, Target, profile_for, rules_of
@@ -122,13 +122,23 @@ def read_input(limit: int = MAX_BYTES) -> bytes:
         return b""
 
 
-def write_output(text: str) -> None:
-    """A whole answer. A client that has gone away is none of our business."""
+def read_line(limit: int = MAX_BYTES) -> bytes:
+    """The next line of standard input, one byte beyond the limit at most; nothing at its end, or where it is closed."""
     try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except (BrokenPipeError, ValueError):
-        with contextlib.suppress(OSError):
+        return sys.stdin.buffer.readline(limit + 1)
+    except (AttributeError, OSError, ValueError):
+        return b""
+
+
+def write_output(text: str) -> None:
+    """A whole answer, UTF-8 whatever the locale says. A client that has gone away is none of our business."""
+    try:
+        sys.stdout.buffer.write(f"{text}\n".encode())
+        sys.stdout.buffer.flush()
+    except (OSError, ValueError) as exc:
+        if not isinstance(exc, BrokenPipeError):
+            say(f"the answer could not be written ({type(exc).__name__})")
+        with contextlib.suppress(OSError):  # else Python would complain once more while it flushes at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except AttributeError:  # no standard output at all
         pass

@@ -56,10 +56,10 @@ def _erase(broker: Broker, ask: git.GitAsk) -> None:
 
 def _reply(desk: Desk, broker: Broker, ask: git.GitAsk) -> str:
     began = time.time()
-    if ask.is_second_try and (held := broker.held()) is not None:
+    if ask.tried is not None and (held := broker.held()) is not None and git.mark_of(held) == ask.tried:
         broker.refuse(held.value)
     token = desk.token(broker)
-    may_retry = not ask.is_second_try and token.exchanged_at_s < began
+    may_retry = ask.tried is None and token.exchanged_at_s < began
     username = broker.profile.helper_username
     return git.render(
         token, ask, username=username, reported_expiry=reported_expiry(broker, token), may_retry=may_retry

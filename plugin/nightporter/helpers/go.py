@@ -12,7 +12,7 @@ from nightporter.broker import Broker
 from nightporter.commands import Options, say, show_error
 from nightporter.errors import NightporterError
 from nightporter.helpers.desk import Desk, open_desk, read_input, rule_for, write_output
-from nightporter.hosts import BadAskError, rules_of
+from nightporter.hosts import BadAskError, profiles_for, rules_of
 from nightporter.protocols import go
 
 FRESH_S = 10.0
@@ -43,8 +43,14 @@ def _first(desk: Desk, name: str | None) -> str:
     if name is None:
         return ""
     broker = desk.broker_of(name)
-    rules = [rule for rule in rules_of(broker.profile) if not rule.is_wildcard and not rule.target.path]
-    urls = [rule.origin for rule in rules if rule.target.scheme == "https"]
+    profiles = desk.porter.config.profiles.values()
+    urls = [
+        rule.origin
+        for rule in rules_of(broker.profile)
+        if not (rule.is_wildcard or rule.target.path)
+        and rule.target.scheme == "https"
+        and profiles_for(rule.target, profiles) == [broker.profile]
+    ]
     return go.render(desk.token(broker), urls) if urls else ""
 
 
@@ -57,7 +63,8 @@ def _after_failure(desk: Desk, name: str | None, url: str) -> str:
     if name is not None and is_refused:  # only then had Go a token of ours to send
         _drop_refused(broker)
     has_path = bool(rule_for(broker.profile, target).target.path)
-    return go.render(desk.token(broker), [url] if has_path else [target.origin, url])
+    bare = url.partition("?")[0]  # later releases of Go look addresses up without their query
+    return go.render(desk.token(broker), [bare, url] if has_path else [target.origin, url])
 
 
 def _drop_refused(broker: Broker) -> None:

@@ -16,6 +16,8 @@ from nightporter.wiring import read_environment
 
 def serve(arguments: list[str], options: Options) -> int:
     """`[PROFILE]`."""
+    with contextlib.suppress(OSError):  # warnings of libraries would be a part of the answer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         with open_desk("google", replace(options, is_silent=True)) as desk:
             if len(arguments) > 1:
@@ -23,6 +25,8 @@ def serve(arguments: list[str], options: Options) -> int:
             write_output(_answer(desk, arguments[0] if arguments else None))
     except NightporterError as exc:
         write_output(google.render_error(exc.reference, exc.message))
+    except Exception as exc:
+        write_output(google.render_error("defect", f"a defect: {type(exc).__name__}"))
     return 0
 
 

@@ -20,10 +20,13 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CargoAsk:
-    """`kind`: get, login, logout, or one that we don't know. `is_known`: an operation that a token can be given for."""
+    """`kind`: get, login, logout, or one that we don't know. `is_known`: an operation that a token can be given for.
+
+    `target` None: an address that can't be ours.
+    """
 
     kind: str
-    target: Target
+    target: Target | None
     profile: str | None = None
     is_known: bool = True
     brings_token: bool = False
@@ -39,18 +42,24 @@ def parse(line: bytes) -> CargoAsk:
     index = registry.get("index-url") if isinstance(registry, dict) else None
     if document.get("v") != 1 or not isinstance(index, str):
         raise BadAskError("not a request of version 1")
-    for prefix in ("sparse+", "registry+"):
-        index = index.removeprefix(prefix)
-    if "://" not in index:
-        raise BadAskError("not an address")
     operation = document.get("operation", "read")
     return CargoAsk(
         kind=str(document.get("kind")),
-        target=parse_target(index, has_path=True),
+        target=_target(index),
         profile=_profile_of(document.get("args") or []),
         is_known=operation in OPERATIONS,
         brings_token=document.get("token") is not None,
     )
+
+
+def _target(index: str) -> Target | None:
+    """None for addresses that can't be ours (ssh, files, user names): cargo then asks the next provider."""
+    for prefix in ("sparse+", "registry+"):
+        index = index.removeprefix(prefix)
+    try:
+        return parse_target(index, has_path=True) if "://" in index else None
+    except BadAskError:
+        return None
 
 
 def _load(line: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ helper), `host`, `path`, `protocol` (they would change git's own idea of the tar
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,20 +16,23 @@ from nightporter.model import Token
 
 OPERATIONS = ("get", "store", "erase", "capability")
 MAX_BYTES = 1 << 20
-STATE = "nightporter:attempt=1"
+STATE = "nightporter:tried="
 _ONCE = frozenset({"protocol", "host", "path", "username", "password", "credential", "authtype", "ephemeral"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitAsk:
-    """`target` None: nothing that we could answer for. `refused`: the secret that git reports with `erase`."""
+    """`target` None: nothing that we could answer for. `refused`: the secret that git reports with `erase`.
+
+    `tried`: the mark of the token that was refused in this very command, which makes this the second try.
+    """
 
     target: Target | None
     username: str | None = None
     refused: str | None = field(default=None, repr=False)
     takes_bearer: bool = False
     takes_state: bool = False
-    is_second_try: bool = False
+    tried: str | None = None
 
 
 def parse(content: bytes) -> GitAsk:
@@ -61,7 +65,7 @@ def parse(content: bytes) -> GitAsk:
         refused=keys.get("credential") or keys.get("password"),
         takes_bearer="authtype" in capabilities,
         takes_state="state" in capabilities,
-        is_second_try=STATE in states,
+        tried=next((state.removeprefix(STATE) for state in states if state.startswith(STATE)), None),
     )
 
 
@@ -70,7 +74,7 @@ def _target(keys: Mapping[str, str]) -> Target | None:
     protocol, host = keys.get("protocol"), keys.get("host")
     if not protocol or not host or protocol not in ("http", "https"):
         return None
-    if "/" in host or "://" in host:
+    if "/" in host:
         raise BadAskError("not a host")
     target = parse_target(host, scheme=protocol)
     return replace(target, path=parse_path(keys["path"]) if "path" in keys else None)
@@ -85,10 +89,15 @@ def render(token: Token, ask: GitAsk, *, username: str, reported_expiry: int, ma
             lines += ["capability[]=state"]
         lines += [f"authtype={token.token_type}", f"credential={token.value}", "ephemeral=1"]
         if may_retry and ask.takes_state:
-            lines += ["continue=1", f"state[]={STATE}"]
+            lines += ["continue=1", f"state[]={STATE}{mark_of(token)}"]
     else:
         lines += [f"username={ask.username or username}", f"password={token.value}"]
     return "\n".join([*lines, f"password_expiry_utc={reported_expiry}"])
+
+
+def mark_of(token: Token) -> str:
+    """Names a token without telling it, so that a second try refuses that one and not a sister's fresh one."""
+    return hashlib.sha256(token.value.encode()).hexdigest()[:16]
 
 
 CAPABILITIES = "version 0\ncapability authtype\ncapability state"

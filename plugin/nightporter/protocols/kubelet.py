@@ -15,7 +15,7 @@ MAX_BYTES = 1 << 20
 
 
 def parse(content: bytes) -> Target:
-    """The registry, and the repository as its path, of a CredentialProviderRequest.
+    """The registry, and the repository (without its tag) as its path, of a CredentialProviderRequest.
 
     Raises: BadAskError.
     """
@@ -28,7 +28,8 @@ def parse(content: bytes) -> Target:
     image = document.get("image")
     if not isinstance(image, str) or "://" in image or image.startswith("/"):
         raise BadAskError("not an image")
-    return parse_target(_with_registry(image.split("@", 1)[0]), has_path=True)
+    name, slash, last = image.split("@", 1)[0].rpartition("/")
+    return parse_target(_with_registry(f"{name}{slash}{last.split(':', 1)[0]}"), has_path=True)
 
 
 def _with_registry(image: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nightporter.errors import HostNotAllowedError
+from nightporter.errors import ConfigError, HostNotAllowedError
 from nightporter.expiry import format_rfc3339
 from nightporter.hosts import DEFAULT_PORTS, rules_of
 from nightporter.model import Profile, Token
@@ -51,6 +51,8 @@ def _netrc(token: Token, profile: Profile) -> str:
     """Entries for plain hosts on the usual port: the format has no port, scheme or path to hold a token back."""
     targets = [rule.target for rule in rules_of(profile) if not rule.is_wildcard and not rule.target.path]
     names = [target.host for target in targets if target.port == DEFAULT_PORTS["https"] and target.scheme == "https"]
+    if any(char.isspace() for char in profile.helper_username):
+        raise ConfigError(f"`helper_username` of profile {profile.name!r} holds white space, which netrc can't")
     if not names:
         raise HostNotAllowedError(
             f"`hosts` of profile {profile.name!r} holds no plain host name on port 443, and netrc knows no other"

@@ -57,12 +57,18 @@ def change_toml(text: str, change: Callable[[Any], None], *, source: str) -> str
 
 def set_line(text: str, key: str, value: str | None) -> str:
     """An ini-like file with one `key=value` line set, or taken out for None (npmrc)."""
-    lines = [line for line in text.splitlines(keepends=True) if line.split("=", 1)[0].strip() != key]
+    lines = [line for line in re.split(r"(?<=\n)", text) if line and line.split("=", 1)[0].strip() != key]
     if value is not None:
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
         lines.append(f"{key}={value}\n")
     return "".join(lines)
+
+
+def npmrc_lines(text: str) -> list[tuple[str, str]]:
+    """Keys and values of an npmrc."""
+    pairs = [line.partition("=") for line in text.split("\n") if not line.lstrip().startswith(("#", ";"))]
+    return [(key.strip(), value.strip()) for key, separator, value in pairs if separator]
 
 
 BEGIN = "# >>> nightporter {} >>>"
@@ -72,7 +78,7 @@ END = "# <<< nightporter {} <<<"
 def set_block(text: str, name: str, block: str | None) -> str:
     """A file of lines with our marked block in it, or without it for None."""
     begin, end = BEGIN.format(name), END.format(name)
-    pattern = re.compile(rf"(^|\n){re.escape(begin)}\n.*?{re.escape(end)}\n?", re.S)
+    pattern = re.compile(rf"(^|\n){re.escape(begin)}\r?\n.*?{re.escape(end)}(?:\r?\n)?", re.S)
     rest = pattern.sub(lambda found: found[1], text)
     if block is None:
         return rest

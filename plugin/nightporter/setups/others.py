@@ -32,7 +32,13 @@ def terraform(request: Request) -> Plan:
                 hint="Take that block out first, if nightporter is to serve Terraform.",
             )
     text = rest if request.is_undo else set_block(there, "terraform", block)
-    steps = [wrapper, *([Write(path=path, content=text, gist=block)] if text != there else [])]
+    gist = f"({block} out)" if request.is_undo else block
+    is_shared = request.is_undo and any(
+        profile.hosts for profile in request.profiles.values() if profile is not request.profile
+    )
+    if is_shared:
+        return Plan(notes=("left as it is: one helper serves all profiles, and others have `hosts` too",))
+    steps = [wrapper, *([Write(path=path, content=text, gist=gist)] if text != there else [])]
     notes = () if request.is_undo else ("Terraform hides a helper's failures: `nightporter status` shows them",)
     return Plan(steps=tuple(steps), notes=notes)
 
@@ -54,15 +60,15 @@ def google(request: Request) -> Plan:
     machine, profile = request.machine, request.profile
     audiences = profile.helper_options["google_audiences"]
     path = os.path.join(machine.data_directory, "google", f"{profile.name}.json")
+    output_file = os.path.join(machine.cache_directory, f"{profile.name}.google.json")
     if request.is_undo:
-        return Plan(steps=(Write(path=path, content=None, gist="(removed)"),))
+        return Plan(steps=tuple(Write(path=file, content=None, gist="", is_ours=True) for file in (path, output_file)))
     if len(audiences) != 1:
         raise ConfigError(
             f"profile {profile.name!r} names {len(audiences)} `google_audiences`, and a credential file has one",
             hint="Name the workload identity provider's resource name in `google_audiences`.",
         )
     command = [machine.path_of("nightporter"), *config_arguments(request), "credential", "google", profile.name]
-    output_file = os.path.join(machine.data_directory, "google", f"{profile.name}.output.json")
     document = {
         "type": "external_account",
         "audience": audiences[0],
@@ -74,7 +80,7 @@ def google(request: Request) -> Plan:
     }
     text = json.dumps(document, indent=2) + "\n"
     return Plan(
-        steps=(Write(path=path, content=text, gist=text.rstrip()),),
+        steps=(Write(path=path, content=text, gist=text.rstrip(), is_ours=True),),
         notes=(
             f"set GOOGLE_APPLICATION_CREDENTIALS={shlex.quote(path)}",
             "set GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1",
@@ -86,31 +92,36 @@ def bazel(request: Request) -> Plan:
     """A wrapper, since Bazel passes no arguments, and a line a host in the user's bazelrc."""
     machine = request.machine
     wrapper = machine.wrapper("bazel", ["credential", "bazel"], request)
-    path = machine.home(".bazelrc")
+    path, name = machine.home(".bazelrc"), f"bazel {request.profile.name}"
     there = machine.read(path)
+    if request.is_undo:
+        text = set_block(there, name, None)
+        gone = Write(path=path, content=text, gist=f"(the block of {name} out)")
+        return Plan(steps=(gone,) if text != there else ())
     hosts = [rule.authority.split(":")[0] for rule in needed_rules(request.profile)]
-    lines = [f"common --credential_helper={host}={wrapper.path}" for host in hosts if "." in host]
+    lines = [f'common "--credential_helper={host}={wrapper.path}"' for host in hosts if "." in host]
     if not lines:
         raise ConfigError("Bazel's scopes are names with a dot, and `hosts` holds none")
     block = "\n".join(lines)
-    text = set_block(there, f"bazel {request.profile.name}", None if request.is_undo else block)
-    steps = [*([] if request.is_undo else [wrapper])]
-    if text != there:
-        steps.append(Write(path=path, content=text, gist=block))
-    return Plan(steps=tuple(steps), notes=("not yet seen with a real Bazel: checked against its schemas only",))
+    text = set_block(there, name, block)
+    step = Write(path=path, content=text, gist=block)
+    notes = ("not yet seen with a real Bazel: checked against its schemas only",)
+    return Plan(steps=(wrapper, *([step] if text != there else [])), notes=notes)
 
 
 def kubelet(request: Request) -> Plan:
-    """A directory to be named in the kubelet's two flags: the provider, and its configuration."""
+    """A directory to be named in the kubelet's two flags: the provider, and its configuration for all profiles."""
     machine, profile = request.machine, request.profile
     directory = os.path.join(machine.data_directory, "kubelet")
     wrapper = machine.wrapper_at(
         os.path.join(directory, "bin", "nightporter-kubelet"), ["credential", "kubelet"], request
     )
     path = os.path.join(directory, "config.yaml")
-    if request.is_undo:
-        return Plan(steps=(wrapper, Write(path=path, content=None, gist="(removed)")))
-    images = [rule.authority for rule in needed_rules(profile)]
+    others = [item for item in request.profiles.values() if item is not profile and item.hosts]
+    if request.is_undo and not others:
+        return Plan(steps=(wrapper, Write(path=path, content=None, gist="", is_ours=True)))
+    served = others if request.is_undo else [profile, *others]
+    images = list(dict.fromkeys(rule.authority for item in served for rule in needed_rules(item)))
     lines = [
         "apiVersion: kubelet.config.k8s.io/v1",
         "kind: CredentialProviderConfig",
@@ -123,7 +134,7 @@ def kubelet(request: Request) -> Plan:
     ]
     text = "\n".join(lines) + "\n"
     return Plan(
-        steps=(wrapper, Write(path=path, content=text, gist=text.rstrip())),
+        steps=(*([] if request.is_undo else [wrapper]), Write(path=path, content=text, gist=text, is_ours=True)),
         notes=(
             f"start the kubelet with --image-credential-provider-bin-dir={directory}/bin",
             f"and --image-credential-provider-config={path}",

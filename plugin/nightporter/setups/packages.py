@@ -7,48 +7,52 @@ import shlex
 from typing import Any
 
 from nightporter.errors import ConfigError
-from nightporter.hosts import rules_of
-from nightporter.setups.merge import change_toml, set_line
-from nightporter.setups.plan import Plan, Request, Run, Write, config_arguments, refuse_config
-from nightporter.setups.tools import needed_rules
+from nightporter.setups.merge import change_toml, npmrc_lines, set_line
+from nightporter.setups.plan import Machine, Plan, Request, Run, Write, config_arguments, refuse_config
+from nightporter.setups.tools import is_others, needed_rules
 
 CARGO_PROGRAM = "cargo-credential-nightporter"
+NPM_VALUE = "${NIGHTPORTER_TOKEN}"
 
 
 def cargo(request: Request) -> Plan:
     """One entry in the list of credential providers: cargo asks the last one first, ours answers for `hosts` only."""
     machine = request.machine
     refuse_config(request, "cargo")
-    path = os.path.join(machine.environment.get("CARGO_HOME") or machine.home(".cargo"), "config.toml")
+    directory = machine.environment.get("CARGO_HOME") or machine.home(".cargo")
+    path = os.path.join(directory, "config.toml")
     there = machine.read(path)
-    if request.is_undo:
-        wanted = CARGO_PROGRAM
-    else:
+    if not request.is_undo:
         needed_rules(request.profile)
-        wanted = machine.ours_on_path(CARGO_PROGRAM, "cargo")
-        machine.check_runs(wanted, "--cargo-plugin")
+        machine.check_runs(machine.ours_on_path(CARGO_PROGRAM, "cargo"), "--cargo-plugin")
+        if machine.read(os.path.join(directory, "config")):
+            raise ConfigError(
+                f"{directory} holds a file `config`, which cargo reads instead of config.toml; nothing was changed",
+                hint="Rename it to config.toml first.",
+            )
+    elif any(profile.hosts for profile in request.profiles.values() if profile is not request.profile):
+        return Plan(notes=("left as it is: one entry serves all profiles, and others have `hosts` too",))
 
     def change(document: Any) -> None:
-        registry = document.get("registry")
-        if registry is None:
-            if request.is_undo:
-                return
-            document["registry"] = {}
-            registry = document["registry"]
         key = "global-credential-providers"
-        listed = list(registry.get(key, ["cargo:token"]))
-        kept = [item for item in listed if item != wanted]
-        result = kept if request.is_undo else [*kept, wanted]
-        if result == listed:
+        registry = document.get("registry")
+        listed = registry.get(key) if registry is not None else None
+        if listed is not None and not isinstance(listed, list):
+            raise TypeError
+        if request.is_undo:
+            if listed is not None and CARGO_PROGRAM in listed:
+                listed.remove(CARGO_PROGRAM)
             return
-        if result == ["cargo:token"]:
-            del registry[key]
-            if not registry:
-                del document["registry"]
-        else:
-            registry[key] = result
+        if listed is None:
+            document.setdefault("registry", {})[key] = ["cargo:token", CARGO_PROGRAM]
+        elif listed[-1:] != [CARGO_PROGRAM]:
+            if CARGO_PROGRAM in listed:
+                listed.remove(CARGO_PROGRAM)
+            listed.append(CARGO_PROGRAM)
 
-    gist = f'[registry]\nglobal-credential-providers = ["cargo:token", "{wanted}"]'
+    gist = f'[registry]\nglobal-credential-providers = ["cargo:token", "{CARGO_PROGRAM}"]'
+    if request.is_undo:
+        gist = f"(global-credential-providers without {CARGO_PROGRAM})"
     content = change_toml(there, change, source=path)
     return Plan(steps=(Write(path=path, content=content, gist=gist),) if content != there else ())
 
@@ -56,15 +60,29 @@ def cargo(request: Request) -> Plan:
 def pip(request: Request) -> Plan:
     """pip asks the command `keyring`, in which nightporter is a backend."""
     client = request.machine.need("pip")
-    argv = (client, "config", "--user")
+    argv, key = (client, "config", "--user"), "global.keyring-provider"
+    there = (request.machine.ask(*argv, "get", key) or "").strip()
     if request.is_undo:
-        return Plan(steps=(Run(argv=(*argv, "unset", "global.keyring-provider"), may_fail=True),))
+        return Plan(steps=(Run(argv=(*argv, "unset", key)),) if there == "subprocess" else ())
     _check_keyring(request)
+    _refuse_other(there, "subprocess", f"pip's {key}")
     user = request.profile.helper_username
     return Plan(
-        steps=(Run(argv=(*argv, "set", "global.keyring-provider", "subprocess")),),
+        steps=(Run(argv=(*argv, "set", key, "subprocess")),) if not there else (),
         notes=(f"pip before 26.2 asks only where the index address names the user: https://{user}@HOST/simple/",),
     )
+
+
+def _refuse_other(there: str, wanted: str, what: str) -> None:
+    """Nothing of the user's is written over.
+
+    Raises: ConfigError.
+    """
+    if there not in ("", wanted):
+        raise ConfigError(
+            f"{what} is set to something else already; nothing was changed",
+            hint=f"Take {what} out first, if nightporter is to serve it.",
+        )
 
 
 def uv(request: Request) -> Plan:
@@ -72,19 +90,21 @@ def uv(request: Request) -> Plan:
     machine = request.machine
     base = machine.environment.get("XDG_CONFIG_HOME") or machine.home(".config")
     path = os.path.join(base, "uv", "uv.toml")
+    there = machine.read(path)
     if not request.is_undo:
         _check_keyring(request)
 
     def change(document: Any) -> None:
-        if request.is_undo:
-            if document.get("keyring-provider") == "subprocess":
-                del document["keyring-provider"]
-        elif document.get("keyring-provider") != "subprocess":
-            document["keyring-provider"] = "subprocess"
+        present = str(document.get("keyring-provider", ""))
+        if not request.is_undo:
+            _refuse_other(present, "subprocess", "uv's keyring-provider")
+            if not present:
+                document["keyring-provider"] = "subprocess"
+        elif present == "subprocess":
+            del document["keyring-provider"]
 
-    there = machine.read(path)
     content = change_toml(there, change, source=path)
-    gist = 'keyring-provider = "subprocess"'
+    gist = "(keyring-provider out)" if request.is_undo else 'keyring-provider = "subprocess"'
     user = request.profile.helper_username
     notes = () if request.is_undo else (f"name the user in the index address: https://{user}@HOST/simple/",)
     return Plan(steps=(Write(path=path, content=content, gist=gist),) if content != there else (), notes=notes)
@@ -119,17 +139,21 @@ def go(request: Request) -> Plan:
     client = machine.need("go")
     asked = (machine.ask(client, "env", "GOAUTH") or "").strip() or "netrc"
     words = [word.strip() for word in asked.split(";") if word.strip()]
-    program = "nightporter" if request.is_undo else machine.ours("nightporter")
-    ours = shlex.join([program, *config_arguments(request), "credential", "go", request.profile.name])
-    kept = [word for word in words if not word.endswith(f"credential go {request.profile.name}")]
+    suffix = f"credential go {request.profile.name}"
+    kept = [word for word in words if not word.endswith(suffix)]
     if request.is_undo:
         if kept == words:
             return Plan()
         if kept == ["netrc"]:
             return Plan(steps=(Run(argv=(client, "env", "-u", "GOAUTH")),))
         return Plan(steps=(Run(argv=(client, "env", "-w", f"GOAUTH={';'.join(kept)}")),))
+    if machine.environment.get("GOAUTH"):
+        raise ConfigError("GOAUTH is set in the environment, which go prefers; nothing was changed", hint="Unset it.")
+    _refuse_other("off" if "off" in words else "", "", "GOAUTH (to `off`)")
     needed_rules(request.profile)
+    program = machine.ours("nightporter")
     machine.check_runs(program, "--version")
+    ours = " ".join([shlex.quote(word) for word in (program, *config_arguments(request))] + [suffix])
     if words == [*kept, ours]:
         return Plan()
     return Plan(steps=(Run(argv=(client, "env", "-w", f"GOAUTH={';'.join([*kept, ours])}")),))
@@ -137,35 +161,51 @@ def go(request: Request) -> Plan:
 
 def npm(request: Request) -> Plan:
     """npm runs no helper: the user's npmrc names a variable, and `nightporter run` sets it."""
-    client = request.machine.need("npm")
-    keys = [f"//{host}:_authToken" for host in _registries(request)]
+    machine = request.machine
+    client = machine.need("npm")
+    lines = npmrc_lines(machine.read(_npmrc(machine)))
     if request.is_undo:
-        steps = [Run(argv=(client, "config", "delete", key, "--location=user"), may_fail=True) for key in keys]
-        return Plan(steps=tuple(steps))
-    value = "${NIGHTPORTER_TOKEN}"
-    return Plan(
-        steps=tuple(Run(argv=(client, "config", "set", f"{key}={value}", "--location=user")) for key in keys),
-        notes=(f"run npm as: nightporter run {request.profile.name} -- npm install",),
-    )
+        ours = [key for key, value in lines if value == NPM_VALUE and not is_others(request, _host_of(key))]
+        return Plan(steps=tuple(Run(argv=(client, "config", "delete", key, "--location=user")) for key in ours))
+    steps = []
+    for key in (f"//{host}:_authToken" for host in _registries(request)):
+        there = dict(lines).get(key, "")
+        _refuse_other(there, NPM_VALUE, key)
+        if not there:
+            steps.append(Run(argv=(client, "config", "set", f"{key}={NPM_VALUE}", "--location=user")))
+    return Plan(steps=tuple(steps), notes=(f"run npm as: nightporter run {request.profile.name} -- npm install",))
 
 
 def pnpm(request: Request) -> Plan:
     """pnpm runs a program without arguments: a wrapper for the profile, named in the user's npmrc."""
     machine, name = request.machine, request.profile.name
     wrapper = machine.wrapper(f"pnpm-{name}", ["credential", "pnpm", name], request)
-    path = machine.environment.get("NPM_CONFIG_USERCONFIG") or machine.home(".npmrc")
+    path = _npmrc(machine)
     there = text = machine.read(path)
-    lines = []
-    for host in _registries(request):
-        key = f"//{host}:tokenHelper"
-        text = set_line(text, key, None if request.is_undo else wrapper.path)
-        lines.append(f"{key}={wrapper.path}")
-    steps = [wrapper, *([Write(path=path, content=text, gist="\n".join(lines))] if text != there else [])]
-    return Plan(steps=tuple(steps))
+    lines = dict(npmrc_lines(there))
+    if request.is_undo:
+        for key in [key for key, value in lines.items() if value == wrapper.path]:
+            text = set_line(text, key, None)
+        gist = f"(every line that names {wrapper.path} out)"
+    else:
+        keys = [f"//{host}:tokenHelper" for host in _registries(request)]
+        for key in keys:
+            _refuse_other(lines.get(key, ""), wrapper.path, key)
+            if key not in lines:
+                text = set_line(text, key, wrapper.path)
+        gist = "\n".join(f"{key}={wrapper.path}" for key in keys)
+    return Plan(steps=(wrapper, *([Write(path=path, content=text, gist=gist)] if text != there else [])))
+
+
+def _npmrc(machine: Machine) -> str:
+    return machine.environment.get("NPM_CONFIG_USERCONFIG") or machine.home(".npmrc")
+
+
+def _host_of(key: str) -> str:
+    return key.removeprefix("//").rpartition(":")[0].rstrip("/")
 
 
 def _registries(request: Request) -> list[str]:
     """`host/path/` of each plain host, as npmrc keys want them."""
-    needed_rules(request.profile)
-    rules = [rule for rule in rules_of(request.profile) if not rule.is_wildcard]
+    rules = [rule for rule in needed_rules(request.profile) if not rule.is_wildcard]
     return ["/".join((rule.authority, *(rule.target.path or ()), "")) for rule in rules]

@@ -35,15 +35,20 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """A file's new content, None to remove it. `gist`: the part that is ours, for `--print`. New files get `mode`."""
+    """A file's new content, None to remove it. `gist`: the part that is ours, for `--print`.
+
+    `is_ours`: the whole file is, so a link in its place is replaced and its mode is set; else it is another's, which is
+    written through links, with the mode that it has.
+    """
 
     path: str
     content: str | None = field(repr=False)
     gist: str
+    is_ours: bool = False
     mode: int = 0o600
 
     def shown(self) -> str:
-        return f"# {self.path}\n{self.gist}"
+        return f"# {self.path}\n{'(removed)' if self.content is None else self.gist}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +61,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was asked: for whom, and whether to take it back. `config`: the file that `--config` named."""
+    """What was asked: for whom, and whether to take it back. `config`: the file that `--config` named.
+
+    `profiles`: all of the configuration, since an undo leaves alone what others have set up.
+    """
 
     profile: Profile
+    profiles: Mapping[str, Profile]
     machine: Machine
     is_undo: bool = False
     config: str | None = None
@@ -70,9 +79,12 @@ class Machine:
     `is_dry`: a plan is only to be shown, so what is missing here is no error.
     """
 
-    def __init__(self, environment: Mapping[str, str], data_directory: str, *, is_dry: bool = False) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], data_directory: str, cache_directory: str, *, is_dry: bool = False
+    ) -> None:
         self.environment = environment
         self.data_directory = data_directory
+        self.cache_directory = cache_directory
         self.is_dry = is_dry
 
     def find(self, program: str) -> str | None:
@@ -177,7 +189,7 @@ class Machine:
         Raises: ConfigError when it can't be read.
         """
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8", newline="") as file:  # line ends stay as they are
                 return file.read()
         except FileNotFoundError:
             return ""
@@ -193,10 +205,10 @@ class Machine:
 
     def wrapper_at(self, path: str, arguments: Sequence[str], request: Request) -> Write:
         if request.is_undo:
-            return Write(path=path, content=None, gist="(removed)")
+            return Write(path=path, content=None, gist="", is_ours=True)
         command = [self.path_of("nightporter"), *config_arguments(request), *arguments]
         text = f'#!/bin/sh\n# Written by `nightporter setup`.\nexec {shlex.join(command)} "$@"\n'
-        return Write(path=path, content=text, gist=text.rstrip(), mode=0o700)
+        return Write(path=path, content=text, gist=text.rstrip(), is_ours=True, mode=0o700)
 
 
 def config_arguments(request: Request) -> list[str]:
@@ -251,20 +263,28 @@ def _run(step: Run, machine: Machine) -> int:
 
 
 def _write(step: Write) -> int:
-    """Through links, with the mode that the file has."""
-    path = os.path.realpath(step.path)
+    path = step.path if step.is_ours else os.path.realpath(step.path)
     if step.content is None:
-        return int(remove(step.path))
+        return int(remove(path))
     try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-        with open(path, encoding="utf-8") as file:
-            if file.read() == step.content:
-                return 0
-    except (FileNotFoundError, UnicodeDecodeError):
-        mode = step.mode
-    try:
+        content, mode = _present(path)
+        if step.is_ours:
+            is_same = content == step.content.encode() and mode == step.mode and not os.path.islink(path)
+            mode = step.mode
+        else:
+            is_same = content == step.content.encode()
+        if is_same:
+            return 0
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        replace_private(path, step.content.encode(), mode=mode)
+        replace_private(path, step.content.encode(), mode=step.mode if mode is None else mode)
     except OSError as exc:
         raise ConfigError(f"{path} can't be written ({exc.strerror})") from exc
     return 1
+
+
+def _present(path: str) -> tuple[bytes | None, int | None]:
+    try:
+        with open(path, "rb") as file:
+            return file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    except FileNotFoundError:
+        return None, None

@@ -7,11 +7,13 @@ import shlex
 from typing import Any
 
 from nightporter.errors import ConfigError, HostNotAllowedError
-from nightporter.hosts import Rule, rules_of
+from nightporter.hosts import BadAskError, Rule, parse_rule, rules_of
 from nightporter.model import Profile
 from nightporter.protocols.kubernetes import VERSIONS
 from nightporter.setups.merge import change_json
-from nightporter.setups.plan import Machine, Plan, Request, Run, Write, config_arguments, refuse_config
+from nightporter.setups.plan import Plan, Request, Run, Write, config_arguments, refuse_config
+
+HELPER = "nightporter"  # docker-credential-nightporter
 
 
 def needed_rules(profile: Profile) -> list[Rule]:
@@ -61,19 +63,43 @@ def kubectl(request: Request) -> Plan:
     )
 
 
+def is_others(request: Request, entry: str) -> bool:
+    """Whether another profile names the host too, so that an undo has to leave it alone."""
+    try:
+        target = parse_rule(entry).target
+    except BadAskError:
+        return False
+    others = [profile for profile in request.profiles.values() if profile is not request.profile]
+    return any(rule.target == target for profile in others for rule in rules_of(profile))
+
+
 def git(request: Request) -> Plan:
-    """One section a host: the list of helpers cleared, then ours, so that nobody else is handed the token."""
+    """One section a host: the list of helpers cleared, then ours, so that nobody else is handed the token.
+
+    git reads its files in order and an empty entry clears only what stands above it, so ours has to stand below every
+    general helper. A section that holds something of the user's is not moved: ours then goes into one of its own,
+    which is spelt with a slash at the end and means the same host.
+    """
     machine = request.machine
     client = machine.need("git")
+    listed = machine.ask(client, "config", "--global", "--null", "--list") or ""
+    entries = [_entry(text) for text in listed.split("\0") if text]
+    if request.is_undo:
+        return Plan(steps=tuple(_git_undo(request, client, entries)))
+    helper = _git_helper(request)
     steps: list[Run] = []
-    helper = "" if request.is_undo else _git_helper(request)
     for rule in needed_rules(request.profile):
         path = "/".join(("", *rule.target.path)) if rule.target.path else ""
-        section = f"credential.{rule.origin}{path}"
-        steps += _git_section(machine, client, section, helper)
+        steps += _git_section(client, f"credential.{rule.origin}{path}", helper, entries)
         if rule.target.path:
-            steps += _git_path_switch(machine, client, rule, is_undo=request.is_undo)
-    return Plan(steps=tuple(steps))
+            steps += _git_path_switch(client, f"credential.{rule.origin}/", entries)
+    return Plan(steps=tuple(dict.fromkeys(steps)))
+
+
+def _entry(text: str) -> tuple[str, str]:
+    """Section and name of `--null --list` in one, the name in lower case as git has it, and the value."""
+    key, _, value = text.partition("\n")
+    return key, value
 
 
 def _git_helper(request: Request) -> str:
@@ -86,53 +112,64 @@ def _git_helper(request: Request) -> str:
     return f"!{shlex.join([program, *options])}"
 
 
-def _git_section(machine: Machine, client: str, section: str, helper: str) -> list[Run]:
-    """Ours stands as the pair of an empty entry, which clears what came before, and the helper."""
-    key = f"{section}.helper"
-    there = (machine.ask(client, "config", "--global", "--null", "--get-all", key) or "").split("\0")[:-1]
-    kept = _without_ours(there)
-    wanted = [*kept, "", helper] if helper else kept
-    if wanted == there and (not helper or _is_last(machine, client, section)):
-        return []
-    steps = [Run(argv=(client, "config", "--global", "--unset-all", key))] if there else []
-    steps += [Run(argv=(client, "config", "--global", "--add", key, value)) for value in wanted]
-    if not wanted and not _has_other_keys(machine, client, section):
-        steps.append(Run(argv=(client, "config", "--global", "--remove-section", section), may_fail=True))
+def _is_our_helper(value: str) -> bool:
+    try:
+        words = shlex.split(value.removeprefix("!"))
+    except ValueError:
+        return False
+    return bool(words) and (words[0] == "nightporter" or words[0].endswith("git-credential-nightporter"))
+
+
+def _is_only_ours(section: str, entries: list[tuple[str, str]]) -> bool:
+    """Whether everything in the section was put there by us."""
+    there = [(key, value) for key, value in entries if key.rpartition(".")[0] == section]
+    return all(key.endswith(".helper") and (not value or _is_our_helper(value)) for key, value in there)
+
+
+def _git_section(client: str, section: str, helper: str, entries: list[tuple[str, str]]) -> list[Run]:
+    general = [at for at, (key, _) in enumerate(entries) if key == "credential.helper"]
+    lowest = general[-1] if general else -1
+    for spelt in (section, f"{section}/"):
+        found = [(at, value) for at, (key, value) in enumerate(entries) if key == f"{spelt}.helper"]
+        if [value for _, value in found[-2:]] == ["", helper] and found[-2][0] > lowest:
+            return []
+    steps = []
+    for spelt in (section, f"{section}/"):
+        if any(key == f"{spelt}.helper" for key, _ in entries) and _is_only_ours(spelt, entries):
+            steps.append(Run(argv=(client, "config", "--global", "--remove-section", spelt)))
+    chosen = section if _is_only_ours(section, entries) else f"{section}/"
+    added = [Run(argv=(client, "config", "--global", "--add", f"{chosen}.helper", value)) for value in ("", helper)]
+    return [*steps, *added]
+
+
+def _git_undo(request: Request, client: str, entries: list[tuple[str, str]]) -> list[Run]:
+    """Takes every helper of ours away, also for hosts that the profile names no more, but not other profiles'."""
+    sections = {key.removesuffix(".helper") for key, value in entries if key.endswith(".helper")}
+    steps: list[Run] = []
+    for section in sorted(sections):
+        origin = section.removeprefix("credential.").rstrip("/")
+        values = [value for key, value in entries if key == f"{section}.helper"]
+        if not any(map(_is_our_helper, values)) or is_others(request, origin):
+            continue
+        keys = (client, "config", "--global")
+        if _is_only_ours(section, entries):
+            steps.append(Run(argv=(*keys, "--remove-section", section)))
+        else:  # a user's entry beside ours: only the pair goes
+            ours = next(value for value in values if _is_our_helper(value))
+            steps.append(Run(argv=(*keys, "--fixed-value", "--unset-all", f"{section}.helper", ours)))
+            steps.append(Run(argv=(*keys, "--unset-all", f"{section}.helper", "^$"), may_fail=True))
+    switches = [key for key, _ in entries if key.lower().endswith("/.usehttppath")]
+    for key in switches:
+        if not is_others(request, key.removeprefix("credential.").rpartition("/")[0]):
+            steps.append(Run(argv=(client, "config", "--global", "--unset-all", key)))
     return steps
 
 
-def _is_last(machine: Machine, client: str, section: str) -> bool:
-    """Whether no general helper is named further down, which our empty entry would not clear: git reads in order."""
-    listed = machine.ask(client, "config", "--global", "--null", "--name-only", "--list") or ""
-    names = [name for name in listed.lower().split("\0") if name in ("credential.helper", f"{section.lower()}.helper")]
-    return bool(names) and names[-1] != "credential.helper"
-
-
-def _without_ours(values: list[str]) -> list[str]:
-    kept: list[str] = []
-    for value in values:
-        words = value.removeprefix("!").split(" ", 1)[0].strip("'\"")
-        if words == "nightporter" or words.endswith("git-credential-nightporter"):
-            if kept[-1:] == [""]:
-                kept.pop()
-        else:
-            kept.append(value)
-    return kept
-
-
-def _has_other_keys(machine: Machine, client: str, section: str) -> bool:
-    listed = machine.ask(client, "config", "--global", "--null", "--name-only", "--list") or ""
-    names = {name for name in listed.split("\0") if name.lower().startswith(f"{section.lower()}.")}
-    return any(name.rpartition(".")[2] != "helper" for name in names)
-
-
-def _git_path_switch(machine: Machine, client: str, rule: Rule, *, is_undo: bool) -> list[Run]:
-    """git tells helpers a path only where it is told to."""
-    key = f"credential.{rule.origin}.useHttpPath"
-    there = (machine.ask(client, "config", "--global", "--get", key) or "").strip()
-    if is_undo:
-        return [Run(argv=(client, "config", "--global", "--unset-all", key))] if there else []
-    return [] if there == "true" else [Run(argv=(client, "config", "--global", key, "true"))]
+def _git_path_switch(client: str, section: str, entries: list[tuple[str, str]]) -> list[Run]:
+    """git tells helpers a path only where it is told to. In the section that is ours alone."""
+    key = f"{section}.useHttpPath"
+    there = [value for name, value in entries if name.lower() == key.lower()]
+    return [] if there == ["true"] else [Run(argv=(client, "config", "--global", key, "true"))]
 
 
 def docker(request: Request) -> Plan:
@@ -141,6 +178,10 @@ def docker(request: Request) -> Plan:
     refuse_config(request, "docker")
     if not request.is_undo:
         machine.check_runs(machine.ours_on_path("docker-credential-nightporter", "docker"), "version")
+    path = os.path.join(machine.environment.get("DOCKER_CONFIG") or machine.home(".docker"), "config.json")
+    there = machine.read(path)
+    if request.is_undo:
+        return _docker_undo(request, path, there)
     rules = needed_rules(profile)
     hosts = [rule.authority for rule in rules if not rule.is_wildcard and not rule.target.path]
     skipped = [entry for entry, rule in zip(profile.hosts, rules, strict=True) if rule.authority not in hosts]
@@ -148,31 +189,37 @@ def docker(request: Request) -> Plan:
         raise HostNotAllowedError(
             f"docker knows no patterns and no paths, and `hosts` of profile {profile.name!r} holds nothing else"
         )
-    directory = machine.environment.get("DOCKER_CONFIG") or machine.home(".docker")
-    path = os.path.join(directory, "config.json")
 
     def change(document: dict[str, Any]) -> None:
         helpers = document.setdefault("credHelpers", {})
         if not isinstance(helpers, dict):
             raise ConfigError(f"{path}: `credHelpers` is not an object; nothing was changed")
         for host in hosts:
-            if helpers.get(host, "nightporter") != "nightporter":
-                if request.is_undo:
-                    continue
+            if helpers.get(host, HELPER) != HELPER:
                 raise ConfigError(
                     f"{path}: another helper serves {host} already; nothing was changed",
                     hint=f"Take {host} out of `credHelpers` first, if nightporter is to serve it.",
                 )
-            if request.is_undo:
-                helpers.pop(host, None)
-            else:
-                helpers[host] = "nightporter"
-        if not helpers:
-            del document["credHelpers"]
+            helpers[host] = HELPER
 
-    there = machine.read(path)
-    gist = '{"credHelpers": {' + ", ".join(f'"{host}": "nightporter"' for host in hosts) + "}}"
+    gist = '{"credHelpers": {' + ", ".join(f'"{host}": "{HELPER}"' for host in hosts) + "}}"
     step = Write(path=path, content=change_json(there, change, source=path), gist=gist)
     notes = [f"left out, since docker knows no patterns and no paths: {', '.join(skipped)}"] if skipped else []
-    is_idle = request.is_undo and not there
-    return Plan(steps=() if is_idle else (step,), notes=tuple(notes))
+    return Plan(steps=(step,), notes=tuple(notes))
+
+
+def _docker_undo(request: Request, path: str, there: str) -> Plan:
+    """Every entry of ours, also for hosts that the profile names no more, but not those of other profiles."""
+
+    def change(document: dict[str, Any]) -> None:
+        helpers = document.get("credHelpers")
+        if isinstance(helpers, dict):
+            for host in [host for host, name in helpers.items() if name == HELPER and not is_others(request, host)]:
+                del helpers[host]
+            if not helpers:
+                del document["credHelpers"]
+
+    content = change_json(there, change, source=path)
+    if content == there or not there:
+        return Plan()
+    return Plan(steps=(Write(path=path, content=content, gist=f"(credHelpers: every {HELPER} of this profile out)"),))
