@@ -78,6 +78,14 @@ def write_zip(files: dict[str, bytes], path: Path) -> None:
             archive.writestr(info, files[name])
 
 
+FUNCTION = """\"\"\"What Lambda calls; everything else is in the layer.\"\"\"
+
+from nightporter.aws_lambda import rotate_handler, secret_rotation_handler
+
+__all__ = ["rotate_handler", "secret_rotation_handler"]
+"""
+
+
 def bill_of_materials(wheels: list[Path], digest: str) -> dict[str, Any]:
     """CycloneDX 1.6. Its serial number follows from the layer's hash, so that it is reproducible too."""
     components = [_component(wheel) for wheel in wheels]
@@ -143,6 +151,8 @@ def main() -> None:
     asked.target.mkdir(parents=True, exist_ok=True)
     for variant in [asked.variant] if asked.variant else VARIANTS:
         build(variant, asked.target)
+    write_zip({"function.py": FUNCTION.encode()}, asked.target / "nightporter-function.zip")
+    print(f"{asked.target / 'nightporter-function.zip'}  the function that the Terraform module deploys")
 
 
 if __name__ == "__main__":
