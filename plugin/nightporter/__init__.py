@@ -6,9 +6,10 @@ loaded when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # without importing typing, which costs more than this module
 if TYPE_CHECKING:
+    from typing import Any
+
     from nightporter.bearer import BearerAuth, httpx_auth
     from nightporter.errors import (
         ConfigError,

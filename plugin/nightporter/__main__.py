@@ -6,18 +6,28 @@ is a tenth of its time (`scripts/bench cold`).
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import sys
-from typing import NoReturn
+import time
 
-from nightporter import commands
+from nightporter import door
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Runs the command line and exits by the contract's table."""
     arguments = sys.argv[1:]
+    reply = door.answer(arguments, os.environ, time.time())
+    if reply is not None and _write(f"{reply}\n"):
+        os._exit(0)
+    import contextlib
+    import gc
+
+    from nightporter import commands  # deferred: what stands above answers most asks alone
+
     parsed = commands.parse_plain(arguments)
     is_helper = arguments[:1] == ["credential"] and len(arguments) > 1 and not set(arguments) & {"-h", "--help"}
     if parsed is None and not is_helper:
@@ -35,6 +45,15 @@ def main() -> NoReturn:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the caller, or not there at all
             stream.flush()
     os._exit(code)
+
+
+def _write(text: str) -> bool:
+    """Whether it went out in one piece; else the ordinary way has the words for what is wrong."""
+    content = os.fsencode(text)
+    try:
+        return os.write(1, content) == len(content)
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from nightporter import errors
 from nightporter.errors import CredentialsRefusedError, NightporterError
 from nightporter.files import open_lock, open_private_directory, read_private, remove, replace_private
 from nightporter.lifecycle import EARLY_MEMORY_S, FAILURE_MEMORY_S
-from nightporter.model import Secret, Token
-from nightporter.oauth import is_token_text
+from nightporter.model import Secret, Token, is_token_text
 
 SCHEMA = 1
 KEYRING_SERVICE = "nightporter"
@@ -96,6 +95,18 @@ class Directory:
             remove(os.path.join(self.path, name))
         elif self._memory:
             self._memory.drop(name)
+
+    def drop_replies(self) -> None:
+        """What the front door may answer: of any profile, since a lost reply costs nothing."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                for name in os.listdir(self.path):
+                    if is_reply(name):
+                        remove(os.path.join(self.path, name))
+
+
+def is_reply(name: str) -> bool:
+    return name.startswith("+") and name.endswith(".reply")
 
 
 class Keyring:
@@ -183,9 +194,23 @@ class AccessCache:
         }
         self._tokens.keep(f"{self._name}.token", json.dumps(entry).encode())
 
+    def token_file(self) -> str | None:
+        """Where the token lies, if that is a file."""
+        if not isinstance(self._tokens, Directory) or self._tokens.path is None:
+            return None
+        return os.path.join(self._tokens.path, f"{self._name}.token")
+
+    def state_files(self) -> list[str]:
+        """The files on which it depends whether the token may be served, besides its own."""
+        path = self._notes.path if isinstance(self._notes, Directory) else None
+        return [os.path.join(path, self._refused_name)] if path else []
+
     def forget(self) -> None:
         """Drops everything but the digests of refused tokens: those stay refused."""
         self._tokens.drop(f"{self._name}.token")
+        for place in (self._tokens, self._notes):
+            if isinstance(place, Directory):
+                place.drop_replies()
         for note in ("failure", "tried"):
             self._notes.drop(f"{self._name}.{note}")
 
@@ -275,7 +300,7 @@ def drop_everywhere(profile: str, directories: tuple[str, ...]) -> int:
             owner, _, key = stem.rpartition(".")
             is_its = owner == profile and len(key) == KEY_LENGTH and not name.endswith(".lock")
             is_its |= name == f"{profile}.google.json"  # the output file that google-auth reads before it asks
-            if is_its or name.endswith(".tmp"):  # what a killed process left half written
+            if is_its or is_reply(name) or name.endswith(".tmp"):  # what a killed process left half written
                 removed += remove(os.path.join(directory, name))
     return removed
 

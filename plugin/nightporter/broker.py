@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from nightporter.access_cache import AccessCache
 from nightporter.errors import (
@@ -22,8 +23,10 @@ from nightporter.errors import (
     ResultSpilledError,
 )
 from nightporter.lifecycle import EARLY_ATTEMPT_S, STALE_FLOOR_S, early_renewal_s
-from nightporter.model import Profile, Token
-from nightporter.session import Ask, Session
+from nightporter.model import Ask, Profile, Token
+
+if TYPE_CHECKING:
+    from nightporter.session import Session
 
 DEFAULT_TIMEOUT_S = 30.0
 EARLY_THREAD_S = 12.0  # a library's attempt to renew ahead, which the end of the program waits for

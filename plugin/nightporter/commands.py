@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nightporter.broker import DEFAULT_TIMEOUT_S
+from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.errors import ConfigError, NightporterError
 from nightporter.protocols import kubernetes, plain
-from nightporter.wiring import Porter, read_environment
+from nightporter.wiring import Porter, config_place, read_environment, reply_keeper
 
 MAX_TIMEOUT_S = 86_400.0
+DOOR_OUTPUTS = ("token", "json", "header", "env", "curl")  # one line each
 
 
 @dataclass
@@ -151,7 +152,10 @@ def token(options: Options, ask: TokenAsk) -> None:
             retry_refused=_at_terminal(ask.retry_refused),
             timeout_s=options.timeout_s(),
         )
-        put(plain.render(found, ask.output, broker.profile), end=plain.end_of(ask.output))
+        reply = plain.render(found, ask.output, broker.profile)
+        put(reply, end=plain.end_of(ask.output))
+        if ask.output in DOOR_OUTPUTS and not (ask.force_refresh or ask.retry_refused):
+            _keep_reply(options, broker, reply)
 
 
 def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
@@ -162,7 +166,19 @@ def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
         kubernetes.check_server(info, broker.profile)
         found = broker.access_token(retry_refused=_at_terminal(ask.retry_refused), timeout_s=options.timeout_s())
         expiry = plain.reported_expiry(found, min_ttl_s=broker.profile.min_ttl_s, now=time.time())
-        put(kubernetes.render(found, info.api_version, reported_expiry=expiry))
+        reply = kubernetes.render(found, info.api_version, reported_expiry=expiry)
+        put(reply)
+        if not ask.retry_refused:
+            _keep_reply(options, broker, reply)
+
+
+def _keep_reply(options: Options, broker: Broker, reply: str) -> None:
+    """For the front door. With -v it is Python that has to speak."""
+    environment = read_environment()
+    place = config_place(options.config, environment)
+    if options.verbose or not os.path.isabs(place):
+        return
+    reply_keeper(broker, place, sys.argv[1:], environment)(reply)
 
 
 def _at_terminal(retry_refused: bool) -> bool:

@@ -7,10 +7,7 @@ finding ever repeats a value, since the mistake may be a password in the wrong p
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import re
-import string
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -28,6 +25,13 @@ _SECRET_KEYS = frozenset(
     {"password", "client_secret", "access_token", "token", "secret_id", "secret", "api_key", "secret_access_key"}
 )
 DEFAULT_STORE = StoreConfig(name="local", type="local")
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """The known word that was probably meant, or none."""
+    import difflib  # deferred: only a mistake needs it
+
+    return difflib.get_close_matches(word, list(known), n=1)
 
 
 def _text(value: Any) -> str | None:
@@ -98,6 +102,10 @@ def is_loopback(host: str) -> bool:
     """Whether a host name or address literal can only mean this machine."""
     if host.rstrip(".").lower() == "localhost":
         return True
+    if ":" not in host and not host[-1:].isdigit():
+        return False  # a name
+    import ipaddress  # deferred: addresses of stores and issuers are names
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -149,7 +157,7 @@ def _one_of(*choices: str) -> Check:
     def check(value: Any) -> str | None:
         if value in choices and isinstance(value, str):
             return None
-        near = difflib.get_close_matches(str(value), choices, n=1) if isinstance(value, str) else []
+        near = nearest(str(value), choices) if isinstance(value, str) else []
         advice = f"; did you mean {near[0]!r}?" if near else ""
         return f"must be one of {', '.join(repr(choice) for choice in choices)}{advice}"
 
@@ -283,7 +291,7 @@ class _Findings:
     def unknown_key(key: str, known: Iterable[str]) -> str:
         if key in _SECRET_KEYS:
             return "is an unknown key, and secret values may not stand in the file: keep them in the store"
-        near = difflib.get_close_matches(key, list(known), n=1)
+        near = nearest(key, list(known))
         return "is an unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
 
     def missing(self, where: str, table: Mapping[str, Any], needed: Iterable[str]) -> None:
@@ -424,7 +432,7 @@ class _ProfileParser:
         elif name in self.named_stores:
             return self.stores.get(name)
         else:
-            near = difflib.get_close_matches(name, list(self.named_stores), n=1)
+            near = nearest(name, list(self.named_stores))
             advice = f"; did you mean {near[0]!r}?" if near else ""
             self.findings.add(f"{self.where}.store", f"names a store that is not in the file{advice}")
         return None
@@ -505,7 +513,7 @@ def _token_endpoint(vendor: Vendor, options: Mapping[str, Any], base_url: str) -
 
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:
-    names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
+    names = re.findall(r"\{(\w+)\}", template)
     return template.format_map({name: values.get(name, "") for name in names})
 
 
@@ -548,7 +556,7 @@ def choose_profile(config: Config, name: str | None) -> Profile:
         raise UnknownProfileError(f"{config.source}: name the profile; there is not exactly one ({found})")
     if name in config.profiles:
         return config.profiles[name]
-    near = difflib.get_close_matches(name, names, n=1)
+    near = nearest(name, names)
     advice = f"; did you mean {near[0]!r}?" if near else f" (there are: {', '.join(names) or 'none'})"
     raise UnknownProfileError(f"{config.source}: no profile is called {name!r}{advice}")
 

@@ -117,10 +117,11 @@ def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
     return content if len(content) <= MAX_FILE_BYTES else None
 
 
-def replace_private(path: str, content: bytes, *, mode: int = 0o600) -> None:
+def replace_private(path: str, content: bytes, *, mode: int = 0o600, modified_ns: int | None = None) -> None:
     """Writes the file whole and atomically, on the disk before it takes the old one's place.
 
-    `mode` is another than 0600 only for files that are no secrets: programs, and files of others that have one.
+    `modified_ns`: the time stamp that it gets. `mode` is another than 0600 only for what is no secret: programs, and
+    files of others that have one.
 
     Raises: OSError.
     """
@@ -133,6 +134,8 @@ def replace_private(path: str, content: bytes, *, mode: int = 0o600) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if modified_ns is not None:
+            os.utime(temporary, ns=(modified_ns, modified_ns))
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

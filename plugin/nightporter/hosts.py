@@ -9,7 +9,6 @@ path, and for nobody who doesn't tell one.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -145,11 +144,14 @@ def parse_path(text: str) -> tuple[str, ...]:
 
 def _canonical(host: str, *, is_literal: bool) -> str:
     """Lower case and ASCII. A trailing dot names another host here, since no `hosts` will have one."""
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError as exc:
-        if is_literal:
-            raise BadAskError("not an address") from exc
+    if is_literal or host.replace(".", "").isdigit():
+        import ipaddress  # deferred: hosts are names
+
+        try:
+            return str(ipaddress.ip_address(host))
+        except ValueError as exc:
+            if is_literal:
+                raise BadAskError("not an address") from exc
     found = host.lower() if host.isascii() else _to_ascii(host)
     labels = found.removesuffix(".").split(".")
     fine = all(label and len(label) <= 63 and label.replace("-", "").replace("_", "").isalnum() for label in labels)

@@ -6,11 +6,11 @@ live in `expiry`. Plaintext is wrapped in `Secret`, so that a record can be prin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, TypeGuard
 
 
 class Secret:
@@ -269,3 +269,25 @@ class IssuedTokens:
     token_type: str
     expires_in: int
     refresh_token: Secret | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a caller needs.
+
+    `deadline` is monotonic seconds. A token is good when more than `min_ttl_s` of it is left and it ends later than
+    `better_than`. `is_forced`: from an exchange of our own. `is_sign_in`: a fresh sign-in, though the session lives.
+    """
+
+    deadline: float
+    min_ttl_s: float = 0
+    better_than: int = 0
+    is_forced: bool = False
+    is_sign_in: bool = False
+    retry_refused: bool = False
+    is_refused: Callable[[str], bool] = lambda _value: False
+
+
+def is_token_text(value: object) -> TypeGuard[str]:
+    """Whether a value can be an access token: visible ASCII, so that no output or header can be broken with it."""
+    return isinstance(value, str) and bool(value) and all("!" <= char <= "~" for char in value)

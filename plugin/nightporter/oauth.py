@@ -12,9 +12,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from nightporter.errors import (
@@ -27,10 +26,9 @@ from nightporter.errors import (
     SessionRejectedError,
     SignInThrottledError,
 )
-from nightporter.model import IssuedTokens, Secret
+from nightporter.model import IssuedTokens, Secret, is_token_text
 
 DEFAULT_EXPIRES_IN_S = 3600
-_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+\Z")
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}\Z")
 MAX_EXPIRES_IN_S = 10 * 365 * 86_400
 
@@ -195,11 +193,6 @@ def parse_tokens(response: Response, call: Call, *, default_expires_in: int = DE
     )
 
 
-def is_token_text(value: object) -> TypeGuard[str]:
-    """Whether a value can be an access token: visible ASCII, so that no output or header can be broken with it."""
-    return isinstance(value, str) and bool(_VISIBLE_ASCII.match(value))
-
-
 def _expires_in(value: Any, default: int) -> int | None:
     """Seconds of `expires_in` as number or numeric string; absent means the documented default. None: senseless."""
     if value is None:
@@ -284,6 +277,8 @@ def _retry_after(response: Response) -> float | None:
     text = response.headers.get("retry-after", "")
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)
+    from email.utils import parsedate_to_datetime  # deferred: 15 ms, for answers that tell a date
+
     try:
         wait = parsedate_to_datetime(text) - parsedate_to_datetime(response.headers.get("date", ""))
     except (ValueError, TypeError, IndexError):

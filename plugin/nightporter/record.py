@@ -12,8 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightporter.expiry import format_rfc3339, parse_rfc3339
-from nightporter.model import Claim, Credentials, Identity, Profile, Refusal, Secret, SessionRecord, Token
-from nightporter.oauth import is_token_text
+from nightporter.model import (
+    Claim,
+    Credentials,
+    Identity,
+    Profile,
+    Refusal,
+    Secret,
+    SessionRecord,
+    Token,
+    is_token_text,
+)
 
 SCHEMA = 1
 _KNOWN = frozenset(

@@ -18,9 +18,8 @@ from typing import Any
 from nightporter.broker import Broker
 from nightporter.errors import ConfigError, NightporterError, StoreError
 from nightporter.expiry import DAY_S, format_rfc3339
-from nightporter.model import Profile, Role, SessionRecord, Token
+from nightporter.model import Ask, Profile, Role, SessionRecord, Token
 from nightporter.record import parse_published
-from nightporter.session import Ask
 
 PUBLISH_WHEN_LEFT_S = 30 * 60
 REFRESH_AFTER_S = DAY_S

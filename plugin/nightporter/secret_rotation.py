@@ -23,10 +23,10 @@ from nightporter.errors import (
     VersionConflictError,
 )
 from nightporter.lifecycle import CLAIM_S
-from nightporter.model import Claim, Config, Profile, Role, SessionRecord
+from nightporter.model import Ask, Claim, Config, Profile, Role, SessionRecord
 from nightporter.oauth import Call
 from nightporter.record import parse_session, render_session
-from nightporter.session import Ask, View
+from nightporter.session import View
 from nightporter.stores import KEEP_EXPIRY, Version
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")

@@ -51,6 +51,7 @@ from nightporter.lifecycle import (
     next_row,
 )
 from nightporter.model import (
+    Ask,
     Claim,
     Credentials,
     Identity,
@@ -106,23 +107,6 @@ class Surroundings:
     is_dead: Callable[[Claim, str | None], bool] = process.is_dead
     emit: Emit = lambda _event, **_facts: None
     check_exchange: Callable[[], None] = lambda: None  # raises where nothing may be begun (Lambda)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """What a caller needs.
-
-    `deadline` is monotonic seconds. A token is good when more than `min_ttl_s` of it is left and it ends later than
-    `better_than`. `is_forced`: from an exchange of our own. `is_sign_in`: a fresh sign-in, though the session lives.
-    """
-
-    deadline: float
-    min_ttl_s: float = 0
-    better_than: int = 0
-    is_forced: bool = False
-    is_sign_in: bool = False
-    retry_refused: bool = False
-    is_refused: Callable[[str], bool] = lambda _value: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import platformdirs
 
-from nightporter import invocation, process
+from nightporter import door, invocation, process
 from nightporter.access_cache import AccessCache, Directory, Keyring, Memory, Place, cache_key
 from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.config import choose_profile, parse_config
@@ -26,9 +25,10 @@ from nightporter.errors import ConfigError
 from nightporter.issuers import VENDORS, issuer_for
 from nightporter.mishaps import Mishaps
 from nightporter.model import Config, Profile, StoreConfig, Token
-from nightporter.session import Session, Surroundings
-from nightporter.spill import Spill
 from nightporter.stores import MODULES, Store
+
+if TYPE_CHECKING:
+    from nightporter.session import Session
 
 APP = "nightporter"
 END_OF_INVOCATION_S = 1.0  # so that an error is ours, and not Lambda's
@@ -81,10 +81,13 @@ def config_file() -> str:
 
 
 def data_directory() -> str:
-    """Where results wait that a store would not take, and the embedded store is. In Lambda only /tmp can be written."""
-    if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
-        return os.path.join(tempfile.gettempdir(), APP)
     return platformdirs.user_data_dir(APP, appauthor=False)
+
+
+def spill_directory(environment: Mapping[str, str]) -> str:
+    """Where results wait that a store would not take. In Lambda only /tmp can be written."""
+    place = f"/tmp/{APP}" if environment.get("AWS_LAMBDA_FUNCTION_NAME") else data_directory()  # noqa: S108 - private
+    return os.path.join(place, "spill")
 
 
 def cache_directories(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -219,6 +222,9 @@ def open_session(
     notify: Callable[[str], None],
 ) -> Session:
     """The session of a profile, with everything real behind it; closed, it gives its connections to the pool."""
+    from nightporter.session import Session, Surroundings  # deferred, with all below: a cached token needs none of it
+    from nightporter.spill import Spill
+
     store_key = ("store", profile.store.name)
     store = pool.lease(store_key, lambda: open_store(profile.store, environment, notify))
     sender_key = ("sender", profile.ca_cert, profile.proxy)
@@ -233,7 +239,7 @@ def open_session(
         store=store,
         issuer=issuer_for(profile),
         sender=sender,
-        spill=Spill(os.path.join(data_directory(), "spill"), cache_key(_record_place(profile, environment))),
+        spill=Spill(spill_directory(environment), cache_key(_record_place(profile, environment))),
         around=Surroundings(
             holder=process.holder_name(),
             machine=process.machine_mark(environment),
@@ -260,11 +266,7 @@ def _record_place(profile: Profile, environment: Mapping[str, str]) -> object:
 
 def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
     """All that a token of this profile depends on: configuration, identity in the environment, credential files."""
-    auth = profile.store.options.get("auth", {})
-    names = [
-        *IDENTITY_VARIABLES[profile.store.type],
-        *(auth[key] for key in ("secret_id_env", "password_env") if key in auth),
-    ]
+    names = [*IDENTITY_VARIABLES[profile.store.type], *_secret_variables(profile.store)]
     files = [os.path.expanduser(file) for file in _credential_files(profile.store, environment)]
     return (
         repr(profile),
@@ -272,6 +274,42 @@ def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
         [(file, _file_state(file)) for file in files],
         _local_directory(profile.store),
     )
+
+
+def _secret_variables(store: StoreConfig) -> list[str]:
+    """Variables of the user's own naming that hold a credential of the store."""
+    auth = store.options.get("auth", {})
+    return [auth[key] for key in ("secret_id_env", "password_env") if key in auth]
+
+
+def reply_keeper(
+    broker: Broker, config_file: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> Callable[[str], None]:
+    """Leaves a reply for the front door, where one may stand for the next ask of this kind.
+
+    Not where a variable of the user's own naming holds a credential, and not where tokens are in no file.
+    """
+    cache, store = broker.cache, broker.profile.store
+    token_file = cache.token_file()
+    if token_file is None or _secret_variables(store):
+        return lambda _reply: None
+    watched = [config_file, os.path.dirname(config_file), *_credential_files(store, environment)]
+
+    def keep(reply: str) -> None:
+        held = broker.held()
+        if held is not None:
+            door.leave(
+                reply,
+                arguments=arguments,
+                environment=environment,
+                directory=os.path.dirname(token_file),
+                watched=[*(os.path.abspath(os.path.expanduser(file)) for file in watched), *cache.state_files()],
+                own=token_file,
+                left_s=broker.warm_left_s(held),
+                by_token=store.type == "vault",
+            )
+
+    return keep
 
 
 def _local_directory(store: StoreConfig) -> str | None:

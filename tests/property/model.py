@@ -17,10 +17,10 @@ from nightporter.errors import NightporterError, OutcomeUnknownError, StoreUnrea
 from nightporter.expiry import parse_rfc3339
 from nightporter.issuers import VENDORS, issuer_for
 from nightporter.lifecycle import CLAIM_S, EXCHANGE_S
-from nightporter.model import Profile, Token
+from nightporter.model import Ask, Profile, Token
 from nightporter.oauth import Request, Response
 from nightporter.record import is_expired
-from nightporter.session import Ask, Session, Surroundings
+from nightporter.session import Session, Surroundings
 from nightporter.simulator.world import World
 from nightporter.spill import Spilled
 from nightporter.stores import ABSENT, KeepExpiry, Stored, Version

@@ -23,11 +23,11 @@ from nightporter.config import parse_config
 from nightporter.errors import NightporterError, VersionConflictError
 from nightporter.http import Transport
 from nightporter.issuers import VENDORS, issuer_for
-from nightporter.model import Profile, Secret, Token
+from nightporter.model import Ask, Profile, Secret, Token
 from nightporter.oauth import Request, Response
 from nightporter.record import is_expired
 from nightporter.rotation import Due, due
-from nightporter.session import Ask, Sender, Session, Surroundings
+from nightporter.session import Sender, Session, Surroundings
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
 from nightporter.spill import Spill

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from nightporter.session import Ask
+from nightporter.model import Ask
 from property.model import Model
 
 numbers = st.integers(0, 1)

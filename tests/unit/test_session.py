@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Vendor
 from nightporter.errors import StoreRolledBackError, WriteBudgetError
-from nightporter.session import Ask
+from nightporter.model import Ask
 from nightporter.simulator.world import World
 from nightporter.stores import ABSENT
 from nightporter.stores.secrets_manager import SecretsManagerStore

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from nightporter.model import Credentials, IssuedTokens, Profile, Rotation, Secret, Vendor
-from nightporter.oauth import Call, Request, Response
+
+if TYPE_CHECKING:
+    from nightporter.oauth import Call, Request, Response
 
 _ENTRA_OPTIONS = frozenset({"grant", "tenant", "scopes", "redirect_port"})
 _ENTRA_GRANTS = ("authorization_code", "client_credentials", "device_code")
