@@ -1,14 +1,18 @@
 """What things cost, against something run in the same breath.
 
 Each benchmark interleaves its two sides round by round and prints the median of each and their ratio. Milliseconds are
-this machine's; ratios travel.
+this machine's; ratios travel. `--table` and `--picture` keep what was measured; `--compare REV` measures this tree
+against another revision of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
+import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,8 +21,12 @@ import threading
 import time
 import timeit
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import cachetools
+
+import nightporter
 from conftest import Vendor
 from fleet import open_shared, signing_in_fleet
 from nightporter import Porter, rotation
@@ -27,9 +35,19 @@ from nightporter.simulator.world import World
 from nightporter.stores import ABSENT
 from nightporter.stores.local import LocalStore
 from storm import run_storm
-from support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
+from support import AWS_VARIABLES, BIN, Home, OpenBao, clean_environment, open_moto, open_openbao, pitchpoint_config
 
 USER, PASSWORD = "svc-acme", "correct-horse"
+
+BY_HAND_AWS = """
+import json, os, sys
+import boto3, requests
+client = boto3.client("secretsmanager", endpoint_url=sys.argv[2])
+record = json.loads(client.get_secret_value(SecretId=sys.argv[1], VersionStage="AWSCURRENT")["SecretString"])
+url = sys.argv[3] + "/user-management-services-ws/oauth2/002/refreshIdToken"
+reply = requests.post(url, json={"refresh_token": record["refresh_token"]}, timeout=10)
+print(reply.json()["access_token"])
+"""
 
 BY_HAND_VAULT = """
 import os, sys
@@ -42,22 +60,53 @@ print(reply.json()["access_token"])
 """
 
 
-def paired(name: str, ours: Callable[[], None], theirs: Callable[[], None], against: str, rounds: int) -> float:
-    """Runs both sides in turn and prints medians and ratio."""
-    mine, other = [], []
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One comparison: medians of both sides in one unit. `target`: the most that the ratio should be, or None."""
+
+    name: str
+    ours: float
+    against: str
+    theirs: float
+    unit: str = "ms"
+    target: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+    def shown(self) -> str:
+        aim = f"   aim {self.target:.2f}" if self.target else ""
+        return (
+            f"{self.name:<38} {self.ours:9.2f} {self.unit}   {self.against:<38} {self.theirs:9.2f} {self.unit}"
+            f"   ratio {self.ratio:.2f}{aim}"
+        )
+
+
+ROWS: list[Row] = []
+
+
+def keep(row: Row) -> None:
+    print(row.shown(), flush=True)
+    ROWS.append(row)
+
+
+Side = Callable[[], object]
+
+
+def paired(name: str, ours: Side, theirs: Side, against: str, rounds: int, *, target: float | None = None) -> None:
+    """Runs both sides in turn, and keeps medians and ratio."""
+    mine: list[float] = []
+    other: list[float] = []
     for side in (ours, theirs):
         side()  # caches of the file system and of the interpreter are warm for both
     for _ in range(rounds):
         for side, times in ((ours, mine), (theirs, other)):
             began = time.perf_counter()
             side()
-            times.append(time.perf_counter() - began)
-    ratio = statistics.median(mine) / statistics.median(other)
-    print(
-        f"{name:<28} {statistics.median(mine) * 1000:9.2f} ms   {against:<34}"
-        f" {statistics.median(other) * 1000:9.2f} ms   ratio {ratio:.2f}"
-    )
-    return ratio
+            times.append((time.perf_counter() - began) * 1000)
+    row = Row(name=name, ours=statistics.median(mine), against=against, theirs=statistics.median(other), target=target)
+    keep(row)
 
 
 def run_quietly(command: list[str], environment: dict[str, str]) -> None:
@@ -66,21 +115,133 @@ def run_quietly(command: list[str], environment: dict[str, str]) -> None:
         raise SystemExit(f"{command[0]} failed: {done.stderr}")
 
 
-def cold(rounds: int) -> None:
-    """A process that reads the session from Vault and refreshes, against the same two calls written by hand."""
-    with tempfile.TemporaryDirectory() as room, open_openbao() as server, open_sandbox(_world()) as vendor:
-        home, mount = _vault_home(Path(room), server, vendor)
-        script = Path(room) / "by_hand.py"
-        script.write_text(BY_HAND_VAULT)
-        by_hand = [sys.executable, str(script), "prod/pitchpoint/refresh-token", mount, vendor]
-        python = [sys.executable, "-m", "nightporter", "token"]
+def start(rounds: int) -> None:
+    """A whole process with a cached answer, against a bare interpreter that does nothing."""
+    with tempfile.TemporaryDirectory() as room, open_sandbox(_world()) as vendor:
+        home = _local_home(Path(room), vendor)
+        bare = [sys.executable, "-c", "pass"]
+        command = str(BIN / "nightporter")
+        behind = [sys.executable, "-I", "-c", "from nightporter.__main__ import main; main()", "token"]
+        asks: list[tuple[str, list[str], float | None]] = [
+            ("token", [command, "token"], 0.40),
+            ("exec-credential", [command, "exec-credential", "pitchpoint"], 0.40),
+            ("token, without the door", behind, 3.0),
+            (
+                "git credential get",
+                ["sh", "-c", f"{PIPED} | {BIN}/git-credential-nightporter get"],
+                None,
+            ),
+        ]
+        for name, words, target in asks:
+            paired(
+                name,
+                lambda words=words: run_quietly(words, home.environment),  # type: ignore[misc]
+                lambda: run_quietly(bare, home.environment),
+                "python -c pass",
+                rounds,
+                target=target,
+            )
+        _peers(home, bare, rounds)
+
+
+PIPED = "printf 'protocol=https\\nhost=git.example.com\\n'"
+
+
+def _peers(home: Home, bare: list[str], rounds: int) -> None:
+    """Others with a cached answer, where they are at hand."""
+    ring = Path(__file__).parent.parent / ".clients/venv/bin/keyring"
+    fill = f"{PIPED} | git credential-cache --timeout=600 get"
+    others = {
+        "git credential-cache get": ["sh", "-c", fill] if shutil.which("git") else None,
+        "keyring get (no backend)": [str(ring), "get", "nothing", "nobody"] if ring.exists() else None,
+        "aws eks get-token": _found("aws", "eks", "get-token", "--cluster-name", "x"),
+        "git-credential-oauth get": _found("git-credential-oauth", "get"),
+    }
+    for name, words in others.items():
+        if words is None:
+            print(f"{name}: not on this machine")
+            continue
         paired(
-            "cold, Vault",
-            lambda: run_quietly(python, {**home.environment, "NIGHTPORTER_CACHE": "off"}),
-            lambda: run_quietly(by_hand, home.environment),
-            "hvac + requests by hand",
+            name,
+            lambda words=words: subprocess.run(words, env=home.environment, capture_output=True, check=False),  # type: ignore[misc]
+            lambda: run_quietly(bare, home.environment),
+            "python -c pass",
+            max(3, rounds // 3),
+        )
+
+
+def _found(program: str, *arguments: str) -> list[str] | None:
+    path = shutil.which(program)
+    return [path, *arguments] if path else None
+
+
+def imports(rounds: int) -> None:
+    """`import nightporter` and what a function of Lambda imports, over a bare interpreter."""
+    environment = clean_environment()
+    for name, code in (("import nightporter", "import nightporter"), ("import get_token's rooms", IMPORT_ALL)):
+        paired(
+            name,
+            lambda code=code: run_quietly([sys.executable, "-c", code], environment),  # type: ignore[misc]
+            lambda: run_quietly([sys.executable, "-c", "pass"], environment),
+            "python -c pass",
             rounds,
         )
+        count = f"{code}; import sys; print(len(sys.modules))"
+        modules = [
+            int(subprocess.run([sys.executable, "-c", text], capture_output=True, check=True).stdout)
+            for text in (count, "import sys; print(len(sys.modules))")
+        ]
+        print(f"  {modules[0]} modules loaded, {modules[1]} in a bare interpreter")
+
+
+IMPORT_ALL = "import nightporter.wiring, nightporter.bearer, nightporter.session, nightporter.http"
+
+
+def cold(rounds: int) -> None:
+    """A process that reads the session from a store and refreshes, against the same two calls written by hand."""
+    with tempfile.TemporaryDirectory() as room, open_openbao() as server, open_sandbox(_world()) as vendor:
+        home, mount = _vault_home(Path(room), server, vendor)
+        _cold("cold, Vault", home, BY_HAND_VAULT, ["prod/pitchpoint/refresh-token", mount, vendor], rounds)
+    with tempfile.TemporaryDirectory() as room, open_moto() as address, open_sandbox(_world()) as vendor:
+        home = _aws_home(Path(room), address, vendor)
+        _cold("cold, Secrets Manager", home, BY_HAND_AWS, ["prod/pitchpoint/refresh-token", address, vendor], rounds)
+
+
+def _cold(name: str, home: Home, script: str, arguments: list[str], rounds: int) -> None:
+    file = home.path / "by_hand.py"
+    file.write_text(script)
+    by_hand = [sys.executable, str(file), *arguments]
+    ours = [str(BIN / "nightporter"), "token"]
+    paired(
+        name,
+        lambda: run_quietly(ours, {**home.environment, "NIGHTPORTER_CACHE": "off"}),
+        lambda: run_quietly(by_hand, home.environment),
+        "the same calls by hand",
+        rounds,
+        target=1.15,
+    )
+
+
+def _aws_home(room: Path, address: str, vendor: str) -> Home:
+    home = Home(room / "home")
+    store = f'[stores.s]\ntype = "aws-secrets-manager"\nendpoint_url = "{address}"'
+    home.configure(pitchpoint_config(vendor, stores=store, more=f'store = "s"\nusername = "{USER}"'))
+    home.environment |= AWS_VARIABLES
+    home.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    home.set_credentials(username=USER, password=PASSWORD)
+    if home.run("token").code:
+        raise SystemExit("the first sign-in failed")
+    return home
+
+
+def _local_home(room: Path, vendor: str) -> Home:
+    home = Home(room / "home")
+    home.configure(pitchpoint_config(vendor, more='hosts = ["git.example.com"]'))
+    home.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    home.set_credentials(username=USER, password=PASSWORD)
+    if home.run("token").code or home.run("exec-credential", "pitchpoint").code:
+        raise SystemExit("the first sign-in failed")
+    return home
 
 
 def _world() -> World:
@@ -106,23 +267,36 @@ def warm(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as room, open_sandbox(_world()) as vendor:
         store = LocalStore(f"{room}/store")
         store.write("prod/pitchpoint", {"username": USER, "password": PASSWORD}, ABSENT, None, timeout_s=5)
-        porter = Porter(pitchpoint_config(vendor, stores=f'[stores.l]\ntype = "local"\npath = "{room}/store"'))
-        porter.get_token("pitchpoint")
+        nightporter._porter = porter = Porter(
+            pitchpoint_config(vendor, stores=f'[stores.l]\ntype = "local"\npath = "{room}/store"')
+        )
+        nightporter._warm = porter.warm
+        nightporter.get_token("pitchpoint")
         held = {"pitchpoint": (time.time() + 1e6, "token")}
+        cache: cachetools.TTLCache[str, str] = cachetools.TTLCache(8, 1e6)
+        cache["pitchpoint"] = "token"
 
         def by_hand() -> str | None:
             entry = held.get("pitchpoint")
             return entry[1] if entry and entry[0] > time.time() else None
 
-        for threads in (1, 8):
+        sides: list[tuple[str, Side]] = [
+            ("dict + clock", by_hand),
+            ("cachetools TTLCache", lambda: cache["pitchpoint"]),
+        ]
+        for threads, (against, theirs) in itertools.product((1, 8), sides):
             mine, other = [], []
             for _ in range(rounds):
-                mine.append(_ns_per_call(lambda: porter.get_token("pitchpoint"), threads))
-                other.append(_ns_per_call(by_hand, threads))
-            ours, theirs = statistics.median(mine), statistics.median(other)
-            print(
-                f"{f'warm get_token, {threads} thread(s)':<28} {ours:9.0f} ns   {'dict + clock':<34}"
-                f" {theirs:9.0f} ns   ratio {ours / theirs:.2f}"
+                mine.append(_ns_per_call(lambda: nightporter.get_token("pitchpoint"), threads))
+                other.append(_ns_per_call(theirs, threads))
+            keep(
+                Row(
+                    name=f"warm get_token, {threads} thread(s)",
+                    ours=statistics.median(mine),
+                    against=against,
+                    theirs=statistics.median(other),
+                    unit="ns",
+                )
             )
 
 
@@ -265,7 +439,100 @@ def _resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1048576
 
 
+def compare(revision: str, rounds: int) -> None:
+    """This tree against another revision of it: start, import and warm calls, each side in its own checkout."""
+    root = Path(__file__).resolve().parent.parent
+    with tempfile.TemporaryDirectory() as room, open_sandbox(_world()) as vendor:
+        other = Path(room) / "other"
+        subprocess.run(["git", "-C", root, "worktree", "add", "--quiet", "--detach", other, revision], check=True)
+        try:
+            home = _local_home(Path(room), vendor)
+            trees = {"this": root / "plugin", "that": other / "plugin"}
+            for tree in trees.values():
+                subprocess.run([sys.executable, "-m", "compileall", "-q", tree], check=False)
+            for name, code in COMPARED.items():
+                words = [sys.executable, "-P", "-c", code, "token"]
+                sides = {key: {**home.environment, "PYTHONPATH": str(tree)} for key, tree in trees.items()}
+                paired(
+                    name,
+                    lambda words=words, env=sides["this"]: run_quietly(words, env),  # type: ignore[misc]
+                    lambda words=words, env=sides["that"]: run_quietly(words, env),  # type: ignore[misc]
+                    revision,
+                    rounds,
+                )
+        finally:
+            subprocess.run(["git", "-C", root, "worktree", "remove", "--force", other], check=True)
+
+
+COMPARED = {
+    "import nightporter": "import nightporter",
+    "token, cached": "from nightporter.__main__ import main; main()",
+    "token, cached, no reply file": (
+        "import os, glob; [os.unlink(f) for f in glob.glob(os.path.expanduser('~/.cache/nightporter/*.reply'))]\n"
+        "from nightporter.__main__ import main; main()"
+    ),
+    "token, from the issuer": (
+        "import os; os.environ['NIGHTPORTER_CACHE'] = 'off'\nfrom nightporter.__main__ import main; main()"
+    ),
+    "100,000 warm calls": (
+        "import nightporter\nnightporter.get_token()\nfor _ in range(100_000): nightporter.get_token()"
+    ),
+}
+
+
+def table(rows: list[Row]) -> str:
+    """For the README."""
+    lines = ["| what | takes | against | takes | ratio | aim |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        aim = f"{row.target:.2f}" if row.target else ""
+        lines.append(
+            f"| {row.name} | {row.ours:.1f} {row.unit} | {row.against} | {row.theirs:.1f} {row.unit}"
+            f" | {row.ratio:.2f} | {aim} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def picture(rows: list[Row]) -> str:
+    """Ratios as bars on a logarithmic scale (SVG), the aim as a mark."""
+    width, label, line, top = 760, 200, 26, 40
+
+    def x_of(ratio: float) -> float:
+        return label + (width - label - 60) * (math.log10(max(ratio, 0.1)) + 1) / 3  # from 0.1 to 100
+
+    bottom = top + line * len(rows)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom + 14}" font-family="sans-serif"'
+        ' font-size="13">',
+        '<rect width="100%" height="100%" fill="#ffffff"/>',
+    ]
+    for ratio in (0.1, 1, 10, 100):
+        x = x_of(ratio)
+        parts.append(f'<line x1="{x:.0f}" y1="{top - 8}" x2="{x:.0f}" y2="{bottom}" stroke="#ccc"/>')
+        parts.append(f'<text x="{x:.0f}" y="{top - 14}" text-anchor="middle" fill="#555">{ratio:g}</text>')
+    parts.append(f'<text x="12" y="{top - 14}" font-weight="bold" fill="#222">times {rows[0].against}</text>')
+    for number, row in enumerate(rows):
+        y = top + line * number
+        is_ours = row.name in OURS
+        end = x_of(row.ratio)
+        parts.append(f'<text x="12" y="{y + 15}" fill="#222">{row.name}</text>')
+        parts.append(
+            f'<rect x="{label}" y="{y + 3}" width="{end - label:.1f}" height="16"'
+            f' fill="{"#2b6cb0" if is_ours else "#b8c4d0"}"/>'
+        )
+        after = max(end, x_of(row.target)) if row.target and x_of(row.target) < end + 50 else end
+        parts.append(f'<text x="{after + 6:.1f}" y="{y + 15}" fill="#222">{row.ratio:.2f}</text>')
+        if row.target:
+            x = x_of(row.target)
+            parts.append(f'<line x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{y + 22}" stroke="#c53030" stroke-width="2"/>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+OURS = ("token", "exec-credential", "token, without the door", "git credential get")
+
+
 BENCHMARKS: dict[str, Callable[[int], None]] = {
+    "start": start,
+    "imports": imports,
     "cold": cold,
     "warm": warm,
     "window": window,
@@ -279,9 +546,20 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--rounds", type=int, default=15, help="how often each side is run")
     parser.add_argument("--consumers", type=int, default=1000, help="how many processes storm")
+    parser.add_argument("--compare", metavar="REV", help="measure this tree against another revision, and nothing else")
+    parser.add_argument("--table", type=Path, help="write what was measured as a table (Markdown)")
+    parser.add_argument("--picture", type=Path, help="write what was measured as a picture (SVG)")
     arguments = parser.parse_args()
-    for name in arguments.names or BENCHMARKS:
-        BENCHMARKS[name](arguments.consumers if name == "storm" else arguments.rounds)
+    if arguments.compare:
+        compare(arguments.compare, arguments.rounds)
+    else:
+        for name in arguments.names or BENCHMARKS:
+            BENCHMARKS[name](arguments.consumers if name == "storm" else arguments.rounds)
+    if arguments.table:
+        arguments.table.write_text(table(ROWS))
+    if arguments.picture:
+        starts = [row for row in ROWS if row.against == "python -c pass" and not row.name.startswith("import")]
+        arguments.picture.write_text(picture(starts))
 
 
 if __name__ == "__main__":

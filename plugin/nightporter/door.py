@@ -125,7 +125,7 @@ def _reply_in(
     by_token = "VAULT_TOKEN" in environment and "\nVAULT_TOKEN " in seen
     if seen != compose_ask(arguments, environment, by_token=by_token):
         return None
-    if not int(lines[2]) <= now < int(lines[3]) or not files or not reply.endswith("\n"):
+    if not int(lines[2]) <= now < int(lines[3]) or "=/" not in files or not reply.endswith("\n"):
         return None
     return reply[:-1] if all(_still_holds(line, newest_ns) for line in files.split("\n")) else None
 

@@ -384,7 +384,7 @@ class Porter:
         self._emit = emit
         self._notify = notify or _log_warning
         self._brokers: dict[str, Broker] = {}
-        self._warm: dict[str | None, tuple[float, float, Token]] = {}
+        self.warm: dict[str | None, tuple[float, float, Token]] = {}
         self._lock = threading.Lock()
         self._refusals = 0
         self._pool = Pool()
@@ -413,7 +413,7 @@ class Porter:
 
         Raises: NightporterError; its subclasses say whose turn it is.
         """
-        warm = self._warm.get(profile)
+        warm = self.warm.get(profile)
         if (
             warm is not None
             and warm[0] > time.time()
@@ -429,7 +429,7 @@ class Porter:
         entry = self._warm_entry(broker, token)
         with self._lock:
             if refusals == self._refusals:  # else it may be the very token that was refused meanwhile
-                self._warm[profile] = entry
+                self.warm[profile] = entry
         return token
 
     async def aget_token(
@@ -482,7 +482,7 @@ class Porter:
         broker.refuse(value)
         with self._lock:
             self._refusals += 1
-            self._warm.clear()
+            self.warm.clear()
 
     def renewals(self, profile: str | None) -> tuple[threading.Lock, list[float]]:
         """The lock and the time (monotonic) of the last renewal after a 401, shared by all who ask for the profile."""
@@ -494,7 +494,7 @@ class Porter:
         self.broker_for(profile).forget()
         with self._lock:
             self._refusals += 1
-            self._warm.clear()
+            self.warm.clear()
 
     def close(self) -> None:
         """Gives connections and leases back."""

@@ -1,0 +1,406 @@
+"""The front door and its twin in Python: what they serve, and everything that must make them ask.
+
+The door under test stands in a directory with a Python of its own that only says that it was started.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clients import client
+from conftest import Vendor
+from nightporter import door
+from support import BIN, ROOT, Home, clean_environment, pitchpoint_config
+
+LAUNCHER = ROOT / "plugin/nightporter/launchers/nightporter"
+ASKED = 77  # what the stand-in for Python exits with
+TWIN = (
+    "import os, sys, time; from nightporter import door\n"
+    "reply = door.answer(sys.argv[1:], os.environ, time.time())\n"
+    f"sys.exit({ASKED}) if reply is None else print(reply)"
+)
+SHELLS = ["dash", "bash", "busybox", "python"]
+
+
+@dataclass
+class Room:
+    """A cache directory with one reply in it, and the door before it."""
+
+    path: Path
+    shell: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.home = self.path / "a home"
+        self.cache = self.home / ".cache/nightporter"
+        self.config = self.home / ".config/nightporter/config.toml"
+        self.token = self.cache / "p.key.token"
+        self.refused = self.cache / "p.refused"
+        self.aws = self.home / ".aws/config"
+        for directory in (self.cache, self.config.parent, self.aws.parent):
+            directory.mkdir(parents=True)
+        self.cache.chmod(0o700)
+        self.config.write_text("configuration")
+        self.environment = clean_environment(HOME=str(self.home), **self.environment)
+        self.bin = self.path / "b i n"
+        self.bin.mkdir()
+        shutil.copy(LAUNCHER, self.bin / "nightporter")
+        (self.bin / "python").write_text(f"#!/bin/sh\nexit {ASKED}\n")
+        (self.bin / "python").chmod(0o755)
+        (self.path / "pyvenv.cfg").touch()
+        time.sleep(door.SETTLED_S * 1.5)  # else their next change might carry the same time
+
+    def leave(self, *words: str, left_s: float = 100, by_token: bool = False) -> bool:
+        self.token.write_text("token")
+        return door.leave(
+            "the reply",
+            arguments=words or ("token", "p"),
+            environment=self.environment,
+            directory=str(self.cache),
+            watched=[str(path) for path in (self.config, self.config.parent, self.aws, self.refused)],
+            own=str(self.token),
+            left_s=left_s,
+            by_token=by_token,
+        )
+
+    @property
+    def reply(self) -> Path:
+        (found,) = self.cache.glob("*.reply")
+        return found
+
+    def ask(self, *words: str, **variables: str) -> str | None:
+        """What is served; None where Python is asked."""
+        command = {
+            "dash": ["dash", str(self.bin / "nightporter")],
+            "bash": ["bash", "--posix", str(self.bin / "nightporter")],
+            "busybox": ["busybox", "sh", str(self.bin / "nightporter")],
+            "python": [sys.executable, "-I", "-c", TWIN],
+        }[self.shell]
+        done = subprocess.run(
+            [*command, *(words or ("token", "p"))],
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode == ASKED:
+            assert done.stdout == ""
+            return None
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout.removesuffix("\n")
+
+
+@pytest.fixture(params=SHELLS)
+def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+    if request.param in ("bash", "busybox", "dash") and shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not on this machine")
+    found = Room(tmp_path, request.param)
+    assert found.leave()
+    return found
+
+
+def test_a_reply_is_served(room: Room) -> None:
+    assert room.ask() == "the reply"
+
+
+def rewritten(room: Room, change: Callable[[list[str]], None]) -> None:
+    """The reply with other lines, under the same time stamp."""
+    status = room.reply.stat()
+    lines = room.reply.read_text().split("\n")
+    change(lines)
+    room.reply.write_text("\n".join(lines))
+    os.utime(room.reply, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def set_line(room: Room, number: int, line: str) -> None:
+    rewritten(room, lambda lines: lines.__setitem__(number, line))
+
+
+def write_with_old_time(room: Room) -> None:
+    room.config.write_text("x")
+    os.utime(room.config, (1, 1))
+
+
+def replace_by_older(room: Room) -> None:
+    older = room.path / "older"
+    older.write_text("another configuration")
+    os.utime(older, (1, 1))
+    os.replace(older, room.config)
+
+
+def point_link(room: Room) -> None:
+    real = room.path / "elsewhere"
+    shutil.move(room.reply, real)
+    (room.cache / "+token+p.reply").symlink_to(real)
+
+
+def move_directory(room: Room) -> None:
+    shutil.move(room.cache, room.path / "moved")
+    room.cache.symlink_to(room.path / "moved")
+
+
+PLANTED: Mapping[str, Callable[[Room], object]] = {
+    "the directory is open to others": lambda room: room.cache.chmod(0o755),
+    "the reply is readable by others": lambda room: room.reply.chmod(0o644),
+    "the reply is a link": point_link,
+    "the directory is a link": move_directory,
+    "the reply has a second name": lambda room: os.link(room.reply, room.path / "other"),
+    "the configuration was written": lambda room: room.config.write_text("another"),
+    "the configuration was written with its old time": write_with_old_time,
+    "the configuration's mode has changed": lambda room: room.config.chmod(0o600),
+    "an older configuration was moved into its place": replace_by_older,
+    "the configuration is gone": lambda room: room.config.unlink(),
+    "a file beside the configuration is new": lambda room: (room.config.parent / "new").touch(),
+    "a credentials file has appeared": lambda room: room.aws.write_text("x"),
+    "a credentials link has appeared": lambda room: room.aws.symlink_to("/nowhere"),
+    "the token is gone": lambda room: room.token.unlink(),
+    "the token was written": lambda room: room.token.write_text("another"),
+    "the token is readable by others": lambda room: room.token.chmod(0o644),
+    "a token was refused": lambda room: room.refused.touch(),
+    "its time is over": lambda room: set_line(room, 3, str(int(time.time()))),
+    "it comes from the future": lambda room: set_line(room, 2, str(int(time.time()) + 60)),
+    "it has no deadline": lambda room: set_line(room, 3, "soon"),
+    "it is of another format": lambda room: set_line(room, 0, "nightporter reply 2"),
+    "it names no file": lambda room: rewritten(room, lambda lines: lines.__setitem__(slice(7, 11), [])),
+    "it is empty": lambda room: rewritten(room, lambda lines: lines.clear()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_it_asks_where(what: str, room: Room) -> None:
+    time.sleep(0.02)
+    PLANTED[what](room)
+    assert room.ask() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("which", ["reply", "cache"])
+def test_it_asks_where_it_is_anothers(which: str, room: Room) -> None:
+    os.chown(getattr(room, which), 12345, 12345)
+    assert room.ask() is None
+
+
+def test_a_reply_cut_short_anywhere_is_not_served(room: Room) -> None:
+    whole, status = room.reply.read_bytes(), room.reply.stat()
+    for length in range(0, len(whole), 9 if room.shell == "python" else 29):
+        room.reply.write_bytes(whole[:length])
+        os.utime(room.reply, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        assert room.ask() is None
+
+
+VARIABLES = [*door.VARIABLES, "VAULT_TOKEN", "NIGHTPORTER_CONFIG_TOML", "AWS_LAMBDA_FUNCTION_NAME", "HOME"]
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_another_identity_is_another_ask(name: str, room: Room) -> None:
+    assert room.ask(**{name: "another"}) is None
+    if name not in ("HOME", "VAULT_TOKEN", "NIGHTPORTER_CONFIG_TOML", "AWS_LAMBDA_FUNCTION_NAME"):
+        room.environment[name] = "one"
+        if name not in ("NIGHTPORTER_CACHE_DIR", "XDG_CACHE_HOME"):
+            room.leave()
+            assert room.ask() == "the reply"
+            assert room.ask(**{name: "one "}) is None
+
+
+@pytest.mark.parametrize("value", ["off", "keyring", "sometimes"])
+def test_no_cache_no_door(value: str, room: Room) -> None:
+    assert room.ask(NIGHTPORTER_CACHE=value) is None
+    assert room.ask(NIGHTPORTER_CACHE="file") == room.ask(NIGHTPORTER_CACHE="") == "the reply"
+
+
+@pytest.mark.parametrize(
+    "words", [("token",), ("token", "q"), ("token", "p", "-o", "json"), ("exec-credential", "p"), ("token", "p p"),
+              ("status",), ("token", "p", "--force-refresh"), ("token", ""), ("token", "+p"), ("token", "../p")],
+)  # fmt: skip
+def test_another_command_line_is_another_ask(words: tuple[str, ...], room: Room) -> None:
+    assert room.ask(*words) is None
+
+
+def test_slashes_in_the_command_line(room: Room) -> None:
+    words = ("exec-credential", "p", "--config", "/etc/nightporter/config.toml")
+    assert room.leave(*words)
+    assert room.ask(*words) == "the reply"
+    assert room.ask(*words[:-1], "=etc=nightporter=config.toml") is None
+
+
+def test_kubectl_s_variable_is_a_part_of_the_ask(room: Room) -> None:
+    info = '{"kind":"ExecCredential","spec":{"cluster":{"server":"https://a"}}}\n'
+    room.environment["KUBERNETES_EXEC_INFO"] = info
+    room.leave("exec-credential", "p")
+    assert room.ask("exec-credential", "p") == "the reply"
+    assert room.ask("exec-credential", "p", KUBERNETES_EXEC_INFO=info.replace("https://a", "https://b")) is None
+    assert room.ask("exec-credential", "p", KUBERNETES_EXEC_INFO="a\nb") is None
+
+
+def test_a_token_of_vault_is_compared_by_python_alone(room: Room) -> None:
+    room.environment["VAULT_TOKEN"] = "one"
+    room.leave(by_token=True)
+    assert room.ask() == ("the reply" if room.shell == "python" else None)
+    assert room.ask(VAULT_TOKEN="two") is None
+    assert "one" not in room.reply.read_text()
+
+
+def test_no_home_and_a_place_of_its_own(room: Room) -> None:
+    place = room.path / "place"
+    place.mkdir(mode=0o700)
+    shutil.copy(room.reply, place)
+    del room.environment["HOME"]
+    assert room.ask() is None
+    room.environment["NIGHTPORTER_CACHE_DIR"] = str(place)
+    room.token = place / "p.key.token"
+    room.cache = place
+    (place / "+token+p.reply").unlink()
+    room.leave()
+    assert room.ask() == "the reply"
+
+
+@pytest.mark.parametrize("value", ["a b", "$(touch x)", "`x`", "\\", "'\"", "é*?[", "a=b;c", "-n", "%s%s"])
+def test_values_are_compared_and_nothing_else(value: str, room: Room) -> None:
+    room.environment["AWS_PROFILE"] = value
+    room.leave()
+    assert room.ask() == "the reply"
+    assert room.ask(AWS_PROFILE=f"{value} ") is None
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.sampled_from(door.VARIABLES), st.text(max_size=6), max_size=4))
+def test_a_line_break_leaves_no_reply(environment: dict[str, str]) -> None:
+    ask = door.compose_ask(("token", "p"), environment)
+    has_break = any("\n" in value or "\0" in value for value in environment.values())
+    assert (ask is None) == has_break
+
+
+def test_what_has_just_changed_leaves_no_reply(tmp_path: Path) -> None:
+    room = Room(tmp_path, "python")
+    room.config.write_text("again")
+    assert not room.leave()
+
+
+def test_what_lies_behind_a_link_leaves_no_reply(tmp_path: Path) -> None:
+    room = Room(tmp_path, "python")
+    shutil.move(room.config, room.path / "real.toml")
+    room.config.symlink_to(room.path / "real.toml")
+    time.sleep(door.SETTLED_S * 1.5)
+    assert not room.leave()
+
+
+# With the real command.
+
+
+def counting_path(room: Path) -> Path:
+    """Programs that note that they were started, before they are."""
+    place = room / "counted"
+    place.mkdir()
+    for name in ("find", "date", "readlink", "sed", "cat"):
+        program = place / name
+        program.write_text(f'#!/bin/sh\necho {name} >>"{room}/started"\nexec {shutil.which(name)} "$@"\n')
+        program.chmod(0o755)
+    return place
+
+
+def test_a_warm_command_starts_find_and_date_and_no_python(home: Home, tmp_path: Path) -> None:
+    home.environment["PATH"] = f"{counting_path(tmp_path)}:/usr/bin:/bin"
+    cold = home.run("token")
+    assert home.run("exec-credential", "pitchpoint").code == 0
+    tracer = shutil.which("strace")
+    (tmp_path / "started").unlink(missing_ok=True)
+    assert home.run("token").out == cold.out
+    assert (tmp_path / "started").read_text().split() == ["find", "date"]
+    if tracer:
+        done = subprocess.run(
+            [tracer, "-f", "-e", "trace=execve", str(BIN / "nightporter"), "exec-credential", "pitchpoint"],
+            env={**home.environment, "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+        )
+        if "ptrace" not in done.stderr:
+            assert done.stderr.count("execve(") == 3
+            assert "python" not in done.stderr
+
+
+def test_what_ends_a_token_ends_its_reply(home: Home, vendor: Vendor) -> None:
+    first = home.run("token").out
+    assert home.run("token").out == first
+    assert list(home.cache.glob("*.reply"))
+    home.run("logout", "pitchpoint")
+    assert not list(home.cache.glob("*.reply"))
+    second = home.run("token").out
+    assert second != first
+    home.run("credential", "git", "erase", stdin="protocol=https\nhost=git.example.com\n")
+    home.configure(pitchpoint_config(vendor.address, more='hosts = ["git.example.com"]'))
+    third = home.run("token").out
+    ask = f"protocol=https\nhost=git.example.com\npassword={third}\n"
+    home.run("credential", "git", "erase", stdin=ask)
+    fourth = home.run("token").out
+    assert fourth not in (second, third)
+    forced = home.run("token", "--force-refresh").out
+    assert home.run("token").out == forced != fourth
+
+
+def test_through_a_link_and_with_no_home(home: Home, tmp_path: Path) -> None:
+    link = tmp_path / "a link to it"
+    link.symlink_to(BIN / "nightporter")
+    again = tmp_path / "again"
+    again.symlink_to(link.name)
+    done = subprocess.run([again, "--version"], env=home.environment, capture_output=True, text=True)
+    assert done.stdout.startswith("nightporter")
+    environment = {**home.environment, "NIGHTPORTER_CONFIG": str(home.config_file)}
+    del environment["HOME"]
+    done = subprocess.run([again, "--version"], env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("nightporter")
+
+
+def test_installed_into_a_python_of_others(tmp_path: Path) -> None:
+    """No virtual environment: the commands beside the door know their Python."""
+    place = tmp_path / "usr/bin"
+    place.mkdir(parents=True)
+    shutil.copy(LAUNCHER, place / "nightporter")
+    python = place / "python9"
+    python.write_text('#!/bin/sh\necho "$1 $2 $4"\n')
+    python.chmod(0o755)
+    (place / "git-credential-nightporter").write_text(f"#!{python}\nimport sys\n")
+    done = subprocess.run([place / "nightporter", "status"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("-P -c status\n", "")
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("how", ["pip, with spaces in the path", "uv tool"])
+def test_the_wheel_installs_the_door(how: str, home: Home, tmp_path: Path) -> None:
+    build = [client("python"), "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    (wheel,) = tmp_path.glob("nightporter-*.whl")
+    place = tmp_path / "a place"
+    if how == "uv tool":
+        tools = {"UV_TOOL_DIR": str(place / "tools"), "UV_TOOL_BIN_DIR": str(place / "bin")}
+        command = [client("uv"), "tool", "install", "-q", "--python", sys.executable, str(wheel)]
+        subprocess.run(command, check=True, env={**os.environ, **tools})
+    else:
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        subprocess.run([place / "bin/pip", "install", "-qq", str(wheel)], check=True)
+    installed = place / "bin/nightporter"
+    assert installed.read_text().startswith("#!/bin/sh")
+    cold = subprocess.run([installed, "token"], env=home.environment, capture_output=True, text=True)
+    assert cold.returncode == 0, cold.stderr
+    environment = {**home.environment, "PATH": f"{counting_path(tmp_path)}:/usr/bin:/bin"}
+    warm = subprocess.run([installed, "token"], env=environment, capture_output=True, text=True)
+    assert warm.stdout == cold.stdout
+    assert (tmp_path / "started").read_text().split() == ["find", "date"]
+
+
+@pytest.mark.clients
+def test_the_door_is_clean_shell() -> None:
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not on this machine")
+    scripts = [LAUNCHER, *(ROOT / "scripts" / name for name in ("setup", "test", "check", "clients", "lock", "deploy"))]
+    subprocess.run([shellcheck, *scripts], check=True)
