@@ -48,8 +48,10 @@ class Broker:
         is_library: bool,
         host_fraction: float,
         notify: Callable[[str], None],
+        emit: Callable[..., None] = lambda _event, **_facts: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._emit = emit
         self.profile = profile
         self.cache = cache
         self._open_session = open_session
@@ -241,6 +243,9 @@ class Broker:
         if self.cache.is_refused(token.value):
             raise exc
         self._notify(f"{exc.message}; serving the cached token until it ends")
+        self._emit(
+            "stale", profile=self.profile.name, error=exc.reference, left_s=int(token.expires_at_s - self._clock())
+        )
         return token
 
     # Renewing ahead.

@@ -23,7 +23,7 @@ from nightporter import __version__, commands, helpers, process, rotation, setup
 from nightporter.access_cache import drop_everywhere
 from nightporter.broker import Broker
 from nightporter.commands import ExecCredentialAsk, Options, TokenAsk, open_porter, put, say
-from nightporter.config import choose_profile, render_effective
+from nightporter.config import choose_profile, nearest, render_effective
 from nightporter.errors import (
     ConfigError,
     NightporterError,
@@ -33,6 +33,8 @@ from nightporter.errors import (
     VersionConflictError,
 )
 from nightporter.expiry import format_rfc3339
+from nightporter.explanations import EXPLANATIONS
+from nightporter.files import replace_private
 from nightporter.login import Person, log_in
 from nightporter.model import Profile, Role, Secret
 from nightporter.policies import render_policy
@@ -504,6 +506,50 @@ def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int
 def _names(profile: Profile) -> dict[str, Any]:
     path = profile.publish_access_token if profile.role is Role.READ_ONLY else profile.refresh_token
     return {"profile": profile.name, "issuer": profile.issuer, "store": profile.store.name, "path": path or ""}
+
+
+@cli.command()
+@click.argument("profiles", nargs=-1)
+@click.option("--repair", is_flag=True, help="Do what is safe: modes, left-over files, waiting results, labels.")
+@click.option("--bundle", type=click.Path(dir_okay=False), metavar="FILE", help="Write a report without secrets.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@pass_options
+def doctor(options: Options, profiles: tuple[str, ...], repair: bool, bundle: str | None, output: str) -> None:
+    """Check all that can be checked without spending a token: files, commands, stores, rights, sessions, issuers."""
+    from nightporter import doctor as examination  # deferred: it knows every room
+
+    environment = read_environment()
+    findings = []
+    for finding in examination.Doctor(options.config, environment, is_repair=repair).examine(profiles):
+        findings.append(finding)
+        if output == "text":
+            put(examination.to_text([finding], is_coloured=_is_coloured()))
+    if output == "json":
+        put(examination.to_json(findings))
+    if bundle:
+        replace_private(os.path.abspath(bundle), examination.bundle(findings, options.config, environment).encode())
+        say(f"the report is in {bundle}; read it before you give it away")
+    if code := examination.exit_code(findings):
+        raise click.exceptions.Exit(code)
+
+
+def _is_coloured() -> bool:
+    """At a terminal, unless NO_COLOR says otherwise (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@cli.command()
+@click.argument("reference", required=False)
+def explain(reference: str | None) -> None:
+    """Tell what REFERENCE, which ends every error, means and what to do; without one, list them."""
+    if reference is None:
+        put("\n".join(EXPLANATIONS))
+        return
+    if reference not in EXPLANATIONS:
+        near = nearest(reference, EXPLANATIONS)
+        raise ConfigError("there is no such reference" + (f"; did you mean {near[0]!r}?" if near else ""))
+    what, todo = EXPLANATIONS[reference]
+    put(f"{reference}\n\n{click.wrap_text(what, 78)}\n\n{click.wrap_text(f'What to do: {todo}', 78)}")
 
 
 @cli.command()

@@ -39,6 +39,11 @@ def render_policy(profile: Profile, role: Role) -> str:
     )
 
 
+def needed_paths(profile: Profile) -> tuple[list[str], list[str]]:
+    """Which paths the profile's own role reads only, and which it reads and writes."""
+    return _reads(profile, profile.role), _writes(profile, profile.role)
+
+
 def _reads(profile: Profile, role: Role) -> list[str]:
     """Paths that are only read."""
     if role is Role.READ_ONLY:

@@ -19,6 +19,7 @@ import platformdirs
 
 from nightporter import door, invocation, process
 from nightporter.access_cache import AccessCache, Directory, Keyring, Memory, Place, cache_key
+from nightporter.audit import audited
 from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.config import choose_profile, parse_config
 from nightporter.errors import ConfigError
@@ -381,7 +382,7 @@ class Porter:
         self.config = self._read(config)
         # In Lambda a thread would be frozen with its exchange, once the handler has answered.
         self._is_library = is_library and not self._environment.get("AWS_LAMBDA_FUNCTION_NAME")
-        self._emit = emit
+        self._emit = audited(emit, self._environment)
         self._notify = notify or _log_warning
         self._brokers: dict[str, Broker] = {}
         self.warm: dict[str | None, tuple[float, float, Token]] = {}
@@ -472,6 +473,7 @@ class Porter:
                 profile, self._environment, pool=self._pool, emit=self._emit, notify=self._notify
             ),
             is_library=self._is_library,
+            emit=self._emit,
             host_fraction=process.host_fraction(),
             notify=self._notify,
         )

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -63,6 +63,11 @@ class LocalStore:
             return False
         self.delete(path, stored.version, timeout_s=timeout_s)
         return True
+
+    def missing_rights(self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float) -> list[str]:
+        is_there = os.path.isdir(self._directory)
+        is_writable = not is_there or os.access(self._directory, os.W_OK | os.X_OK)
+        return [] if is_writable or not writes else [f"write on the directory {self._directory}"]
 
     def close(self) -> None:
         pass

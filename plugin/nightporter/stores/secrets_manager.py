@@ -17,7 +17,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -158,6 +158,45 @@ class SecretsManagerStore:
             self._open().update_secret_version_stage(
                 SecretId=path, VersionStage="AWSPREVIOUS", RemoveFromVersionId=version
             )
+
+    def missing_rights(self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float) -> list[str]:
+        """Reads, and writes what is there once more under the id that it has, which changes nothing.
+
+        Source: PutSecretValue, "the same ClientRequestToken and the same contents". What isn't there tells nothing.
+        """
+        missing = []
+        for path in (*reads, *writes):
+            try:
+                with contextlib.suppress(_NotFoundError), _translated("secretsmanager:GetSecretValue", path):
+                    reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
+                    if path in writes and "SecretString" in reply:
+                        self._check_write(path, reply)
+            except StoreDeniedError as exc:
+                missing.append(exc.right)
+        return missing
+
+    def _check_write(self, path: str, reply: Mapping[str, Any]) -> None:
+        with _translated("secretsmanager:DescribeSecret", path):
+            self._open().describe_secret(SecretId=path)
+        with contextlib.suppress(VersionConflictError), _translated("secretsmanager:PutSecretValue", path):
+            self._open().put_secret_value(
+                SecretId=path, ClientRequestToken=reply["VersionId"], SecretString=reply["SecretString"]
+            )
+
+    def newer_than_current(self, path: str) -> tuple[str, str] | None:
+        """The current version and the newest of its successors, where a person has moved AWSCURRENT back; else None."""
+        try:
+            with _translated("secretsmanager:GetSecretValue", path):
+                current = str(self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")["VersionId"])
+        except _NotFoundError:
+            return None
+        newest = current
+        for _ in range(VERSIONS_PER_DAY):
+            child = derived_id(newest)
+            if self.read_version(path, child) is None:
+                break
+            newest = child
+        return None if newest == current else (current, newest)
 
     # What Secrets Manager's own rotation needs (`secret_rotation`).
 

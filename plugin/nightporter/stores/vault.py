@@ -15,7 +15,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -147,6 +147,26 @@ class VaultStore:
             return client.secrets.kv.v2.destroy_secret_versions(_quoted(path), numbers, mount_point=self._mount)
 
         self._call(destroy, f"update on {self._mount}/destroy/{path}", timeout_s)
+
+    def missing_rights(self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float) -> list[str]:
+        """Asks `sys/capabilities-self`, which Vault's default policy allows to everybody."""
+        wanted: dict[str, tuple[str, ...]] = {f"{self._mount}/data/{_quoted(path)}": ("read",) for path in reads}
+        for path in writes:
+            wanted[f"{self._mount}/data/{_quoted(path)}"] = ("create", "read", "update")
+            wanted[f"{self._mount}/metadata/{_quoted(path)}"] = ("update",)
+
+        def ask(client: hvac.Client) -> dict[str, Any]:
+            reply = client.adapter.post("/v1/sys/capabilities-self", json={"paths": list(wanted)})
+            found: dict[str, Any] = (reply.json() if hasattr(reply, "json") else reply).get("data") or {}
+            return found
+
+        granted = self._call(ask, "update on sys/capabilities-self", timeout_s)
+        missing = []
+        for path, needed in wanted.items():
+            there = set(granted.get(path) or ())
+            if "root" not in there and (lacking := [right for right in needed if right not in there]):
+                missing.append(f"{', '.join(lacking)} on {path}")
+        return missing
 
     def close(self) -> None:
         """Revokes a token that we logged in for: each log-in leaves a lease behind."""
