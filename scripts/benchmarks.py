@@ -398,7 +398,7 @@ def _rotate(rounds: int, *, profiles: int, jobs: int) -> None:
                 before, halfway = _resident_mib(), 0.0
                 began = time.perf_counter()
                 reports = []
-                for report in rotation.rotate_all(brokers, jobs=jobs, timeout_s=30):
+                for report in rotation.rotate_all(brokers, jobs=jobs, timeout_s=lambda: 30.0):
                     reports.append(report)
                     halfway = _resident_mib() if len(reports) == profiles // 2 else halfway
                 rate = profiles / (time.perf_counter() - began)

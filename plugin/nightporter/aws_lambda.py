@@ -160,20 +160,33 @@ def _rotate(porter: Porter, names: list[str], asked: dict[str, Any]) -> list[rot
         left = remaining_s()
         return left is not None and left < EXCHANGE_NEEDS_S
 
-    reports = []
+    reports: list[rotation.Report] = []
+    function = read_environment().get("AWS_LAMBDA_FUNCTION_NAME", "local")
+    _put(heartbeat("access" if asked["access"] else "rotate", function=function, now=time.time()))
     brokers = [porter.broker_for(name) for name in names]
     for report in rotation.rotate_all(
         brokers,
         jobs=asked["jobs"],
-        timeout_s=_time_s(),
+        timeout_s=_time_s,
         is_access=asked["access"],
         is_dry_run=asked["dry_run"],
         should_stop=is_late,
     ):
         reports.append(report)
         log_event("rotated", level="ERROR" if report.error else "INFO", **report.to_json())
-        _put(metrics(report, function=read_environment().get("AWS_LAMBDA_FUNCTION_NAME", "local"), now=time.time()))
+        _put(metrics(report, function=function, now=time.time()))
     return reports
+
+
+def heartbeat(kind: str, *, function: str, now: float) -> dict[str, Any]:
+    """That a run has begun, by kind: where none comes, the schedule was missed."""
+    directive = {
+        "Namespace": NAMESPACE,
+        "Dimensions": [["FunctionName", "Kind"]],
+        "Metrics": [{"Name": "Runs", "Unit": "Count"}],
+    }
+    meta = {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]}
+    return {"_aws": meta, "FunctionName": function, "Kind": kind, "Runs": 1}
 
 
 def metrics(report: rotation.Report, *, function: str, now: float) -> dict[str, Any]:

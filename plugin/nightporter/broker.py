@@ -127,10 +127,10 @@ class Broker:
         with self._one_at_a_time(ask.deadline):
             return self._obtain(ask)
 
-    def warm_left_s(self, token: Token) -> float:
+    def warm_left_s(self, token: Token, floor_s: float | None = None) -> float:
         """For how many seconds the token may be served without another look: until it is due for renewal."""
         lifetime_s = token.expires_at_s - token.obtained_at_s
-        margin_s = max(self.profile.min_ttl_s, early_renewal_s(lifetime_s, self._host_fraction))
+        margin_s = max(floor_s or 0, self.profile.min_ttl_s, early_renewal_s(lifetime_s, self._host_fraction))
         return token.expires_at_s - self._clock() - margin_s
 
     def refuse(self, value: str) -> None:

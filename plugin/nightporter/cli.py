@@ -13,20 +13,21 @@ import signal
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
 
-from nightporter import __version__, commands, helpers, process, rotation, setups
+from nightporter import __version__, commands, helpers, process, rotation, setups, template
 from nightporter.access_cache import drop_everywhere
 from nightporter.broker import Broker
 from nightporter.commands import ExecCredentialAsk, Options, TokenAsk, open_porter, put, say
-from nightporter.config import choose_profile, nearest, render_effective
+from nightporter.config import choose_profile, nearest, parse_config, render_effective
 from nightporter.errors import (
     ConfigError,
     NightporterError,
+    SecretNotFoundError,
     StoreBusyError,
     StoreError,
     StoreValueError,
@@ -35,6 +36,7 @@ from nightporter.errors import (
 from nightporter.expiry import format_rfc3339
 from nightporter.explanations import EXPLANATIONS
 from nightporter.files import replace_private
+from nightporter.issuers import VENDORS
 from nightporter.login import Person, log_in
 from nightporter.model import Profile, Role, Secret
 from nightporter.policies import render_policy
@@ -420,7 +422,7 @@ def rotate(
             reports = rotation.rotate_all(
                 brokers,
                 jobs=jobs,
-                timeout_s=options.timeout_s(),
+                timeout_s=options.timeout_s,
                 is_access=access,
                 is_dry_run=dry_run,
                 should_stop=lambda: bool(arrived),
@@ -466,19 +468,29 @@ def policy(options: Options, profile: str | None, role: str) -> None:
 @cli.command()
 @click.argument("profiles", nargs=-1)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @pass_options
-def status(options: Options, profiles: tuple[str, ...], output: str) -> None:
+def status(options: Options, profiles: tuple[str, ...], output: str, watch: bool) -> None:
     """Show the session and the cached token of each PROFILE (of all, when none is named)."""
     with open_porter(options) as porter:
         names = profiles or tuple(porter.config.profiles)
-        found = [_status_of(porter, name, options.timeout_s()) for name in names]
-    if output == "json":
-        put(json.dumps([to_json(item) for item, _ in found], indent=2))
-    else:
-        put("\n\n".join(to_text(item, time.time()) for item, _ in found))
+        while True:
+            found = [_status_of(porter, name, options.timeout_s()) for name in names]
+            if output == "json":
+                put(json.dumps([to_json(item) for item, _ in found], indent=2))
+            else:
+                now, is_coloured = time.time(), _is_coloured()
+                text = "\n\n".join(to_text(item, now, is_coloured=is_coloured) for item, _ in found)
+                put(f"\x1b[2J\x1b[H{text}" if watch and is_coloured else text)
+            if not watch:
+                break
+            time.sleep(WATCH_S)
     codes = [code for _, code in found if code]
     if codes:
         raise click.exceptions.Exit(min(codes))
+
+
+WATCH_S = 2.0
 
 
 def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int]:
@@ -506,6 +518,127 @@ def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int
 def _names(profile: Profile) -> dict[str, Any]:
     path = profile.publish_access_token if profile.role is Role.READ_ONLY else profile.refresh_token
     return {"profile": profile.name, "issuer": profile.issuer, "store": profile.store.name, "path": path or ""}
+
+
+# The first five minutes.
+
+
+STORE_TYPES = ("local", "vault", "aws-secrets-manager")
+PLACES = {"vault": "address", "aws-secrets-manager": "region"}
+
+
+@cli.command()
+@click.option("--store", type=click.Choice(STORE_TYPES), help="Where the secret is.")
+@click.option("--address", metavar="URL", help="Of Vault; else VAULT_ADDR.")
+@click.option("--mount", help="Of Vault's KV version 2 secrets engine (secret).")
+@click.option("--region", help="Of Secrets Manager; else boto3's own chain.")
+@click.option("--endpoint-url", metavar="URL", help="Of Secrets Manager, where it isn't AWS's own.")
+@click.option("--vendor", type=click.Choice(sorted(VENDORS)), help="Who issues the tokens.")
+@click.option("--base-url", metavar="URL", help="Of the vendor, where it isn't its usual one.")
+@click.option("--credentials", metavar="PATH", help="The secret that holds username and password.")
+@click.option("--host", "hosts", multiple=True, help="A host that may have the token (repeatable).")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A further key of the profile (repeatable)."
+)
+@click.option("--no-check", is_flag=True, help="Write the file without trying for a token.")
+@click.argument("profile", required=False)
+@pass_options
+def init(options: Options, /, profile: str | None, no_check: bool, **asked: Any) -> None:
+    """Write a first configuration, trying each answer, and end with a working token or a reason."""
+    environment = read_environment()
+    place = config_place(options.config, environment)
+    if place == "NIGHTPORTER_CONFIG_TOML" or os.path.lexists(place):
+        raise ConfigError(f"there is a configuration already ({place}); it is not written over", hint="Edit it.")
+    answers = _ask_all(profile, asked)
+    text = template.render(answers)
+    parse_config(text, source="the new configuration", vendors=VENDORS)
+    with Porter(text, is_library=False, notify=say) as porter:
+        _offer_credentials(porter.broker_for(answers.profile), options)
+    os.makedirs(os.path.dirname(os.path.abspath(place)), mode=0o700, exist_ok=True)
+    replace_private(os.path.abspath(place), text.encode())
+    say(f"wrote {place}")
+    if not no_check:
+        with open_porter(options) as porter:
+            found = porter.broker_for(answers.profile).access_token(timeout_s=options.timeout_s())
+        say(f"it works: an access token came, good until {format_rfc3339(found.expires_at_s)}")
+    say(f"next: nightporter token {answers.profile}, or nightporter setup kubectl|git|docker|... {answers.profile}")
+
+
+def _ask_all(profile: str | None, asked: dict[str, Any]) -> template.Answers:
+    """Each answer from its flag, else from a person; without one at the terminal a missing one is an error."""
+    vendor = asked["vendor"] or _ask("vendor", "Who issues the tokens", "pitchpoint", sorted(VENDORS))
+    store = asked["store"] or _ask("store", "Where is the secret", "local", STORE_TYPES)
+    options = {key: asked[key] for key in ("address", "mount", "region", "endpoint_url") if asked[key]}
+    if store in PLACES and PLACES[store] not in options and sys.stdin.isatty():
+        given = click.prompt(f"{PLACES[store].capitalize()} (empty: from the environment)", default="", err=True)
+        options |= {PLACES[store]: given} if given else {}
+    name = profile or _ask("PROFILE", "A name for the profile", vendor)
+    needs_secret = "password" in VENDORS[vendor].grants or "client_credentials" in VENDORS[vendor].grants
+    credentials = asked["credentials"] or (
+        _ask("credentials", "Path of the secret", f"nightporter/{name}") if needs_secret else None
+    )
+    settings: dict[str, str | int] = {"base_url": asked["base_url"]} if asked["base_url"] else {}
+    for text in asked["settings"]:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError("--set takes KEY=VALUE")
+        settings[key] = int(value) if value.isdigit() else value
+    return template.Answers(
+        profile=name,
+        vendor=vendor,
+        store=store,
+        credentials=credentials,
+        hosts=asked["hosts"],
+        options=options,
+        settings=settings,
+    )
+
+
+def _ask(flag: str, question: str, default: str, choices: Sequence[str] | None = None) -> str:
+    if not sys.stdin.isatty():
+        if flag == "PROFILE":
+            return default
+        raise ConfigError(f"--{flag} is needed where nobody is at the terminal")
+    kind = click.Choice(choices) if choices else None
+    return str(click.prompt(question, default=default, type=kind, err=True))
+
+
+def _offer_credentials(broker: Broker, options: Options) -> None:
+    """Tries the store, and asks for username and password where the secret is not there yet."""
+    chosen, session = broker.profile, broker.session
+    session.read(time.monotonic() + options.timeout_s())
+    say(f"the store answers ({chosen.store.type})")
+    if not chosen.signs_in_unattended or chosen.credentials is None:
+        return
+    try:
+        session.load_credentials(time.monotonic() + options.timeout_s())
+    except SecretNotFoundError:
+        say(f"there is no secret at {chosen.credentials!r} yet")
+        write_members(session, chosen.credentials, _read_members(chosen), options.timeout_s())
+        say(f"wrote username and password to {chosen.credentials!r}")
+    else:
+        say(f"the secret {chosen.credentials!r} holds what is needed")
+
+
+@cli.command("timeline")
+@click.argument("profile", required=False)
+@click.option("--svg", type=click.Path(dir_okay=False), metavar="FILE", help="Draw it into FILE.")
+@pass_options
+def timeline_command(options: Options, profile: str | None, svg: str | None) -> None:
+    """Show past and coming sign-ins, refreshes, expiries and midnights of PROFILE."""
+    from nightporter import timeline  # deferred: only here
+
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        session = broker.session
+        is_reader = broker.profile.role is Role.READ_ONLY
+        record = None if is_reader else session.read(time.monotonic() + options.timeout_s()).record
+        now = time.time()
+        listed = timeline.moments(broker.profile, record, broker.held(), now)
+        put(timeline.to_text(broker.profile.name, listed, now))
+        if svg:
+            content = timeline.to_svg(broker.profile.name, listed, now).encode()
+            replace_private(os.path.abspath(svg), content, mode=0o644)
 
 
 @cli.command()

@@ -17,8 +17,9 @@ from typing import Any
 
 from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.errors import ConfigError, NightporterError
+from nightporter.model import Token
 from nightporter.protocols import kubernetes, plain
-from nightporter.wiring import Porter, config_place, read_environment, reply_keeper
+from nightporter.wiring import Porter, config_place, keep_reply, read_environment
 
 MAX_TIMEOUT_S = 86_400.0
 DOOR_OUTPUTS = ("token", "json", "header", "env", "curl")  # one line each
@@ -81,10 +82,22 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
+class OutputError(Exception):
+    """Standard output is closed, or full."""
+
+
 def put(text: str, *, end: str = "\n") -> None:
-    """The result, written once and whole."""
-    sys.stdout.write(text + end)
-    sys.stdout.flush()
+    """The result, written once and whole.
+
+    Raises: BrokenPipeError where the reader has gone away, OutputError for anything else.
+    """
+    try:
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError, AttributeError) as exc:
+        raise OutputError(f"the result can't be written to standard output ({type(exc).__name__})") from exc
 
 
 def show_event(event: str, **facts: Any) -> None:
@@ -119,6 +132,9 @@ def exit_code_of(command: Callable[[], object]) -> int:
         # Python would complain once more while it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except OutputError as exc:
+        say(str(exc))
+        return 1
     except Exception as exc:
         import traceback
 
@@ -155,7 +171,7 @@ def token(options: Options, ask: TokenAsk) -> None:
         reply = plain.render(found, ask.output, broker.profile)
         put(reply, end=plain.end_of(ask.output))
         if ask.output in DOOR_OUTPUTS and not (ask.force_refresh or ask.retry_refused):
-            _keep_reply(options, broker, reply)
+            _keep_reply(options, broker, found, reply, ask.min_ttl)
 
 
 def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
@@ -169,16 +185,24 @@ def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
         reply = kubernetes.render(found, info.api_version, reported_expiry=expiry)
         put(reply)
         if not ask.retry_refused:
-            _keep_reply(options, broker, reply)
+            _keep_reply(options, broker, found, reply, None)
 
 
-def _keep_reply(options: Options, broker: Broker, reply: str) -> None:
+def _keep_reply(options: Options, broker: Broker, token: Token, reply: str, floor_s: float | None) -> None:
     """For the front door. With -v it is Python that has to speak."""
     environment = read_environment()
     place = config_place(options.config, environment)
     if options.verbose or not os.path.isabs(place):
         return
-    reply_keeper(broker, place, sys.argv[1:], environment)(reply)
+    keep_reply(
+        reply,
+        token,
+        broker,
+        floor_s=floor_s,
+        config_file=place,
+        arguments=sys.argv[1:],
+        environment=environment,
+    )
 
 
 def _at_terminal(retry_refused: bool) -> bool:

@@ -126,7 +126,8 @@ class Doctor:
             problems = getattr(exc, "problems", ())
             yield failure(exc)
             for problem in problems:
-                yield Finding(level="error", reference=exc.reference, what=str(problem), exit_code=exc.exit_code)
+                what, todo = str(problem), "Correct it, and look again: nightporter config check"
+                yield Finding(level="error", reference=exc.reference, what=what, todo=todo, exit_code=exc.exit_code)
             return
         yield ok(f"{config.source}: {len(config.profiles)} profile(s), {len(config.stores)} store(s)")
         yield from self._libraries(config)

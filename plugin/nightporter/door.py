@@ -1,12 +1,12 @@
 """Reply files: what the front door (`launchers/nightporter`, POSIX sh) may answer without starting Python.
 
 A reply stands for one exact ask: the command line, and the variables that pick an identity. It names the files that it
-stands on; the door compares their change times (ctime, so that an older file moved into place counts too) with the
-reply's own time stamp, which is set to the newest of theirs. It names files that must stay absent, and a deadline by
-the wall clock. It holds an access token, and lies beside the cached one, under the same rules.
+stands on by inode, size and change time (ctime, which the door compares with the reply's own time stamp, set to the
+newest of theirs), the files that must stay absent, and a deadline by the wall clock. It holds an access token, and lies
+beside the cached one, under the same rules.
 
-Where anything is in doubt no reply is left: a path through a link, a line break in a variable, a file that has changed
-within the last moments, whose next change might carry the same time.
+Where anything is in doubt no reply is left: a relative path or one through a link, a line break in a variable, a file
+that has changed within the last moments, whose next change might carry the same time.
 
 Python reads the same files (`answer`), for shells and systems whose door can't: it is imported before anything else, so
 this module imports nothing that a bare interpreter hasn't, not even `typing`.
@@ -125,17 +125,38 @@ def _reply_in(
     by_token = "VAULT_TOKEN" in environment and "\nVAULT_TOKEN " in seen
     if seen != compose_ask(arguments, environment, by_token=by_token):
         return None
-    if not int(lines[2]) <= now < int(lines[3]) or "=/" not in files or not reply.endswith("\n"):
+    if not int(lines[2]) <= now < int(lines[3]) or "=" not in files or not reply.endswith("\n"):
         return None
     return reply[:-1] if all(_still_holds(line, newest_ns) for line in files.split("\n")) else None
 
 
 def _still_holds(line: str, newest_ns: int) -> bool:
+    if line[0] == "!":
+        return not os.path.lexists(line[1:])
+    known, path = _split(line)
+    seen = look(path)
+    return known is not None and seen == known and seen[2] <= newest_ns
+
+
+Seen = tuple[int, int, int]  # inode, size (-1 for a directory), change time in ns
+
+
+def look(path: str) -> Seen | None:
+    """What a file is known by; None where there is none."""
     try:
-        changed_ns = os.lstat(line[1:]).st_ctime_ns
+        status = os.lstat(path)
     except OSError:
-        return line[0] == "!"
-    return line[0] == "=" and changed_ns <= newest_ns
+        return None
+    return (status.st_ino, -1 if stat.S_ISDIR(status.st_mode) else status.st_size, status.st_ctime_ns)
+
+
+def _split(line: str) -> tuple[Seen | None, str]:
+    """`=INODE SIZE CTIME_NS PATH`."""
+    words = line[1:].split(" ", 3)
+    try:
+        return (int(words[0]), int(words[1]), int(words[2])), words[3]
+    except (ValueError, IndexError):
+        return None, ""
 
 
 def leave(
@@ -146,14 +167,17 @@ def leave(
     directory: str,
     watched: Sequence[str],
     own: str,
+    own_seen: Seen,
     left_s: float,
+    absent: Sequence[str] = (),
     by_token: bool = False,
 ) -> bool:
     """Writes the reply, if one may stand; whether it does. What can't be written is no error.
 
     `by_token`: as in `compose_ask`.
-    `watched`: files and directories that it stands on, present or not; `own`: one that we have just written, under our
-    lock. `left_s`: for how long the token may be served without another look.
+    `watched`: files and directories that it stands on, present or not; `absent`: what must not be there; `own`: the
+    token's file, and how it was seen (`look`) before the token was read from it. `left_s`: for how long the token may
+    be served without another look.
     """
     name, ask, now = reply_name(arguments), compose_ask(arguments, environment, by_token=by_token), time.time()
     if name is None or ask is None or left_s < 2 or "\n" in reply or not reply:
@@ -161,7 +185,7 @@ def leave(
     from nightporter.files import replace_private  # deferred: a warm answer writes nothing
 
     try:
-        found = _look(watched, own, now)
+        found = _look(watched, absent, own, own_seen, now)
         if found is None or not _is_plain(directory):
             return False
         newest_ns, lines = found
@@ -174,24 +198,25 @@ def leave(
     return True
 
 
-def _look(watched: Sequence[str], own: str, now: float) -> tuple[int, list[str]] | None:
+def _look(
+    watched: Sequence[str], absent: Sequence[str], own: str, own_seen: Seen, now: float
+) -> tuple[int, list[str]] | None:
     """The newest change time of what is watched, and its lines; None where that can't be trusted."""
     newest_ns, lines = 0, []
-    for path in dict.fromkeys([own, *watched]):
-        if not _is_plain(path):
+    for path in dict.fromkeys([own, *watched, *absent]):
+        seen = look(path)
+        if not _is_plain(path) or (path in absent and seen is not None) or (path == own and seen != own_seen):
             return None
-        try:
-            changed_ns = os.lstat(path).st_ctime_ns
-        except FileNotFoundError:
+        if seen is None:
             lines.append(f"!{path}")
             continue
-        if path != own and now - changed_ns / 1e9 < SETTLED_S:
+        if path != own and now - seen[2] / 1e9 < SETTLED_S:
             return None
-        newest_ns = max(newest_ns, changed_ns)
-        lines.append(f"={path}")
+        newest_ns = max(newest_ns, seen[2])
+        lines.append(f"={seen[0]} {seen[1]} {seen[2]} {path}")
     return newest_ns, lines
 
 
 def _is_plain(path: str) -> bool:
     """Whether the door can name the path, and nothing on the way to it is a link that could be turned elsewhere."""
-    return os.path.isabs(path) and not set(path) & set("\n*?[]\\") and os.path.realpath(path) == path
+    return os.path.isabs(path) and not set(path) & set("\n*?[]\\$") and os.path.realpath(path) == path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -71,17 +72,26 @@ def to_json(status: Status) -> dict[str, Any]:
     }
 
 
-def to_text(status: Status, now: float) -> str:
+COLUMNS = 80
+BAR = 12
+
+
+def to_text(status: Status, now: float, *, is_coloured: bool = False) -> str:
     """A block of lines for people, at most 80 columns for names of ordinary length."""
-    lines = [f"{status.profile}  ({status.issuer}, {status.store}:{status.path})"]
+    paint = _painted if is_coloured else _plain
+    title = f"{status.profile}  ({status.issuer}, {status.store}:{status.path})"
+    lines = [paint(title, "1")]
     cached = status.cached
-    lines.append(_row("access token", _when(cached.expires_at_s, now) if cached else "none cached here"))
+    if cached is None:
+        lines.append(_row("access token", "none cached here"))
+    else:
+        lines += _life("access token", cached.obtained_at_s, cached.expires_at_s, now, paint)
     if status.problem:
-        lines.append(_row("session", f"{status.problem} [{status.reference}]"))
+        lines.append(_row("session", paint(f"{status.problem} [{status.reference}]", "31")))
     elif status.record is None:
         lines.append(_row("session", "none yet"))
     else:
-        lines += _session_rows(status.record, now)
+        lines += _session_rows(status.record, now, paint)
     if status.spilled_at is not None:
         lines.append(_row("spilled", f"a result of {format_rfc3339(status.spilled_at)} waits here for the store"))
     for note in status.mishaps:
@@ -89,36 +99,59 @@ def to_text(status: Status, now: float) -> str:
     return "\n".join(lines)
 
 
-def _session_rows(record: SessionRecord, now: float) -> list[str]:
+Paint = Callable[[str, str], str]
+
+
+def _plain(text: str, _code: str) -> str:
+    return text
+
+
+def _painted(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def _session_rows(record: SessionRecord, now: float, paint: Paint) -> list[str]:
     if record.refresh_token is None:
-        ends = "none held"
+        rows = [_row("refresh token", "none held")]
     elif record.expires_at is None:
-        ends = "no stated end"
+        rows = [_row("refresh token", "no stated end")]
     else:
-        ends = _when(record.expires_at, now)
-    rows = [_row("refresh token", ends)]
+        rows = _life("refresh token", record.issued_at or now, record.expires_at, now, paint)
     who = f", user {record.identity.username}" if record.identity.username else ""
     since = f" at {format_rfc3339(record.issued_at)}" if record.issued_at else ""
     rows.append(_row("generation", f"{record.generation}, by {record.by or 'unknown'}{since}{who}"))
     if record.access_token_expires_at is not None:
-        rows.append(_row("shared token", _when(record.access_token_expires_at, now)))
+        rows += _life("shared token", record.issued_at or now, record.access_token_expires_at, now, paint)
     if record.claim:
-        rows.append(_row("claimed", f"by {record.claim.holder}, {_when(record.claim.until, now)}"))
+        rows.append(_row("claimed", f"by {record.claim.holder}, {relative(record.claim.until - now)}"))
     if record.refused:
         refused = record.refused
-        rows.append(_row("refused", f"{refused.error}, {refused.count} time(s); {_when(refused.until, now)}"))
+        text = f"{refused.error}, {refused.count} time(s); tried again {relative(refused.until - now)}"
+        rows.append(_row("refused", paint(text, "31")))
+        rows.append(_row("", _times(refused.until)))
     return rows
+
+
+def _life(name: str, begun_at: float, ends_at: int, now: float, paint: Paint) -> list[str]:
+    """What is left as a bar and in words, and below it the end on three clocks."""
+    left = max(0.0, min(1.0, (ends_at - now) / max(1.0, ends_at - begun_at)))
+    full = round(left * BAR)
+    colour = "31" if left == 0 else "33" if left < 0.2 else "32"
+    bar = paint("#" * full + "." * (BAR - full), colour)
+    return [_row(name, f"[{bar}] {relative(ends_at - now)}"), _row("", _times(ends_at))]
 
 
 def _row(name: str, text: str) -> str:
     return f"  {name:<14}{text}"
 
 
-def _when(unix_s: int, now: float) -> str:
+def _times(unix_s: int) -> str:
+    """Here, UTC and New York, where Pitchpoint's day ends."""
     from zoneinfo import ZoneInfo
 
-    eastern = datetime.fromtimestamp(unix_s, UTC).astimezone(ZoneInfo("America/New_York"))
-    return f"{relative(unix_s - now)}  {format_rfc3339(unix_s)}  {eastern:%d %b %H:%M %Z}"
+    utc = datetime.fromtimestamp(unix_s, UTC)
+    eastern = utc.astimezone(ZoneInfo("America/New_York"))
+    return f"{utc.astimezone():%H:%M:%S} here  {format_rfc3339(unix_s)}  {eastern:%d %b %H:%M %Z}"
 
 
 def relative(seconds: float) -> str:

@@ -88,14 +88,15 @@ def rotate_all(
     brokers: Sequence[Broker],
     *,
     jobs: int,
-    timeout_s: float,
+    timeout_s: Callable[[], float],
     is_access: bool = False,
     is_dry_run: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Report]:
     """Does every profile, `jobs` at a time, and yields each one's report when it is done.
 
-    Once `should_stop` says so nothing new is begun; what has begun is finished, since it may hold an exchange.
+    `timeout_s` is asked for each profile when its turn comes. Once `should_stop` says so nothing new is begun; what has
+    begun is finished, since it may hold an exchange.
     """
     waiting = iter(brokers)
     with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="nightporter-rotate") as pool:
@@ -103,7 +104,7 @@ def rotate_all(
         while True:
             while len(running) < jobs and not should_stop() and (broker := next(waiting, None)) is not None:
                 running.add(
-                    pool.submit(rotate_one, broker, timeout_s=timeout_s, is_access=is_access, is_dry_run=is_dry_run)
+                    pool.submit(rotate_one, broker, timeout_s=timeout_s(), is_access=is_access, is_dry_run=is_dry_run)
                 )
             if not running:
                 return

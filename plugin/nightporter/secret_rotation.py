@@ -52,6 +52,9 @@ class StagedStore(Protocol):
     def drop_pending(self, path: str, version_id: str) -> None:
         """Takes AWSPENDING off, if it is there."""
 
+    def fence(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
+        """Uses up the id that would follow a version which is current no more: a writer that slept over it collides."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotating:
@@ -113,6 +116,8 @@ class Rotating:
     def _test(self) -> str:
         """One refresh with the pending token, which the vendor lets be used again."""
         session, record = self.broker.session, self._pending()
+        if self._is_overtaken(session.read(self.deadline), record):
+            return self._give_way()
         assert record.refresh_token is not None
         profile = session.addressed(self.deadline)
         client = session.load_client(self.deadline) if session.issuer.needs_client(profile) else None
@@ -122,17 +127,36 @@ class Rotating:
         try:
             session.issuer.parse(session.sender.send(request, timeout_s=left_s), Call.REFRESH)
         except SessionRejectedError as exc:
-            raise StoreValueError(f"{self.path}: the issuer refuses the session that {PENDING} holds") from exc
+            # Else every later rotation would be resumed with it: AWS goes on with the version that has the label.
+            self.store.drop_pending(self.path, self.version_id)
+            raise StoreValueError(
+                f"{self.path}: the issuer refuses the session that {PENDING} held; the label is taken off",
+                hint="The next rotation begins anew.",
+            ) from exc
         return "tested"
+
+    def _is_overtaken(self, view: View, pending: SessionRecord) -> bool:
+        """Whether a later session is current, or the session was ended by a person (a log-out everywhere).
+
+        Raises: StoreValueError where the current record is another's.
+        """
+        if view.foreign is not None:
+            raise StoreValueError(f"{self.path}: the current record is not this profile's: {view.foreign.reason}")
+        if view.record is None:
+            return view.version.floor >= pending.generation
+        return view.record.generation > pending.generation
+
+    def _give_way(self) -> str:
+        self.store.drop_pending(self.path, self.version_id)
+        return "overtaken"
 
     def _finish(self) -> str:
         """Moves AWSCURRENT, under a claim, unless somebody's later session is current: then that one stays."""
         session, pending = self.broker.session, self._pending()
         while session.around.monotonic() < self.deadline:
             view = session.read(self.deadline)
-            if view.record is not None and view.record.generation > pending.generation:
-                self.store.drop_pending(self.path, self.version_id)
-                return "overtaken"
+            if self._is_overtaken(view, pending):
+                return self._give_way()
             if view.claim is not None and view.claim.until > session.around.clock():
                 session.around.sleep(session.around.uniform(0.3, 0.7))
                 continue
@@ -142,6 +166,7 @@ class Rotating:
             except VersionConflictError:
                 session.around.sleep(session.around.uniform(0.1, 0.3))
                 continue
+            self.store.fence(self.path, held.token, render_session(pending))
             self.store.drop_pending(self.path, self.version_id)
             return "finished"
         raise ClaimBusyError(f"{self.path}: others went on exchanging the session")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nightporter.session import Session
 
 APP = "nightporter"
+WARM_S = 1.0  # for so long a held token is served without a look at what other processes were told of it
 END_OF_INVOCATION_S = 1.0  # so that an error is ours, and not Lambda's
 IDENTITY_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "aws-secrets-manager": (
@@ -283,34 +284,45 @@ def _secret_variables(store: StoreConfig) -> list[str]:
     return [auth[key] for key in ("secret_id_env", "password_env") if key in auth]
 
 
-def reply_keeper(
-    broker: Broker, config_file: str, arguments: Sequence[str], environment: Mapping[str, str]
-) -> Callable[[str], None]:
+def keep_reply(
+    reply: str,
+    token: Token,
+    broker: Broker,
+    *,
+    floor_s: float | None,
+    config_file: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+) -> None:
     """Leaves a reply for the front door, where one may stand for the next ask of this kind.
 
-    Not where a variable of the user's own naming holds a credential, and not where tokens are in no file.
+    Not where a variable of the user's own naming holds a credential, not where tokens are in no file, and not where the
+    file holds another token by now. `floor_s`: what the ask itself wants to be left.
     """
     cache, store = broker.cache, broker.profile.store
     token_file = cache.token_file()
     if token_file is None or _secret_variables(store):
-        return lambda _reply: None
-    watched = [config_file, os.path.dirname(config_file), *_credential_files(store, environment)]
-
-    def keep(reply: str) -> None:
-        held = broker.held()
-        if held is not None:
-            door.leave(
-                reply,
-                arguments=arguments,
-                environment=environment,
-                directory=os.path.dirname(token_file),
-                watched=[*(os.path.abspath(os.path.expanduser(file)) for file in watched), *cache.state_files()],
-                own=token_file,
-                left_s=broker.warm_left_s(held),
-                by_token=store.type == "vault",
-            )
-
-    return keep
+        return
+    own_seen = door.look(token_file)
+    cached = cache.load()
+    if own_seen is None or cached is None or cached.value != token.value:
+        return
+    files = [config_file, os.path.dirname(config_file), *_credential_files(store, environment)]
+    candidates = cache_directories(environment)
+    directory = os.path.dirname(token_file)
+    earlier = candidates[: candidates.index(directory)] if directory in candidates else candidates
+    door.leave(
+        reply,
+        arguments=arguments,
+        environment=environment,
+        directory=directory,
+        watched=[*(os.path.expanduser(file) for file in files), *cache.state_files()],
+        absent=earlier,  # where tokens would be looked for before here, if such a place appeared
+        own=token_file,
+        own_seen=own_seen,
+        left_s=broker.warm_left_s(token, floor_s),
+        by_token=store.type == "vault",
+    )
 
 
 def _local_directory(store: StoreConfig) -> str | None:
@@ -450,7 +462,7 @@ class Porter:
 
     def _warm_entry(self, broker: Broker, token: Token) -> tuple[float, float, Token]:
         """Until when this very token is the answer: by both clocks, since either may be stepped or stand still."""
-        left_s = broker.warm_left_s(token)
+        left_s = min(broker.warm_left_s(token), WARM_S)
         return (time.time() + left_s, time.monotonic() + left_s, token)
 
     def broker_for(self, profile: str | None) -> Broker:

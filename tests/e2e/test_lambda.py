@@ -65,7 +65,7 @@ def test_rotate_handler_reports_and_measures(
     assert aws_lambda.rotate_handler({"profiles": ["pitchpoint"]}, Context())["rotated"] == 0
     assert vendor.count("sign-in") == 1
     out = capsys.readouterr().out
-    emf = [line for line in lines(out) if "_aws" in line]
+    emf = [line for line in lines(out) if "Rotations" in line]
     assert [line["Rotations"] for line in emf] == [1, 0]
     for line in emf:
         directive = line["_aws"]["CloudWatchMetrics"][0]
@@ -87,7 +87,7 @@ def test_rotate_handler_fails_at_the_end_and_counts_refusals(
     with pytest.raises(RotationFailedError, match="2 of 2") as raised:
         aws_lambda.rotate_handler({}, Context())
     assert "credentials-refused" in str(raised.value)
-    emf = {line["Profile"]: line for line in lines(capsys.readouterr().out) if "_aws" in line}
+    emf = {line["Profile"]: line for line in lines(capsys.readouterr().out) if "Rotations" in line}
     assert (emf["pitchpoint"]["RefusedSignIns"], emf["other"]["RefusedSignIns"]) == (1, 0)
     assert emf["other"]["Failures"] == 1
 
@@ -251,6 +251,30 @@ def test_a_later_session_of_a_consumer_stays_current(aws: Any, vendor: Vendor) -
         session.overwrite(view, view.record.__class__(**{**fields(view.record), "generation": 9}))
     assert step("finishSecret", arn, token) == "overtaken"
     assert current(aws)["generation"] == 9
+
+
+def test_a_pending_session_that_died_gives_way(aws: Any, vendor: Vendor) -> None:
+    """Secrets Manager resumes a rotation with the version that has the label: a dead one would block it for good."""
+    arn, token = begin_rotation(aws)
+    step("createSecret", arn, token)
+    vendor.world.revoke(lambda _grant: True)
+    with pytest.raises(NightporterError, match="label is taken off"):
+        step("testSecret", arn, token)
+    labels = aws.describe_secret(SecretId=aws.path)["VersionIdsToStages"]
+    assert not any("AWSPENDING" in stages for stages in labels.values())
+
+
+def test_a_log_out_in_between_is_not_undone(aws: Any, vendor: Vendor) -> None:
+    arn, token = begin_rotation(aws)
+    step("createSecret", arn, token)
+    with Porter() as porter:
+        session = porter.broker_for("p").session
+        stored = session.read_path(aws.path, time.monotonic() + 10)
+        session.store.delete(aws.path, stored.version, timeout_s=5)
+    for name in ("testSecret", "finishSecret"):
+        with contextlib.suppress(ConfigError):  # the label is gone by then
+            assert step(name, arn, token) == "overtaken"
+    assert current(aws)["refresh_token"] is None
 
 
 def fields(record: Any) -> dict[str, Any]:

@@ -30,7 +30,12 @@ TWIN = (
     "reply = door.answer(sys.argv[1:], os.environ, time.time())\n"
     f"sys.exit({ASKED}) if reply is None else print(reply)"
 )
-SHELLS = ["dash", "bash", "busybox", "python"]
+SHELLS = [
+    "dash",
+    "python",
+    pytest.param("bash", marks=pytest.mark.clients),
+    pytest.param("busybox", marks=pytest.mark.clients),
+]
 
 
 @dataclass
@@ -52,6 +57,8 @@ class Room:
             directory.mkdir(parents=True)
         self.cache.chmod(0o700)
         self.config.write_text("configuration")
+        (self.path / "prepared/nightporter").mkdir(parents=True)
+        (self.path / "prepared/nightporter/config.toml").write_text("configuration")
         self.environment = clean_environment(HOME=str(self.home), **self.environment)
         self.bin = self.path / "b i n"
         self.bin.mkdir()
@@ -70,6 +77,7 @@ class Room:
             directory=str(self.cache),
             watched=[str(path) for path in (self.config, self.config.parent, self.aws, self.refused)],
             own=str(self.token),
+            own_seen=door.look(str(self.token)) or (0, 0, 0),
             left_s=left_s,
             by_token=by_token,
         )
@@ -138,6 +146,13 @@ def replace_by_older(room: Room) -> None:
     os.replace(older, room.config)
 
 
+def swap_directory(room: Room) -> None:
+    """Nothing in it is new, and neither is its time."""
+    parent = room.config.parent.parent
+    parent.rename(room.path / "was")
+    (room.path / "prepared").rename(parent)
+
+
 def point_link(room: Room) -> None:
     real = room.path / "elsewhere"
     shutil.move(room.reply, real)
@@ -160,6 +175,7 @@ PLANTED: Mapping[str, Callable[[Room], object]] = {
     "the configuration's mode has changed": lambda room: room.config.chmod(0o600),
     "an older configuration was moved into its place": replace_by_older,
     "the configuration is gone": lambda room: room.config.unlink(),
+    "another configuration's directory was moved into its place": swap_directory,
     "a file beside the configuration is new": lambda room: (room.config.parent / "new").touch(),
     "a credentials file has appeared": lambda room: room.aws.write_text("x"),
     "a credentials link has appeared": lambda room: room.aws.symlink_to("/nowhere"),
@@ -328,6 +344,48 @@ def test_a_warm_command_starts_find_and_date_and_no_python(home: Home, tmp_path:
             assert "python" not in done.stderr
 
 
+def test_min_ttl_is_kept_by_a_reply_too(home: Home, vendor: Vendor) -> None:
+    vendor.world.expires_in = 3600
+    first = home.run("token", "--min-ttl", "3597").out
+    time.sleep(3.5)
+    assert home.run("token", "--min-ttl", "3597").out != first
+
+
+def test_relative_credential_files_leave_no_reply(home: Home, vendor: Vendor) -> None:
+    store = '[stores.s]\ntype = "vault"\nauth = { method = "token", token_file = "here" }\n'
+    home.configure(pitchpoint_config(vendor.address, stores=store))
+    home.run("token")
+    assert not list(home.cache.glob("*.reply"))
+
+
+def test_an_earlier_place_that_appears_is_asked_first(home: Home) -> None:
+    runtime = home.path / "run"
+    home.environment["XDG_RUNTIME_DIR"] = str(runtime)
+    runtime.write_text("")  # nothing can be made here
+    first = home.run("token").out
+    assert list(home.cache.glob("*.reply"))
+    assert home.run("token").out == first
+    runtime.unlink()
+    (runtime / "nightporter").mkdir(parents=True, mode=0o700)
+    assert home.run("token").out != first  # the cache that is in use now has none
+
+
+def test_the_caller_s_variables_are_left_alone(home: Home) -> None:
+    names = ("nl", "name", "line", "file", "dir", "ask", "bin", "main", "self", "link", "reply", "info", "path", "size")
+    home.environment |= {name: f"mine-{name}" for name in names}
+    shown = home.run("run", "pitchpoint", "--", "sh", "-c", "echo " + " ".join(f"${name}" for name in names)).out
+    assert shown.split() == [f"mine-{name}" for name in names]
+
+
+def test_a_standard_output_that_takes_nothing(home: Home) -> None:
+    for _ in range(2):
+        for target in (">&-", ">/dev/full"):
+            command = f"{BIN}/nightporter token {target}"
+            done = subprocess.run(["sh", "-c", command], env=home.environment, capture_output=True, text=True)
+            assert done.returncode == 1
+            assert "a defect" not in done.stderr
+
+
 def test_what_ends_a_token_ends_its_reply(home: Home, vendor: Vendor) -> None:
     first = home.run("token").out
     assert home.run("token").out == first
@@ -368,9 +426,10 @@ def test_installed_into_a_python_of_others(tmp_path: Path) -> None:
     python = place / "python9"
     python.write_text('#!/bin/sh\necho "$1 $2 $4"\n')
     python.chmod(0o755)
-    (place / "git-credential-nightporter").write_text(f"#!{python}\nimport sys\n")
-    done = subprocess.run([place / "nightporter", "status"], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("-P -c status\n", "")
+    for shebang in (f"#!{python}", f"#!{python} -sP"):
+        (place / "git-credential-nightporter").write_text(f"{shebang}\nimport sys\n")
+        done = subprocess.run([place / "nightporter", "status"], capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("-P -c status\n", "")
 
 
 @pytest.mark.clients

@@ -60,7 +60,7 @@ def test_the_status_that_is_shown_has_the_members_of_the_real_one() -> None:
 
 def test_every_command_that_is_named_exists() -> None:
     known = set(cli.cli.commands)
-    named = set(re.findall(r"nightporter ([a-z][a-z-]+)", TEXT)) - {"is", "exchanges"}
+    named = set(re.findall(r"(?:`|\$ )nightporter ([a-z][a-z-]+)", TEXT))
     assert {name for name in named if name not in known} == set()
 
 

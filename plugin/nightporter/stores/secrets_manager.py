@@ -250,6 +250,18 @@ class SecretsManagerStore:
                 SecretId=path, VersionStage="AWSPENDING", RemoveFromVersionId=version_id
             )
 
+    def fence(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
+        with (
+            contextlib.suppress(VersionConflictError),
+            _translated("secretsmanager:PutSecretValue", path),
+        ):
+            self._open().put_secret_value(
+                SecretId=path,
+                ClientRequestToken=derived_id(version_id),
+                SecretString=encode_value(path, value),
+                VersionStages=["NIGHTPORTER_FENCE"],
+            )
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()

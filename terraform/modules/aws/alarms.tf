@@ -22,16 +22,36 @@ locals {
       period      = 900
       missing     = "notBreaching"
     }
-    # Missing data are alarming too: in each half day there is a run, unless the schedule was missed.
     life-left = {
-      description = "A refresh token ends in less than 6 hours, or no rotation has run for half a day."
+      description = "A refresh token ends in less than 6 hours."
       namespace   = "nightporter"
       metric      = "RefreshTokenLifeLeft"
       statistic   = "Minimum"
       comparison  = "LessThanThreshold"
       threshold   = 21600
+      period      = 3600
+      missing     = "notBreaching" # not every vendor states an end
+    }
+    # In each half day there is a run, unless the schedule was missed.
+    missed = {
+      description = "No rotation has begun for half a day: look at the schedule and the dead-letter queue."
+      namespace   = "nightporter"
+      metric      = "Runs"
+      statistic   = "Sum"
+      comparison  = "LessThanThreshold"
+      threshold   = 1
       period      = 43200
       missing     = "breaching"
+    }
+    undelivered = {
+      description = "Runs lie in the dead-letter queue."
+      namespace   = "AWS/SQS"
+      metric      = "ApproximateNumberOfMessagesVisible"
+      statistic   = "Maximum"
+      comparison  = "GreaterThanOrEqualToThreshold"
+      threshold   = 1
+      period      = 900
+      missing     = "notBreaching"
     }
     refused = {
       description = "A vendor refused a sign-in: correct the secret, which is then tried at once."
@@ -46,6 +66,16 @@ locals {
   }
 }
 
+locals {
+  dimensions = merge(
+    { for key in keys(local.alarms) : key => { FunctionName = var.name } },
+    {
+      missed      = { FunctionName = var.name, Kind = "rotate" }
+      undelivered = { QueueName = aws_sqs_queue.dead.name }
+    },
+  )
+}
+
 resource "aws_cloudwatch_metric_alarm" "this" {
   for_each = local.alarms
 
@@ -53,7 +83,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   alarm_description   = each.value.description
   namespace           = each.value.namespace
   metric_name         = each.value.metric
-  dimensions          = { FunctionName = var.name }
+  dimensions          = local.dimensions[each.key]
   statistic           = each.value.statistic
   comparison_operator = each.value.comparison
   threshold           = each.value.threshold

@@ -97,6 +97,7 @@ resource "aws_iam_role_policy" "run" {
         { Effect = "Allow", Action = ["logs:CreateLogStream", "logs:PutLogEvents"], Resource = "${local.log_arn}:*" },
         { Effect = "Allow", Action = "sqs:SendMessage", Resource = aws_sqs_queue.dead.arn },
         { Effect = "Allow", Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = aws_kms_key.this.arn },
+        { Effect = "Allow", Action = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], Resource = "*" },
       ],
       # The network interfaces of a function in a VPC; AWS knows no narrower resource for them.
       var.vpc == null ? [] : [{
@@ -121,6 +122,7 @@ resource "aws_lambda_layer_version" "this" {
 resource "aws_lambda_function" "rotation" {
   #checkov:skip=CKV_AWS_272:the zips are built reproducibly and compared by hash; signing is the account's own choice
   #checkov:skip=CKV_AWS_117:a VPC is an option (variable vpc): the vendors are on the internet
+  #checkov:skip=CKV_AWS_115:a limit is an option (variable reserved_concurrency): new accounts have none to give
   function_name                  = var.name
   description                    = "Signs in, refreshes and publishes what is due"
   role                           = aws_iam_role.rotation.arn
@@ -132,7 +134,7 @@ resource "aws_lambda_function" "rotation" {
   layers                         = [aws_lambda_layer_version.this.arn]
   timeout                        = var.timeout
   memory_size                    = 256
-  reserved_concurrent_executions = 1
+  reserved_concurrent_executions = var.reserved_concurrency
   kms_key_arn                    = aws_kms_key.this.arn
   tags                           = var.tags
 

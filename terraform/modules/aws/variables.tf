@@ -17,6 +17,11 @@ variable "config" {
     condition     = can(regex("\\[profiles\\.", var.config))
     error_message = "The configuration must hold at least one [profiles.NAME] table."
   }
+
+  validation {
+    condition     = length(var.config) <= 3500
+    error_message = "The configuration must fit into a variable of the function (3500 characters): use several modules."
+  }
 }
 
 variable "profiles" {
@@ -30,8 +35,8 @@ variable "profiles" {
   }))
 
   validation {
-    condition     = length(var.profiles) > 0
-    error_message = "At least one profile is needed."
+    condition     = length(var.profiles) > 0 && length(var.profiles) <= 10
+    error_message = "1 to 10 profiles: a role's policies have a limit of 10240 characters. Use several modules for more."
   }
 
   validation {
@@ -80,6 +85,17 @@ variable "timeout" {
   validation {
     condition     = var.timeout >= 30 && var.timeout <= 900
     error_message = "The timeout must be 30 to 900 seconds."
+  }
+}
+
+variable "reserved_concurrency" {
+  description = "How many runs may be under way at once; -1 sets no limit. Claims make overlapping runs safe."
+  type        = number
+  default     = -1
+
+  validation {
+    condition     = var.reserved_concurrency == -1 || var.reserved_concurrency >= 1
+    error_message = "The concurrency must be -1 or at least 1."
   }
 }
 

@@ -72,7 +72,7 @@ resource "kubernetes_cron_job_v1" "this" {
 
           spec {
             service_account_name = kubernetes_service_account_v1.this.metadata[0].name
-            restart_policy       = "Never"
+            restart_policy       = "OnFailure" # in the same pod, where a result that the store would not take waits
 
             security_context {
               run_as_non_root = true

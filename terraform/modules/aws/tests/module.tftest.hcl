@@ -59,12 +59,12 @@ run "alarms" {
   command = plan
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.this["life-left"].threshold == 21600 && aws_cloudwatch_metric_alarm.this["life-left"].treat_missing_data == "breaching"
+    condition     = aws_cloudwatch_metric_alarm.this["life-left"].threshold == 21600 && aws_cloudwatch_metric_alarm.this["missed"].treat_missing_data == "breaching"
     error_message = "A token that ends within 6 hours, and a missed rotation, must be alarming."
   }
   assert {
-    condition     = keys(aws_cloudwatch_metric_alarm.this) == ["crashed", "failed", "life-left", "refused"]
-    error_message = "There are four alarms."
+    condition     = keys(aws_cloudwatch_metric_alarm.this) == ["crashed", "failed", "life-left", "missed", "refused", "undelivered"]
+    error_message = "There are six alarms."
   }
 }
 
@@ -135,6 +135,14 @@ run "refuses_a_timeout_that_is_too_short" {
     timeout = 10
   }
   expect_failures = [var.timeout]
+}
+
+run "refuses_no_concurrency" {
+  command = plan
+  variables {
+    reserved_concurrency = 0
+  }
+  expect_failures = [var.reserved_concurrency]
 }
 
 run "refuses_a_wrong_schedule" {

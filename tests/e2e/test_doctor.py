@@ -1,0 +1,241 @@
+"""`doctor`, `explain` and the audit log: what they find, what they mend, and that nothing is spent or told."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import boto3
+import pytest
+
+from conftest import Vendor
+from nightporter import errors
+from nightporter.expiry import format_rfc3339
+from nightporter.explanations import EXPLANATIONS, render_page
+from nightporter.stores.secrets_manager import derived_id
+from support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao, pitchpoint_config
+
+
+@pytest.fixture
+def well(home: Home) -> Home:
+    home.environment["PATH"] = f"{BIN}:{home.environment['PATH']}"
+    return home
+
+
+def examined(home: Home, *words: str, code: int = 0, **variables: str) -> dict[str, list[str]]:
+    """What doctor finds: references to what is said, `ok` among them."""
+    done = home.run("doctor", "-o", "json", *words, **variables)
+    assert done.code == code, done.out + done.err
+    found: dict[str, list[str]] = {}
+    for item in json.loads(done.out):
+        found.setdefault(item["reference"], []).append(f"{item['level']}: {item['what']}")
+        assert (item["todo"] != "") == (item["level"] != "ok")
+    return found
+
+
+def test_all_is_well_and_nothing_was_spent(well: Home, vendor: Vendor) -> None:
+    well.run("token")
+    before, counts = well.record(), dict(vendor.world.counts)
+    assert set(examined(well)) == {"ok"}
+    after = {name: vendor.count(name) for name in ("sign-in", "refresh")}
+    assert after == {name: counts.get(name, 0) for name in after}
+    assert well.record() == before
+    assert well.run("doctor").out.startswith("ok      nightporter ")
+
+
+def test_a_broken_configuration_is_named_whole(well: Home) -> None:
+    well.configure('[profiles.p]\nissuer = "pitchpont"\nhosts = ["*"]\n')
+    found = examined(well, code=2)
+    assert len(found["configuration"]) >= 2
+    assert examined(well, "nobody", code=2)
+
+
+def test_modes_are_found_and_mended(well: Home) -> None:
+    well.run("token")
+    (token,) = well.cached()
+    token.chmod(0o644)
+    well.config_file.chmod(0o666)
+    assert len(examined(well)["file-mode"]) == 2
+    assert any("repaired" in text for text in examined(well, "--repair")["ok"])
+    assert "file-mode" not in examined(well)
+    assert not token.exists()  # others might have written it
+    assert well.config_file.stat().st_mode & 0o777 == 0o644
+
+
+def test_left_over_files_and_a_directory_that_is_a_link(well: Home) -> None:
+    well.run("token")
+    left = well.cache / ".123.abc.tmp"
+    left.write_text("x")
+    os.utime(left, (1, 1))
+    assert "file-mode" in examined(well)
+    examined(well, "--repair")
+    assert not left.exists()
+    well.cache.rename(well.path / "elsewhere")
+    well.cache.symlink_to(well.path / "elsewhere")
+    assert "is a link" in examined(well)["file-mode"][0]
+
+
+def test_a_session_that_ends_soon_a_claim_and_a_refusal(well: Home) -> None:
+    well.run("token")
+    now = time.time()
+    claim = {"holder": "other/1/2", "until": format_rfc3339(int(now) + 60), "nonce": "n"}
+    refused = {
+        "credentials_version": "1",
+        "until": format_rfc3339(int(now) + 600),
+        "count": 2,
+        "error": "access_denied",
+    }
+    well.set_record(expires_at=format_rfc3339(int(now) + 3600), claim=claim, refused=refused)
+    found = examined(well, code=3)
+    assert {"session-old", "session-claimed", "session-refused"} <= set(found)
+    well.set_record(issuer="another")
+    assert "foreign-record" in examined(well)
+
+
+def test_no_way_in_without_a_person(well: Home, vendor: Vendor) -> None:
+    well.configure(pitchpoint_config(vendor.address, more='role = "refresh-only"'))
+    assert "login-required" in examined(well, code=4)
+
+
+def test_an_issuer_that_is_away_and_a_clock_that_is_wrong(well: Home, vendor: Vendor) -> None:
+    vendor.world.clock_offset_s = 120
+    assert "behind" in examined(well)["clock-skew"][0]
+    well.configure(pitchpoint_config("http://127.0.0.1:1"))
+    assert "issuer-unreachable" in examined(well, code=6)
+
+
+def test_commands_that_are_missing_and_what_docker_keeps_to_itself(well: Home, vendor: Vendor) -> None:
+    well.configure(pitchpoint_config(vendor.address, more='hosts = ["reg.example.com"]'))
+    well.run("setup", "docker", "pitchpoint")
+    assert any("docker asks nightporter for reg.example.com" in text for text in examined(well)["ok"])
+    vendor.world.users = {}
+    well.run("credential", "docker", "get", stdin="reg.example.com")
+    found = examined(well, code=3, PATH="/usr/bin:/bin")
+    assert any("docker asks docker-credential-nightporter" in text for text in found["command-missing"])
+    assert "docker" in found["helper-failed"][0]
+
+
+def test_two_profiles_for_one_host(well: Home, vendor: Vendor) -> None:
+    two = '\n[profiles.two]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\nrefresh_token = "r"\n'
+    hosts = 'hosts = ["git.example.com"]'
+    well.configure(f'{pitchpoint_config(vendor.address, more=hosts)}{two}{hosts}\nbase_url = "{vendor.address}"\n')
+    assert "more than one profile" in examined(well, code=7)["host-not-allowed"][0]
+
+
+def test_rights_in_a_real_vault(empty_home: Home, vendor: Vendor, openbao: OpenBao) -> None:
+    mount = openbao.mount()
+    openbao.put(mount, "prod/pitchpoint", {"username": "svc-acme", "password": "correct-horse"})
+    store = f'[stores.vault]\ntype = "vault"\nmount = "{mount}"\n'
+    empty_home.configure(pitchpoint_config(vendor.address, stores=store))
+    empty_home.environment |= {
+        "VAULT_ADDR": openbao.address,
+        "VAULT_TOKEN": openbao.token,
+        "PATH": f"{BIN}:{empty_home.environment['PATH']}",
+    }
+    assert set(examined(empty_home)) == {"ok"}
+    full = openbao.token_with(empty_home.run("policy", "pitchpoint", "--role", "full").out)
+    assert set(examined(empty_home, VAULT_TOKEN=full)) == {"ok"}
+    less = openbao.token_with(f'path "{mount}/data/prod/pitchpoint" {{ capabilities = ["read"] }}')
+    found = examined(empty_home, code=5, VAULT_TOKEN=less)["store-denied"]
+    assert any(f"create, read, update on {mount}/data/prod/pitchpoint/refresh-token" in text for text in found)
+    assert "store-unreachable" in examined(empty_home, code=5, VAULT_ADDR="http://127.0.0.1:1")
+    assert vendor.count("sign-in") == 0
+
+
+def test_a_label_that_was_moved_back_is_moved_again(empty_home: Home, vendor: Vendor, moto: str) -> None:
+    path = f"doctor/{time.monotonic_ns()}"
+    store = f'[stores.s]\ntype = "aws-secrets-manager"\nendpoint_url = "{moto}"\n'
+    text = pitchpoint_config(vendor.address, stores=store, more='store = "s"').replace("prod/pitchpoint", path)
+    empty_home.configure(text)
+    empty_home.environment |= {**AWS_VARIABLES, "PATH": f"{BIN}:{empty_home.environment['PATH']}"}
+    empty_home.set_credentials(username="svc-acme", password="correct-horse")
+    assert empty_home.run("token").code == 0
+    client = boto3.client(
+        "secretsmanager",
+        endpoint_url=moto,
+        region_name="eu-west-1",
+        aws_access_key_id="AKIAFULL",
+        aws_secret_access_key="not-a-real-secret",
+    )
+    record = f"{path}/refresh-token"
+    newest = client.get_secret_value(SecretId=record, VersionStage="AWSCURRENT")["VersionId"]
+    older = derived_id(record)
+    assert newest != older
+    client.update_secret_version_stage(
+        SecretId=record, VersionStage="AWSCURRENT", MoveToVersionId=older, RemoveFromVersionId=newest
+    )
+    assert "moved back" in examined(empty_home, code=5)["store-rolled-back"][0]
+    examined(empty_home, "--repair")
+    assert client.get_secret_value(SecretId=record, VersionStage="AWSCURRENT")["VersionId"] == newest
+    assert set(examined(empty_home)) == {"ok"}
+    client.close()
+
+
+def test_the_bundle_holds_no_secret(well: Home, vendor: Vendor) -> None:
+    token = well.run("token").out.strip()
+    file = well.path / "report.json"
+    assert well.run("doctor", "--bundle", str(file), VAULT_TOKEN="planted-secret").code == 0
+    text = file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    for secret in (token, "correct-horse", "planted-secret", well.record()["refresh_token"]):
+        assert secret not in text
+    assert json.loads(text)["findings"]
+
+
+# References.
+
+
+def test_every_reference_is_explained_and_the_page_is_the_code_s() -> None:
+    classes = [item for item in vars(errors).values() if isinstance(item, type)]
+    raised = {item.reference for item in classes if issubclass(item, errors.NightporterError)}
+    assert raised <= set(EXPLANATIONS)
+    assert (ROOT / "plugin/docs/errors.md").read_text() == render_page()
+
+
+def test_explain(home: Home) -> None:
+    assert home.run("explain", "claim-busy").out.startswith("claim-busy\n\nAnother machine")
+    assert home.run("explain").out.split() == list(EXPLANATIONS)
+    done = home.run("explain", "claim-bussy")
+    assert done.code == 2
+    assert "claim-busy" in done.err
+
+
+# The audit log.
+
+
+def events(home: Home) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (home.path / "audit.log").read_text().splitlines()]
+
+
+def test_what_happens_to_a_session_is_one_line_each(home: Home, vendor: Vendor) -> None:
+    home.environment["NIGHTPORTER_LOG"] = str(home.path / "audit.log")
+    home.run("token")
+    home.run("token")  # from the cache: nothing happens to the session
+    names = [event["event"] for event in events(home)]
+    assert names == ["answered", "saved"]
+    home.drop_cache()
+    vendor.world.users = {"svc-acme": "changed"}
+    vendor.world.revoke(lambda _grant: True)
+    home.run("token")
+    assert {"refresh-rejected", "refused"} <= {event["event"] for event in events(home)}
+    text = (home.path / "audit.log").read_text()
+    secrets = ["correct-horse", *vendor.world.access_tokens, *vendor.world.refresh_tokens]
+    assert not any(secret in text for secret in secrets)
+    assert (home.path / "audit.log").stat().st_mode & 0o777 == 0o600
+    assert all(event["profile"] == "pitchpoint" for event in events(home))
+
+
+def test_a_stale_answer_is_noted_and_a_log_that_can_t_be_written_stops_nobody(home: Home, vendor: Vendor) -> None:
+    vendor.world.expires_in = 50  # less than min_ttl
+    first = home.run("token").out
+    vendor.fail(*({"kind": "status", "status": 503, "times": 50} for _ in range(1)))
+    done = home.run("token", "--timeout", "2", NIGHTPORTER_LOG=str(home.path / "audit.log"))
+    assert done.out == first
+    assert "stale" in [event["event"] for event in events(home)]
+    vendor.world.faults.clear()
+    assert home.run("token", "--force-refresh", NIGHTPORTER_LOG="/nowhere/at/all").code == 0
+    assert home.run("token", "--force-refresh", NIGHTPORTER_LOG="relative").code == 2
+    noted = home.run("token", "--force-refresh", NIGHTPORTER_LOG="stderr")
+    assert '"event": "answered"' in noted.err
