@@ -300,6 +300,79 @@ def warm(rounds: int) -> None:
             )
 
 
+PEERS = {
+    "google-auth before_request": """
+from google.oauth2.credentials import Credentials
+import datetime
+held = Credentials("token", expiry=datetime.datetime.utcnow() + datetime.timedelta(days=1))
+headers = {}
+call = lambda: held.before_request(None, "GET", "https://host.example/", headers)
+""",
+    "powertools parameters": """
+from aws_lambda_powertools.utilities.parameters import BaseProvider
+class Provider(BaseProvider):
+    def _get(self, name, **_options): return "token"
+    def _get_multiple(self, path, **_options): return {}
+provider = Provider()
+call = lambda: provider.get("pitchpoint", max_age=100_000)
+""",
+    "aws_secretsmanager_caching": """
+import os
+os.environ |= {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+from aws_secretsmanager_caching import SecretCache
+class Client:
+    class meta:
+        config = type("Config", (), {"user_agent_extra": ""})
+    def describe_secret(self, SecretId): return {"VersionIdsToStages": {"v": ["AWSCURRENT"]}}
+    def get_secret_value(self, **_names): return {"SecretString": "token", "VersionId": "v"}
+cache = SecretCache(client=Client())
+call = lambda: cache.get_secret_string("pitchpoint")
+""",
+}
+PEER_TIMING = """
+import timeit, time
+call()
+base = {"a": (time.time() + 1e6, "token")}
+def by_hand():
+    entry = base.get("a")
+    return entry[1] if entry and entry[0] > time.time() else None
+print(min(timeit.repeat(call, number=20_000, repeat=5)) / 20_000 * 1e9)
+print(min(timeit.repeat(by_hand, number=100_000, repeat=5)) / 100_000 * 1e9)
+"""
+
+
+def peers(_rounds: int) -> None:
+    """What others take for a held token in a process, where they are at hand (`scripts/clients`)."""
+    python = Path(__file__).parent.parent / ".clients/venv/bin/python"
+    if not python.exists():
+        print("peers: run ./scripts/clients first")
+        return
+    for name, code in PEERS.items():
+        command = [str(python), "-W", "ignore", "-c", code + PEER_TIMING]
+        done = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+        if done.returncode:
+            print(f"{name}: not at hand ({(done.stderr.strip().splitlines() or ['?'])[-1]})")
+            continue
+        ours, theirs = (float(line) for line in done.stdout.split())
+        keep(Row(name=f"peer: {name}", ours=ours, against="dict + clock", theirs=theirs, unit="ns"))
+
+
+def memory(_rounds: int) -> None:
+    """What a process holds that holds a token, against a bare one."""
+    with tempfile.TemporaryDirectory() as room, open_sandbox(_world()) as vendor:
+        home = _local_home(Path(room), vendor)
+        shown = "; print(int(open('/proc/self/statm').read().split()[1]) * 4096 / 1048576)"
+        sizes = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", code], capture_output=True, env=home.environment, check=True
+                ).stdout
+            )
+            for code in (f"import nightporter; nightporter.get_token(){shown}", f"pass{shown}")
+        ]
+        keep(Row(name="memory, one token held", ours=sizes[0], against="python -c pass", theirs=sizes[1], unit="MiB"))
+
+
 def _ns_per_call(call: Callable[[], object], threads: int, calls: int = 100_000) -> float:
     """Wall time a call, over all threads together."""
     each = calls // threads
@@ -535,6 +608,8 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "imports": imports,
     "cold": cold,
     "warm": warm,
+    "peers": peers,
+    "memory": memory,
     "window": window,
     "storm": storm,
     "rotate": rotate,
@@ -558,7 +633,8 @@ def main() -> None:
     if arguments.table:
         arguments.table.write_text(table(ROWS))
     if arguments.picture:
-        starts = [row for row in ROWS if row.against == "python -c pass" and not row.name.startswith("import")]
+        starts = [row for row in ROWS if row.against == "python -c pass" and row.unit == "ms"]
+        starts = [row for row in starts if not row.name.startswith("import")]
         arguments.picture.write_text(picture(starts))
 
 

@@ -24,6 +24,7 @@ from locked import locked
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ["certifi", "charset-normalizer", "idna", "platformdirs", "requests", "tzdata", "urllib3"]
+ZIPAPP = [*PACKAGES, "click", "tomlkit", "hvac"]  # boto3 reads its tables from a directory, so it can't run from a file
 VARIANTS = {"layer": PACKAGES, "layer-vault": [*PACKAGES, "hvac"]}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
 SERIALS = uuid.UUID("0d9a3f6e-0c1e-5b1f-9a58-6f1f0e9a355c")
@@ -143,12 +144,35 @@ def build(variant: str, target: Path) -> None:
         print(f"  {wheel.name}")
 
 
+MAIN = "from nightporter.__main__ import main\n\nmain()\n"
+
+
+def build_zipapp(target: Path) -> None:
+    """One file for Vault and the embedded store, for any Python from 3.11 on. It has no door: Python starts first."""
+    with tempfile.TemporaryDirectory() as directory:
+        files = read_files(fetch_wheels(ZIPAPP, Path(directory)))
+    inside = {name.removeprefix("python/"): content for name, content in files.items()}
+    archive = target / "nightporter.pyz.tmp"
+    write_zip({**inside, "__main__.py": MAIN.encode()}, archive)
+    program = target / "nightporter.pyz"
+    program.write_bytes(b"#!/usr/bin/env python3\n" + archive.read_bytes())
+    program.chmod(0o755)
+    archive.unlink()
+    print(
+        f"{program}  {program.stat().st_size / 1e6:.1f} MB  sha256 {hashlib.sha256(program.read_bytes()).hexdigest()}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/build-layer", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--target", type=Path, default=ROOT / "dist", help="where the files go (dist)")
     parser.add_argument("--variant", choices=sorted(VARIANTS), help="only this one (both)")
+    parser.add_argument("--zipapp", action="store_true", help="the single-file program instead (nightporter.pyz)")
     asked = parser.parse_args()
     asked.target.mkdir(parents=True, exist_ok=True)
+    if asked.zipapp:
+        build_zipapp(asked.target)
+        return
     for variant in [asked.variant] if asked.variant else VARIANTS:
         build(variant, asked.target)
     write_zip({"function.py": FUNCTION.encode()}, asked.target / "nightporter-function.zip")

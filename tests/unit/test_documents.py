@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -105,3 +107,17 @@ def test_the_numbers_of_the_readme_are_the_code_s() -> None:
     assert f"A claim lives {lifecycle.CLAIM_S} s" in readme
     assert f"less than {lifecycle.SEND_WHILE_LEFT_S:.0f} s left" in readme
     assert f"at most {lifecycle.EXCHANGE_S:.0f} s" in readme
+
+
+def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
+    for file in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)#:]+\.md)\)", file.read_text()):
+            assert (file.parent / link).resolve().exists(), f"{file.name}: {link}"
+
+
+def test_completions_are_the_command_s() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        done = subprocess.run(
+            [sys.executable, "-m", "nightporter", "completion", shell], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == (ROOT / f"plugin/completions/nightporter.{shell}").read_text()

@@ -1,0 +1,68 @@
+"""What is shipped: wheel, sdist and zipapp, built as they are, and used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from support import ROOT, Home
+
+pytestmark = pytest.mark.clients
+
+
+def built(kind: str, target: Path) -> Path:
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(target)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=environment)
+    (found,) = target.glob("nightporter-*")
+    return found
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_the_same_input_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    one, two = built(kind, tmp_path / "one"), built(kind, tmp_path / "two")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_what_the_wheel_holds(tmp_path: Path) -> None:
+    with zipfile.ZipFile(built("wheel", tmp_path)) as wheel:
+        names = wheel.namelist()
+        door = wheel.getinfo("nightporter-0.1.0.data/scripts/nightporter")
+        points = wheel.read("nightporter-0.1.0.dist-info/entry_points.txt").decode()
+    assert door.external_attr >> 16 & 0o111
+    assert "nightporter/py.typed" in names
+    assert "nightporter/aws_lambda.py" in names
+    assert any(name.endswith("bash-completion/completions/nightporter") for name in names)
+    assert not [name for name in names if "/tests/" in name or name.endswith(".pyc")]
+    for command in ("git-credential", "docker-credential", "cargo-credential"):
+        assert f"{command}-nightporter" in points
+    assert "[keyring.backends]" in points
+
+
+def test_what_the_sdist_holds(tmp_path: Path) -> None:
+    with tarfile.open(built("sdist", tmp_path)) as sdist:
+        names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "plugin/nightporter/__main__.py", "scripts/test"} <= names
+    assert not [name for name in names if name.startswith((".venv", ".clients", "dist"))]
+
+
+def test_the_single_file_works(home: Home, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts/layer.py"), "--zipapp", "--target", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    program = tmp_path / "nightporter.pyz"
+    first = program.read_bytes()
+    subprocess.run(command, check=True, capture_output=True)
+    assert program.read_bytes() == first
+    bare = [sys.executable, "-I", "-S", str(program)]
+    done = subprocess.run([*bare, "token"], env=home.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = subprocess.run([*bare, "status"], env=home.environment, capture_output=True, text=True)
+    assert "refresh token" in shown.stdout
+    code = f"import sys; sys.path.insert(0, {str(program)!r}); import nightporter.stores.vault"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
