@@ -63,9 +63,12 @@ def get_token(
     timeout: float = 30.0,
 ) -> Token:
     """An access token of the profile, from the configuration in its usual places; see `Porter.get_token`."""
-    warm = _warm.get(profile)  # as in Porter.get_token, one call earlier: this is the line that programs live on
-    if warm is not None and warm[0] > time() and warm[1] > monotonic() and min_ttl is None and not force_refresh:
-        return warm[2]
+    try:  # as in Porter.get_token, one call earlier: this is the path that programs live on
+        wall, steady, token = _warm[profile]
+        if wall > time() and steady > monotonic() and min_ttl is None and not force_refresh:
+            return token
+    except KeyError:
+        pass
     porter = _porter or default_porter()
     return porter.get_token(profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout)
 
