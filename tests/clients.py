@@ -39,10 +39,11 @@ def client(name: str) -> str:
 
 
 def real_tool(name: str) -> str:
-    """As `client`, behind rustup's shims: those want the real home."""
-    found = client(name)
-    done = subprocess.run(["rustup", "which", name], capture_output=True, text=True) if shutil.which("rustup") else None
-    return done.stdout.strip() if done and done.returncode == 0 else found
+    """As `client`, behind rustup's shims: those want the home that rustup was installed into."""
+    found = Path(client(name))
+    toolchains = found.parent.parent.parent / ".rustup/toolchains"
+    behind = sorted(toolchains.glob(f"*/bin/{name}"))
+    return str(behind[0] if behind else found)
 
 
 def run(home: Home, *command: str, code: int | None = 0, cwd: Path | None = None) -> Run:
