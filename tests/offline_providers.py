@@ -417,7 +417,7 @@ class Providers:
             server.add_insecure_port(f"unix:{socket}")
             server.start()
             self._servers.append(server)
-            reattach[f"registry.terraform.io/{address}"] = {
+            reattach[address] = {
                 "Protocol": "grpc",
                 "ProtocolVersion": 6,
                 "Pid": os.getpid(),

@@ -249,8 +249,9 @@ def image(name: str) -> bytes:
 
 def test_kubelet() -> None:
     target = kubelet.parse(image("reg.example.com:5000/team/b:tag@sha256:00"))
+    assert target is not None
     assert (target.authority, target.path) == ("reg.example.com:5000", ("team", "b"))
-    assert kubelet.parse(image("library/alpine")).host == "docker.io"
+    assert kubelet.parse(image("library/alpine")) is kubelet.parse(image("alpine:3")) is None
     assert json.loads(kubelet.render(TOKEN, key="reg.example.com", username="oauth2", left_s=600)) == {
         "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "kind": "CredentialProviderResponse",
         "cacheKeyType": "Registry", "cacheDuration": "600s",

@@ -27,8 +27,8 @@ def serve(arguments: list[str], options: Options) -> int:
 
 def _answer(content: bytes, name: str | None, desk: Desk) -> str:
     target = kubelet.parse(content)
-    broker = desk.broker_for(target, only=name)
-    if broker is None:
+    broker = desk.broker_for(target, only=name) if target else None
+    if broker is None or target is None:
         return kubelet.render_none()
     token = desk.token(broker)
     path = rule_for(broker.profile, target).target.path or ()

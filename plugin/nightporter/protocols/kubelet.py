@@ -14,8 +14,10 @@ API_VERSION = "credentialprovider.kubelet.k8s.io/v1"
 MAX_BYTES = 1 << 20
 
 
-def parse(content: bytes) -> Target:
+def parse(content: bytes) -> Target | None:
     """The registry, and the repository (without its tag) as its path, of a CredentialProviderRequest.
+
+    None for an image that names no registry: the default one is public, and never one of ours.
 
     Raises: BadAskError.
     """
@@ -28,14 +30,11 @@ def parse(content: bytes) -> Target:
     image = document.get("image")
     if not isinstance(image, str) or "://" in image or image.startswith("/"):
         raise BadAskError("not an image")
-    name, slash, last = image.split("@", 1)[0].rpartition("/")
-    return parse_target(_with_registry(f"{name}{slash}{last.split(':', 1)[0]}"), has_path=True)
-
-
-def _with_registry(image: str) -> str:
-    """Names without a registry are Docker Hub's (the reference grammar of distribution)."""
     first, slash, _ = image.partition("/")
-    return image if slash and ("." in first or ":" in first or first == "localhost") else f"docker.io/{image}"
+    if not slash or not ("." in first or ":" in first or first == "localhost"):
+        return None  # the reference grammar of distribution
+    name, _, last = image.split("@", 1)[0].rpartition("/")
+    return parse_target(f"{name}/{last.split(':', 1)[0]}", has_path=True)
 
 
 def render(token: Token, *, key: str, username: str, left_s: int) -> str:
