@@ -20,7 +20,6 @@ from nightporter import rotation, secret_rotation
 from nightporter.errors import ConfigError, CredentialsRefusedError, NightporterError, RotationFailedError
 from nightporter.expiry import format_rfc3339
 from nightporter.invocation import EXCHANGE_NEEDS_S, bounded_by, remaining_s
-from nightporter.model import Role
 from nightporter.wiring import Porter, config_place, read_environment
 
 NAMESPACE = "nightporter"
@@ -42,7 +41,7 @@ def rotate_handler(event: Any, context: Any) -> dict[str, Any]:
     with _guarded(context):
         asked = _parse_event(event)
         porter = _open_porter()
-        names = asked["profiles"] or _rotatable(porter)
+        names = asked["profiles"] or rotation.rotatable(porter.config)
         if asked["shard"]:
             names = rotation.of_shard(names, *rotation.parse_shard(asked["shard"], None))
         reports = _rotate(porter, names, asked)
@@ -73,7 +72,7 @@ def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
             store=store,
             path=profile.refresh_token,
             version_id=version_id,
-            deadline=secret_rotation.deadline_in(_time_s()),
+            deadline=time.monotonic() + _time_s(),
         )
         try:
             did = rotating.run(step)
@@ -108,10 +107,6 @@ def _open_porter() -> Porter:
         porter = Porter(is_library=False, emit=log_event, notify=lambda text: log_event("notice", message=text))
         _open["porter"] = (identity, porter)
     return porter
-
-
-def _rotatable(porter: Porter) -> list[str]:
-    return [name for name, profile in porter.config.profiles.items() if profile.role is not Role.READ_ONLY]
 
 
 def _parse_event(event: Any) -> dict[str, Any]:
@@ -180,20 +175,12 @@ def _rotate(porter: Porter, names: list[str], asked: dict[str, Any]) -> list[rot
 
 def heartbeat(kind: str, *, function: str, now: float) -> dict[str, Any]:
     """That a run has begun, by kind: where none comes, the schedule was missed."""
-    directive = {
-        "Namespace": NAMESPACE,
-        "Dimensions": [["FunctionName", "Kind"]],
-        "Metrics": [{"Name": "Runs", "Unit": "Count"}],
-    }
-    meta = {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]}
-    return {"_aws": meta, "FunctionName": function, "Kind": kind, "Runs": 1}
+    names = {"FunctionName": function, "Kind": kind}
+    return _embedded([["FunctionName", "Kind"]], names, {"Runs": ("Count", 1)}, now)
 
 
 def metrics(report: rotation.Report, *, function: str, now: float) -> dict[str, Any]:
-    """One profile's outcome in the embedded metric format, for the function as a whole and for the profile.
-
-    Source: CloudWatch user guide, "Specification: Embedded metric format".
-    """
+    """One profile's outcome, for the function as a whole and for the profile."""
     values: dict[str, tuple[str, float]] = {
         "Rotations": ("Count", int(report.error is None and report.did != rotation.Due.NOTHING.value)),
         "Failures": ("Count", int(report.error is not None)),
@@ -201,17 +188,24 @@ def metrics(report: rotation.Report, *, function: str, now: float) -> dict[str, 
     }
     if report.refresh_expires_at is not None:
         values["RefreshTokenLifeLeft"] = ("Seconds", max(0, report.refresh_expires_at - int(now)))
+    names = {"FunctionName": function, "Profile": report.profile}
+    return _embedded([["FunctionName"], ["FunctionName", "Profile"]], names, values, now)
+
+
+def _embedded(
+    dimensions: list[list[str]], names: dict[str, str], values: dict[str, tuple[str, float]], now: float
+) -> dict[str, Any]:
+    """Values (name to unit and number) in the embedded metric format.
+
+    Source: CloudWatch user guide, "Specification: Embedded metric format".
+    """
     directive = {
         "Namespace": NAMESPACE,
-        "Dimensions": [["FunctionName"], ["FunctionName", "Profile"]],
+        "Dimensions": dimensions,
         "Metrics": [{"Name": name, "Unit": unit} for name, (unit, _) in values.items()],
     }
-    return {
-        "_aws": {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]},
-        "FunctionName": function,
-        "Profile": report.profile,
-        **{name: value for name, (_, value) in values.items()},
-    }
+    meta = {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]}
+    return {"_aws": meta, **names, **{name: value for name, (_, value) in values.items()}}
 
 
 def log_event(event: str, *, level: str = "INFO", **facts: Any) -> None:

@@ -410,9 +410,7 @@ def rotate(
     environment = read_environment()
     with open_porter(options) as porter:
         named = list(dict.fromkeys(profiles)) if not is_all else []
-        # Without names: all that can be rotated here. Who names a read-only profile is told.
-        able = [name for name, profile in porter.config.profiles.items() if profile.role is not Role.READ_ONLY]
-        names = named or able
+        names = named or rotation.rotatable(porter.config)  # who names a read-only profile is told
         engine_index = environment.get("JOB_COMPLETION_INDEX") or environment.get("AWS_BATCH_JOB_ARRAY_INDEX")
         if shard:
             names = rotation.of_shard(names, *rotation.parse_shard(shard, engine_index))

@@ -146,13 +146,12 @@ def exit_code_of(command: Callable[[], object]) -> int:
 
 @contextlib.contextmanager
 def open_porter(options: Options) -> Iterator[Porter]:
-    emit = show_event if options.verbose else show_warning
+    emit: Callable[..., None] = show_event if options.verbose else show_warning
+    notify: Callable[[str], None] = say
     if options.is_silent:
-        with Porter(options.config, is_library=False, notify=lambda _text: None) as porter:
-            yield porter
-    else:
-        with Porter(options.config, is_library=False, emit=emit, notify=say) as porter:
-            yield porter
+        emit, notify = lambda _event, **_facts: None, lambda _text: None
+    with Porter(options.config, is_library=False, emit=emit, notify=notify) as porter:
+        yield porter
 
 
 # The commands.

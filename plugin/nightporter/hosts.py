@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from nightporter.errors import ConfigError
@@ -91,6 +92,17 @@ def decode_text(content: bytes) -> str:
         return check_text(content.decode("utf-8"))
     except UnicodeDecodeError as exc:
         raise BadAskError("not UTF-8") from exc
+
+
+def object_in(content: bytes, max_bytes: int) -> dict[str, Any] | None:
+    """The JSON object that a request is, or None."""
+    import json  # deferred: line protocols need none
+
+    try:
+        document = json.loads(content) if len(content) <= max_bytes else None
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def parse_target(text: str, *, scheme: str = "https", has_path: bool = False) -> Target:

@@ -18,7 +18,7 @@ from typing import Any
 from nightporter.broker import Broker
 from nightporter.errors import ConfigError, NightporterError, StoreError
 from nightporter.expiry import DAY_S, format_rfc3339
-from nightporter.model import Ask, Profile, Role, SessionRecord, Token
+from nightporter.model import Ask, Config, Profile, Role, SessionRecord, Token
 from nightporter.record import parse_published
 
 PUBLISH_WHEN_LEFT_S = 30 * 60
@@ -186,6 +186,11 @@ def _ends_soon(broker: Broker, deadline: float) -> bool:
     now = session.around.clock()
     token = parse_published(stored.value, profile, now=now)
     return token is None or token.expires_at_s - now <= PUBLISH_WHEN_LEFT_S
+
+
+def rotatable(config: Config) -> list[str]:
+    """The profiles that can be rotated here, where none are named."""
+    return [name for name, profile in config.profiles.items() if profile.role is not Role.READ_ONLY]
 
 
 def of_shard(names: Sequence[str], index: int, count: int) -> list[str]:

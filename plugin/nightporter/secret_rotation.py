@@ -8,8 +8,6 @@ that the later steps test and promote. Documents: Secrets Manager user guide, "R
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -22,8 +20,7 @@ from nightporter.errors import (
     StoreValueError,
     VersionConflictError,
 )
-from nightporter.lifecycle import CLAIM_S
-from nightporter.model import Ask, Claim, Config, Profile, Role, SessionRecord
+from nightporter.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.oauth import Call
 from nightporter.record import parse_session, render_session
 from nightporter.session import View
@@ -172,13 +169,7 @@ class Rotating:
         raise ClaimBusyError(f"{self.path}: others went on exchanging the session")
 
     def _claim(self, view: View, pending: SessionRecord) -> Version:
-        around = self.broker.session.around
-        claim = Claim(
-            holder=around.holder,
-            until=int(around.clock()) + CLAIM_S,
-            nonce=secrets.token_hex(8),
-            machine=around.machine,
-        )
+        claim = self.broker.session.around.new_claim()
         value = render_session(replace(view.record or pending, claim=claim))
         return self.broker.session.store.write(self.path, value, view.version, KEEP_EXPIRY, timeout_s=5)
 
@@ -214,7 +205,3 @@ def profile_of(config: Config, secret_id: str) -> Profile:
             hint="Schedule `nightporter rotate` (rotate_handler) instead.",
         )
     return profile
-
-
-def deadline_in(seconds: float) -> float:
-    return time.monotonic() + seconds

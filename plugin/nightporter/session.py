@@ -108,6 +108,15 @@ class Surroundings:
     emit: Emit = lambda _event, **_facts: None
     check_exchange: Callable[[], None] = lambda: None  # raises where nothing may be begun (Lambda)
 
+    def new_claim(self) -> Claim:
+        """A claim of this process, from now on."""
+        return Claim(
+            holder=self.holder,
+            until=int(self.clock()) + CLAIM_S,
+            nonce=secrets.token_hex(8),
+            machine=self.machine,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -649,7 +658,7 @@ class _Attempt:
         else:
             self.sign_in_request()
         record = self.base_record(view)
-        record = replace(record, claim=self.new_claim(), unknown=self.with_budget(record))
+        record = replace(record, claim=self.around.new_claim(), unknown=self.with_budget(record))
         value = render_session(record)
         self.emit("take-over" if is_take_over else "claim")
         claimed_at = self.around.monotonic()
@@ -676,14 +685,6 @@ class _Attempt:
                 f"{self.profile.name}: {self.profile.refresh_token!r} has a successor in the store that never becomes"
                 " current: somebody moved its current version back"
             )
-
-    def new_claim(self) -> Claim:
-        return Claim(
-            holder=self.around.holder,
-            until=int(self.around.clock()) + CLAIM_S,
-            nonce=secrets.token_hex(8),
-            machine=self.around.machine,
-        )
 
     def write_own(self, value: Mapping[str, Any], expected: Version, claim: Claim | None) -> Version | None:
         """Writes the claim; None when another was first. A conflict after a lost answer may be our own success."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from nightporter.expiry import format_rfc3339
-from nightporter.hosts import BadAskError, Target, parse_target
+from nightporter.hosts import BadAskError, Target, object_in, parse_target
 from nightporter.model import Token
 
 NONE = "{}"
@@ -21,11 +21,7 @@ def parse(content: bytes) -> Target:
 
     Raises: BadAskError.
     """
-    try:
-        document = json.loads(content) if len(content) <= MAX_BYTES else None
-    except (ValueError, RecursionError):
-        document = None
-    uri = document.get("uri") if isinstance(document, dict) else None
+    uri = (object_in(content, MAX_BYTES) or {}).get("uri")
     if not isinstance(uri, str) or "://" not in uri:
         raise BadAskError("not a request with a `uri`")
     if uri.lower().startswith("grpcs://"):

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from nightporter.hosts import BadAskError, Target, parse_target
+from nightporter.hosts import BadAskError, Target, object_in, parse_target
 from nightporter.model import Token
 
 HELLO = json.dumps({"v": [1]})
@@ -37,7 +37,9 @@ def parse(line: bytes) -> CargoAsk:
 
     Raises: BadAskError.
     """
-    document = _load(line)
+    document = object_in(line, MAX_BYTES)
+    if document is None:
+        raise BadAskError("not a JSON object")
     registry = document.get("registry")
     index = registry.get("index-url") if isinstance(registry, dict) else None
     if document.get("v") != 1 or not isinstance(index, str):
@@ -60,16 +62,6 @@ def _target(index: str) -> Target | None:
         return parse_target(index, has_path=True) if "://" in index else None
     except BadAskError:
         return None
-
-
-def _load(line: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(line) if len(line) <= MAX_BYTES else None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise BadAskError("not a JSON object")
-    return document
 
 
 def _profile_of(arguments: Any) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from nightporter.hosts import BadAskError, Target, parse_target
+from nightporter.hosts import BadAskError, Target, object_in, parse_target
 from nightporter.model import Token
 
 API_VERSION = "credentialprovider.kubelet.k8s.io/v1"
@@ -21,11 +21,8 @@ def parse(content: bytes) -> Target | None:
 
     Raises: BadAskError.
     """
-    try:
-        document = json.loads(content) if len(content) <= MAX_BYTES else None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict) or document.get("apiVersion") != API_VERSION:
+    document = object_in(content, MAX_BYTES)
+    if document is None or document.get("apiVersion") != API_VERSION:
         raise BadAskError(f"not a CredentialProviderRequest of {API_VERSION}")
     image = document.get("image")
     if not isinstance(image, str) or "://" in image or image.startswith("/"):

@@ -147,15 +147,7 @@ class Machine:
         if self.is_dry:
             return
         try:
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=RUN_TIMEOUT_S,
-                check=False,
-                env=dict(self.environment),
-            )
-            code = done.returncode
+            code = self.call(argv).returncode
         except (OSError, subprocess.TimeoutExpired):
             code = -1
         if code != 0:
@@ -167,18 +159,24 @@ class Machine:
     def ask(self, *argv: str) -> str | None:
         """What a client's command prints; None where it fails."""
         try:
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=RUN_TIMEOUT_S,
-                check=False,
-                env=dict(self.environment),
-            )
+            done = self.call(argv)
+            return done.stdout.decode() if done.returncode == 0 else None
         except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
             return None
-        return done.stdout if done.returncode == 0 else None
+
+    def call(self, argv: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        """Runs a program in the user's environment, with nothing to read.
+
+        Raises: OSError, subprocess.TimeoutExpired.
+        """
+        return subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+            env=dict(self.environment),
+        )
 
     def home(self, *parts: str) -> str:
         return os.path.join(os.path.expanduser("~"), *parts)
@@ -243,21 +241,13 @@ def carry_out(plan: Plan, machine: Machine) -> int:
 
 def _run(step: Run, machine: Machine) -> int:
     try:
-        done = subprocess.run(
-            step.argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=RUN_TIMEOUT_S,
-            check=False,
-            env=dict(machine.environment),
-        )
+        done = machine.call(step.argv)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise ConfigError(f"`{step.shown()}` can't be run ({type(exc).__name__})") from exc
     if done.returncode != 0 and not step.may_fail:
         raise ConfigError(
             f"`{step.shown()}` failed with exit code {done.returncode}",
-            hint=(done.stderr.strip().splitlines() or ["Run it by hand to see why."])[-1],
+            hint=(done.stderr.decode(errors="replace").strip().splitlines() or ["Run it by hand to see why."])[-1],
         )
     return 1
 
