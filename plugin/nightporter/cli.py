@@ -14,49 +14,35 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
 
-from nightporter import __version__, commands, helpers, process, rotation, setups, template
-from nightporter.access_cache import drop_everywhere
+from nightporter import __version__, account, commands, helpers, onboarding, process, rotation, setups
 from nightporter.broker import Broker
 from nightporter.commands import ExecCredentialAsk, Options, TokenAsk, open_porter, put, say
-from nightporter.config import choose_profile, nearest, parse_config, render_effective
+from nightporter.config import choose_profile, nearest, render_effective
 from nightporter.errors import (
     ConfigError,
     NightporterError,
-    SecretNotFoundError,
-    StoreBusyError,
-    StoreError,
-    StoreValueError,
-    VersionConflictError,
 )
 from nightporter.expiry import format_rfc3339
 from nightporter.explanations import EXPLANATIONS
 from nightporter.files import replace_private
 from nightporter.issuers import VENDORS
-from nightporter.login import Person, log_in
-from nightporter.model import Profile, Role, Secret
+from nightporter.login import Person
+from nightporter.model import Profile, Role
 from nightporter.policies import render_policy
 from nightporter.protocols import plain
-from nightporter.record import Unreadable
 from nightporter.report import Status, to_json, to_text
-from nightporter.session import Session
-from nightporter.stores import ABSENT, KEEP_EXPIRY, Store
 from nightporter.wiring import (
     Porter,
-    all_cache_directories,
-    cache_directories,
     config_place,
-    data_directory,
     load_config,
     open_mishaps,
     read_environment,
 )
 
-LOGIN_TIMEOUT_S = 300.0
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -196,9 +182,6 @@ def credentials() -> None:
     """The username and password in the store."""
 
 
-MEMBERS = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
-
-
 @credentials.command("set")
 @click.argument("profile", required=False)
 @pass_options
@@ -206,27 +189,44 @@ def credentials_set(options: Options, profile: str | None) -> None:
     """Write the username and password of PROFILE to its store: prompted for, or JSON on standard input."""
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
-        chosen, session = broker.profile, broker.session
-        if chosen.credentials is None:
-            raise ConfigError(f"profile {chosen.name!r} names no `credentials`")
-        members = _read_members(chosen)
-        write_members(session, chosen.credentials, members, options.timeout_s())
-        drop_everywhere(chosen.name, all_cache_directories(read_environment()))
-        broker.forget()
-        clear_refusal(session, options.timeout_s())
-        say(f"wrote {', '.join(members)} to {chosen.credentials!r} in store {chosen.store.name!r}")
+        members = _Terminal().read_members(account.check_has_secret(broker.profile))
+        account.set_credentials(broker, members, options.timeout_s(), say)
 
 
-def _read_members(profile: Profile) -> dict[str, str]:
-    """The members under the names that the secret uses."""
-    if sys.stdin.isatty():
-        found = {
-            "username": click.prompt("Username", default=profile.username, err=True),
-            "password": click.prompt("Password", hide_input=True, err=True),
-        }
-    else:
-        found = _parse_members(_read_stdin())
-    return {profile.fields.get(name, name): value for name, value in found.items()}
+class _Terminal:
+    """Whoever is at standard input: a person at a terminal, or a program's JSON."""
+
+    def __init__(self) -> None:
+        self.is_there = sys.stdin.isatty()
+        self.person = _person(no_browser=False)
+        self.say = say
+
+    def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
+        kind = click.Choice(choices) if choices else None
+        shown = click.prompt(question, default=default, show_default=bool(default), type=kind, err=True)
+        return str(shown).strip()
+
+    def read_members(self, profile: Profile) -> dict[str, str]:
+        if not self.is_there:
+            return account.parse_members(_read_stdin())
+        name, secret = account.members_asked(profile)
+        found = {name: click.prompt(name.replace("_", " ").capitalize(), default=profile.username, err=True)}
+        optional = None if profile.signs_in_unattended else ""
+        given = click.prompt(
+            secret.replace("_", " ").capitalize(), hide_input=True, default=optional, show_default=False, err=True
+        )
+        return found | ({secret: given} if given else {})
+
+    def read_refresh_token(self) -> str:
+        return click.prompt("Refresh token", hide_input=True, err=True) if self.is_there else _read_stdin()
+
+
+def _person(*, no_browser: bool) -> Person:
+    return Person(
+        say=lambda text: click.echo(text, err=True),
+        open_browser=None if no_browser else webbrowser.open,
+        read_line=sys.stdin.readline,
+    )
 
 
 def _read_stdin() -> str:
@@ -234,52 +234,6 @@ def _read_stdin() -> str:
         return sys.stdin.read(65_537)
     except (UnicodeDecodeError, AttributeError, OSError, ValueError) as exc:
         raise ConfigError("standard input can't be read as UTF-8 text") from exc
-
-
-def _parse_members(text: str) -> dict[str, str]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict) or not document:
-        raise ConfigError('standard input must be a JSON object such as {"username": "...", "password": "..."}')
-    for name, value in document.items():
-        if name not in MEMBERS:
-            raise ConfigError(f"standard input holds an unknown member; known are {', '.join(MEMBERS)}")
-        if not isinstance(value, str) or not value or not value.isprintable():
-            raise ConfigError(f"the member {name!r} on standard input must be a non-empty, printable string")
-    return document
-
-
-def write_members(session: Session, path: str, members: dict[str, str], timeout_s: float) -> None:
-    """Writes the members by compare-and-set; others that the secret holds stay."""
-    deadline = session.around.monotonic() + timeout_s
-
-    def write(call_s: float) -> None:
-        for _ in range(5):
-            stored = session.store.read(path, timeout_s=call_s)
-            if isinstance(stored.value, Unreadable):
-                raise StoreValueError(f"{path}: {stored.value.reason}, and is not overwritten")
-            there = stored.value or {}
-            with contextlib.suppress(VersionConflictError):
-                session.store.write(path, {**there, **members}, stored.version, KEEP_EXPIRY, timeout_s=call_s)
-                return
-        raise StoreBusyError(f"{path}: somebody else kept writing it")
-
-    session.with_retries(write, deadline)
-
-
-def clear_refusal(session: Session, timeout_s: float) -> None:
-    """Takes a remembered refusal out of the record: the credentials have changed, so it stands for nothing.
-
-    Not under another's claim, and no failure here is one of the command: a changed secret is tried at once anyway.
-    """
-    try:
-        view = session.read(session.around.monotonic() + timeout_s)
-        if view.record and view.record.refused and view.claim is None:
-            session.overwrite(view, replace(view.record, refused=None))
-    except StoreError as exc:
-        say(f"the remembered refusal stays in the record, without effect: {exc.message}")
 
 
 @cli.command()
@@ -291,13 +245,7 @@ def login(options: Options, profile: str | None, no_browser: bool, check: bool) 
     """Start a session of PROFILE with a person: through the browser, or by a device code."""
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
-        timeout_s = options.timeout if options.timeout is not None else LOGIN_TIMEOUT_S
-        person = Person(
-            say=lambda text: click.echo(text, err=True),
-            open_browser=None if no_browser else webbrowser.open,
-            read_line=sys.stdin.readline,
-        )
-        log_in(broker.session, person, deadline=time.monotonic() + timeout_s)
+        account.start_by_log_in(broker, _person(no_browser=no_browser), options.log_in_s())
         _after_login(broker, options, check, "logged in")
 
 
@@ -309,31 +257,15 @@ def seed(options: Options, profile: str | None, check: bool) -> None:
     """Store a refresh token for PROFILE, read from standard input (prompted for at a terminal)."""
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
-        is_typed = sys.stdin.isatty()
-        given = click.prompt("Refresh token", hide_input=True, err=True) if is_typed else _read_stdin()
-        text = given.strip()
-        if not text or not text.isprintable() or len(text) > 32_768:
-            raise ConfigError("standard input must be a refresh token: one line of text")
-        session = broker.session
-        session.store_login(
-            Secret(text),
-            issued_at=int(session.around.clock()),
-            client=None,
-            issued=None,
-            deadline=time.monotonic() + options.timeout_s(),
-        )
+        account.start_by_seed(broker, _Terminal().read_refresh_token(), options.timeout_s())
         _after_login(broker, options, check, "seeded")
 
 
 def _after_login(broker: Broker, options: Options, check: bool, done: str) -> None:
-    """What this machine held belongs to the session before."""
     profile = broker.profile
-    drop_everywhere(profile.name, all_cache_directories(read_environment()))
-    broker.forget()
     say(f"{done}: the session of {profile.name!r} is in store {profile.store.name!r} at {profile.refresh_token!r}")
     if check:
-        found = broker.access_token(is_forced=True, timeout_s=options.timeout_s())
-        say(f"checked: an access token came, good until {format_rfc3339(found.expires_at_s)}")
+        say(f"checked: an access token came, good until {account.check(broker, options.timeout_s())}")
 
 
 @cli.command()
@@ -344,44 +276,15 @@ def _after_login(broker: Broker, options: Options, check: bool, done: str) -> No
 @pass_options
 def logout(options: Options, profile: str, everywhere: bool) -> None:
     """Drop what is cached for PROFILE here."""
-    environment = read_environment()
-    chosen = choose_profile(load_config(options.config, environment), profile)
-    removed = drop_everywhere(chosen.name, all_cache_directories(environment))
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
-        broker.forget()
+        removed = account.forget(broker)
         if everywhere:
-            session = broker.session
-            revoke(session, options.timeout_s())
-            for path in filter(None, (chosen.refresh_token, chosen.publish_access_token)):
-                delete(session.store, path, session, options.timeout_s())
-            session.spill.drop()
-    say(f"logged out of {chosen.name!r} here ({removed} cached file(s))" + (" and in the store" if everywhere else ""))
-
-
-def revoke(session: Session, timeout_s: float) -> None:
-    """Tells the issuer, where it has an address for it (RFC 7009). What fails is said: the records go all the same."""
-    deadline = session.around.monotonic() + timeout_s
-    try:
-        record = session.read(deadline).record
-        if record is None or record.refresh_token is None or not record.identity.matches(session.identity(None)):
-            return
-        client = session.load_client(deadline) if session.issuer.needs_client(session.profile) else None
-        request = session.issuer.revocation_request(session.addressed(deadline), record.refresh_token, client)
-        if request is not None:
-            answer = session.sender.send(request, timeout_s=10)
-            say("the issuer revoked the session" if answer.status == 200 else f"not revoked ({answer.status})")
-    except NightporterError as exc:
-        say(f"not revoked at the issuer: {exc.message}")
-
-
-def delete(store: Store, path: str, session: Session, timeout_s: float) -> None:
-    def call(call_s: float) -> None:
-        stored = store.read(path, timeout_s=call_s)
-        if stored.version != ABSENT:
-            store.delete(path, stored.version, timeout_s=call_s)
-
-    session.with_retries(call, session.around.monotonic() + timeout_s)
+            account.end_session(broker, options.timeout_s(), say)
+    say(
+        f"logged out of {broker.profile.name!r} here ({removed} cached file(s))"
+        + (" and in the store" if everywhere else "")
+    )
 
 
 # Looking.
@@ -521,14 +424,13 @@ def _names(profile: Profile) -> dict[str, Any]:
 # The first five minutes.
 
 
-STORE_TYPES = ("local", "vault", "aws-secrets-manager")
-PLACES = {"vault": "address", "aws-secrets-manager": "region"}
-
-
 @cli.command()
-@click.option("--store", type=click.Choice(STORE_TYPES), help="Where the secret is.")
+@click.option("--store", type=click.Choice(onboarding.STORE_TYPES), help="Where the secret is.")
 @click.option("--address", metavar="URL", help="Of Vault; else VAULT_ADDR.")
 @click.option("--mount", help="Of Vault's KV version 2 secrets engine (secret).")
+@click.option(
+    "--auth", multiple=True, metavar="KEY=VALUE", help="How Vault lets us in: method=..., role_id=... (repeatable)."
+)
 @click.option("--region", help="Of Secrets Manager; else boto3's own chain.")
 @click.option("--endpoint-url", metavar="URL", help="Of Secrets Manager, where it isn't AWS's own.")
 @click.option("--vendor", type=click.Choice(sorted(VENDORS)), help="Who issues the tokens.")
@@ -538,84 +440,53 @@ PLACES = {"vault": "address", "aws-secrets-manager": "region"}
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A further key of the profile (repeatable)."
 )
+@click.option(
+    "--setup", "clients", multiple=True, type=click.Choice(tuple(setups.CLIENTS)), help="Set CLIENT up (repeatable)."
+)
 @click.option("--no-check", is_flag=True, help="Write the file without trying for a token.")
 @click.argument("profile", required=False)
 @pass_options
-def init(options: Options, /, profile: str | None, no_check: bool, **asked: Any) -> None:
+def init(
+    options: Options,
+    /,
+    profile: str | None,
+    vendor: str | None,
+    store: str | None,
+    credentials: str | None,
+    base_url: str | None,
+    hosts: tuple[str, ...],
+    clients: tuple[str, ...],
+    auth: tuple[str, ...],
+    settings: tuple[str, ...],
+    no_check: bool,
+    **store_options: str | None,
+) -> None:
     """Write a first configuration, trying each answer, and end with a working token or a reason."""
-    environment = read_environment()
-    place = config_place(options.config, environment)
-    if place == "NIGHTPORTER_CONFIG_TOML" or os.path.lexists(place):
-        raise ConfigError(f"there is a configuration already ({place}); it is not written over", hint="Edit it.")
-    answers = _ask_all(profile, asked)
-    text = template.render(answers)
-    parse_config(text, source="the new configuration", vendors=VENDORS)
-    with Porter(text, is_library=False, notify=say) as porter:
-        _offer_credentials(porter.broker_for(answers.profile), options)
-    os.makedirs(os.path.dirname(os.path.abspath(place)), mode=0o700, exist_ok=True)
-    replace_private(os.path.abspath(place), text.encode())
-    say(f"wrote {place}")
-    if not no_check:
-        with open_porter(options) as porter:
-            found = porter.broker_for(answers.profile).access_token(timeout_s=options.timeout_s())
-        say(f"it works: an access token came, good until {format_rfc3339(found.expires_at_s)}")
-    say(f"next: nightporter token {answers.profile}, or nightporter setup kubectl|git|docker|... {answers.profile}")
-
-
-def _ask_all(profile: str | None, asked: dict[str, Any]) -> template.Answers:
-    """Each answer from its flag, else from a person; without one at the terminal a missing one is an error."""
-    vendor = asked["vendor"] or _ask("vendor", "Who issues the tokens", "pitchpoint", sorted(VENDORS))
-    store = asked["store"] or _ask("store", "Where is the secret", "local", STORE_TYPES)
-    options = {key: asked[key] for key in ("address", "mount", "region", "endpoint_url") if asked[key]}
-    if store in PLACES and PLACES[store] not in options and sys.stdin.isatty():
-        given = click.prompt(f"{PLACES[store].capitalize()} (empty: from the environment)", default="", err=True)
-        options |= {PLACES[store]: given} if given else {}
-    name = profile or _ask("PROFILE", "A name for the profile", vendor)
-    needs_secret = "password" in VENDORS[vendor].grants or "client_credentials" in VENDORS[vendor].grants
-    credentials = asked["credentials"] or (
-        _ask("credentials", "Path of the secret", f"nightporter/{name}") if needs_secret else None
-    )
-    settings: dict[str, str | int] = {"base_url": asked["base_url"]} if asked["base_url"] else {}
-    for text in asked["settings"]:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise ConfigError("--set takes KEY=VALUE")
-        settings[key] = int(value) if value.isdigit() else value
-    return template.Answers(
-        profile=name,
+    given = onboarding.Given(
+        profile=profile,
         vendor=vendor,
         store=store,
         credentials=credentials,
-        hosts=asked["hosts"],
-        options=options,
-        settings=settings,
+        hosts=hosts,
+        clients=clients,
+        store_options={key: value for key, value in store_options.items() if value},
+        auth=dict(_parse_pair("--auth", text) for text in auth),
+        settings=({"base_url": base_url} if base_url else {}) | dict(map(_parse_setting, settings)),
+        is_checked=not no_check,
     )
+    onboarding.Onboarding(given, _Terminal(), options).run()
 
 
-def _ask(flag: str, question: str, default: str, choices: Sequence[str] | None = None) -> str:
-    if not sys.stdin.isatty():
-        if flag == "PROFILE":
-            return default
-        raise ConfigError(f"--{flag} is needed where nobody is at the terminal")
-    kind = click.Choice(choices) if choices else None
-    return str(click.prompt(question, default=default, type=kind, err=True))
+def _parse_setting(text: str) -> tuple[str, str | int]:
+    key, value = _parse_pair("--set", text)
+    return key, int(value) if value.isascii() and value.isdigit() else value
 
 
-def _offer_credentials(broker: Broker, options: Options) -> None:
-    """Tries the store, and asks for username and password where the secret is not there yet."""
-    chosen, session = broker.profile, broker.session
-    session.read(time.monotonic() + options.timeout_s())
-    say(f"the store answers ({chosen.store.type})")
-    if not chosen.signs_in_unattended or chosen.credentials is None:
-        return
-    try:
-        session.load_credentials(time.monotonic() + options.timeout_s())
-    except SecretNotFoundError:
-        say(f"there is no secret at {chosen.credentials!r} yet")
-        write_members(session, chosen.credentials, _read_members(chosen), options.timeout_s())
-        say(f"wrote username and password to {chosen.credentials!r}")
-    else:
-        say(f"the secret {chosen.credentials!r} holds what is needed")
+def _parse_pair(flag: str, text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise click.UsageError(f"{flag} takes KEY=VALUE")
+    return key, value
 
 
 @cli.command("timeline")
@@ -692,22 +563,13 @@ def explain(reference: str | None) -> None:
 def setup(options: Options, client: str, profile: str | None, prints: bool, undo: bool) -> None:
     """Write CLIENT's configuration, so that it asks nightporter for PROFILE's token."""
     environment = read_environment()
-    loaded = load_config(options.config, environment)
-    chosen = choose_profile(loaded, profile)
-    cache = cache_directories(environment)[0]
-    machine = setups.Machine(environment, data_directory(), cache, is_dry=prints)
-    request = setups.Request(
-        profile=chosen, profiles=loaded.profiles, machine=machine, is_undo=undo, config=options.config
-    )
-    plan = setups.CLIENTS[client](request)
     if prints:
+        plan, _ = setups.plan(client, profile, options, environment, is_undo=undo, is_dry=True)
         put(setups.show(plan))
+        for note in plan.notes:
+            say(note)
     else:
-        changed = setups.carry_out(plan, machine)
-        done = "undone" if undo else "set up"
-        say(f"{client}: {done} for profile {chosen.name!r}" if changed else f"{client}: nothing to change")
-    for note in plan.notes:
-        say(note)
+        setups.set_up(client, profile, options, environment, say, is_undo=undo)
 
 
 @cli.group(cls=_Group)

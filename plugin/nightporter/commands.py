@@ -22,6 +22,7 @@ from nightporter.protocols import kubernetes, plain
 from nightporter.wiring import Porter, config_place, keep_reply, read_environment
 
 MAX_TIMEOUT_S = 86_400.0
+LOG_IN_S = 300.0
 DOOR_OUTPUTS = ("token", "json", "header", "env", "curl")  # one line each
 
 
@@ -51,6 +52,10 @@ class Options:
         if not 0 < seconds < float("inf"):
             raise ConfigError("NIGHTPORTER_TIMEOUT must be a number of seconds above 0")
         return min(seconds, MAX_TIMEOUT_S)
+
+    def log_in_s(self) -> float:
+        """For a log-in, where a person types meanwhile: --timeout, else five minutes."""
+        return self.timeout if self.timeout is not None else LOG_IN_S
 
 
 @dataclass

@@ -182,7 +182,7 @@ _AUTH_KEYS: Mapping[str, Mapping[str, Check]] = {
     "kubernetes": {"role": _text, "jwt_file": _text},
     "jwt": {"role": _text, "jwt_file": _text},
 }
-_AUTH_NEEDS: Mapping[str, tuple[str, ...]] = {
+AUTH_NEEDS: Mapping[str, tuple[str, ...]] = {
     "token": (),
     "approle": ("role_id",),
     "userpass": ("username", "password_env"),
@@ -369,7 +369,7 @@ def _parse_auth(findings: _Findings, where: str, value: Any) -> Mapping[str, Any
         findings.add(f"{where}.method", problem)
         return table
     findings.check_keys(where, table, {"method": _text, "mount": _text, **_AUTH_KEYS[method]})
-    findings.missing(where, table, _AUTH_NEEDS[method])
+    findings.missing(where, table, AUTH_NEEDS[method])
     if method == "approle" and not {"secret_id_file", "secret_id_env"} & table.keys():
         findings.add(where, "needs 'secret_id_file' or 'secret_id_env'")
     return {"method": method, **table}

@@ -35,7 +35,6 @@ from nightporter.expiry import format_rfc3339
 from nightporter.explanations import EXPLANATIONS
 from nightporter.hosts import profiles_for, rules_of
 from nightporter.model import Config, Profile, Role, SessionRecord
-from nightporter.oauth import get_request
 from nightporter.policies import needed_paths
 from nightporter.record import ForeignRecord, parse_session
 from nightporter.report import relative
@@ -384,8 +383,7 @@ class Doctor:
         if profile.role is Role.READ_ONLY:
             return
         try:
-            address = session.addressed(time.monotonic() + CALL_S).token_endpoint or profile.base_url
-            reply = session.sender.send(get_request(address), timeout_s=CALL_S)
+            address, reply = session.probe(time.monotonic() + CALL_S)
         except (IssuerError, StoreError) as exc:
             yield failure(exc, profile.name)
             return

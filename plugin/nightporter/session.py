@@ -64,7 +64,7 @@ from nightporter.model import (
     SessionRecord,
     Token,
 )
-from nightporter.oauth import Call, Request, Response
+from nightporter.oauth import Call, Request, Response, get_request
 from nightporter.record import (
     ForeignRecord,
     Unreadable,
@@ -232,6 +232,15 @@ class Session:
                 self._addressed = None
                 self._addressed = self._discovered(request, deadline)
         return self._addressed
+
+    def probe(self, deadline: float) -> tuple[str, Response]:
+        """One GET of the token endpoint, which spends nothing: its address, and whatever it answers.
+
+        Raises: IssuerError.
+        """
+        address = self.addressed(deadline).token_endpoint or self.profile.base_url
+        left = deadline - self.around.monotonic()
+        return address, self.sender.send(get_request(address), timeout_s=max(0.5, left))
 
     def _discovered(self, request: Request, deadline: float) -> Profile:
         def ask(timeout_s: float) -> Response:

@@ -26,7 +26,7 @@ class Answers:
     store: str
     credentials: str | None
     hosts: Sequence[str] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
     settings: Mapping[str, str | int] = field(default_factory=dict)
 
 
@@ -51,4 +51,6 @@ def _key(name: str) -> str:
 
 
 def _line(key: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{key} = {{ {', '.join(_line(name, member) for name, member in value.items())} }}"
     return f"{key} = {json.dumps(value)}"

@@ -3,47 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
-import time
 
 from conftest import Vendor
-from support import BIN, Home
-
-
-def at_terminal(home: Home, words: list[str], answers: list[tuple[str, str]], seconds: float = 40) -> tuple[int, str]:
-    """Runs a command at a terminal of its own and types each answer when its prompt is there."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(str(BIN / "nightporter"), ["nightporter", *words], {**home.environment, "TERM": "xterm"})
-    said, deadline, waiting = "", time.monotonic() + seconds, list(answers)
-    while time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.1)[0]:
-            try:
-                piece = os.read(terminal, 4096).decode(errors="replace")
-            except OSError:
-                break
-            if not piece:
-                break
-            said += piece
-        if waiting and waiting[0][0] in said:
-            _, typed = waiting.pop(0)
-            os.write(terminal, f"{typed}\n".encode())
-    os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), said
+from support import Home
+from terminal import Answers, at_terminal
 
 
 def test_init_at_a_terminal_ends_with_a_token(empty_home: Home, vendor: Vendor) -> None:
-    answers = [
+    answers: Answers = [
         ("Who issues", "pitchpoint"),
-        ("Where is the secret", "local"),
         ("A name for", "mine"),
+        ("Where is the secret", "local"),
         ("Path of the secret", "prod/mine"),
         ("Username", "svc-acme"),
         ("Password", "correct-horse"),
+        ("Hosts that", "git.example.com, *.example.org"),
+        ("Which client", "none"),
     ]
     code, said = at_terminal(empty_home, ["init", "--base-url", vendor.address], answers)
     assert code == 0, said
@@ -51,7 +27,66 @@ def test_init_at_a_terminal_ends_with_a_token(empty_home: Home, vendor: Vendor) 
     assert "correct-horse" not in said
     assert "correct-horse" not in empty_home.config_file.read_text()
     assert empty_home.run("token", "mine").code == 0
+    assert 'hosts = ["git.example.com", "*.example.org"]' in empty_home.config_file.read_text()
     assert "# No secret belongs" in empty_home.config_file.read_text()
+
+
+def test_an_answer_that_does_not_work_is_asked_for_again(empty_home: Home, vendor: Vendor) -> None:
+    empty_home.environment["VAULT_TOKEN"] = "x"
+    answers: Answers = [
+        ("Who issues", "pitchpoint"),
+        ("the issuer answers", None),
+        ("A name for", "no good"),
+        ("letters, digits", None),
+        ("A name for", "mine"),
+        ("Where is the secret", "vault"),
+        ("Its address", "http://127.0.0.1:1"),
+        ("How it lets you in", "token"),
+        ("store-unreachable", None),
+        ("Where is the secret", "local"),
+        ("Path of the secret", "prod/../mine"),
+        ("without empty", None),
+        ("Path of the secret", "prod/mine"),
+        ("Username", "svc-acme"),
+        ("Password", "battery-staple"),
+        ("Hosts that", "*.*.example.com"),
+        ("what to do", None),
+        ("Hosts that", "git.example.com"),
+        ("credentials-refused", None),
+        ("Write other credentials", "yes"),
+        ("Username", "svc-acme"),
+        ("Password", "correct-horse"),
+        ("it works", None),
+        ("Which client", "git"),
+        ("git: set up", None),
+    ]
+    code, said = at_terminal(empty_home, ["init", "--base-url", vendor.address, "--timeout", "5"], answers)
+    assert code == 0, said
+    assert vendor.count("sign-in") == 2
+    assert "git.example.com" in (empty_home.path / ".gitconfig").read_text()
+
+
+def test_a_refused_password_is_not_tried_again_by_itself(empty_home: Home, vendor: Vendor) -> None:
+    flags = ["--vendor", "pitchpoint", "--store", "local", "--credentials", "prod/x", "--base-url", vendor.address]
+    answers: Answers = [
+        ("Username", "svc-acme"),
+        ("Password", "wrong"),
+        ("Hosts", ""),
+        ("Write other credentials", "no"),
+    ]
+    code, said = at_terminal(empty_home, ["init", "mine", *flags], answers)
+    assert code == 3, said
+    assert "not tried again before" in said
+    assert vendor.count("sign-in") == 1
+
+
+def test_init_with_a_refresh_token(empty_home: Home, vendor: Vendor) -> None:
+    seeded = vendor.world.new_refresh_token()
+    flags = ("--vendor", "vault-ist", "--store", "local", "--base-url", vendor.address, "--set", "partner_id=7")
+    done = empty_home.run("init", *flags, stdin=seeded)
+    assert done.code == 0, done.err
+    assert "it works" in done.err
+    assert "nightporter/vault-ist/refresh-token" in empty_home.config_file.read_text()
 
 
 def test_init_without_a_person(empty_home: Home, vendor: Vendor) -> None:

@@ -69,6 +69,7 @@ VENDORS: Mapping[str, Vendor] = {
             rotation=Rotation.ROTATES,
             grants=_ENTRA_GRANTS,
             options=_ENTRA_OPTIONS,
+            preset={"tenant": "common"},
         ),
         Vendor(
             name="oauth2",

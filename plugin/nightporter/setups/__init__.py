@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from nightporter.commands import Options
+from nightporter.config import choose_profile
 from nightporter.setups import others, packages, tools
 from nightporter.setups.plan import Machine, Plan, Request, carry_out, show
+from nightporter.wiring import cache_directories, data_directory, load_config
 
 CLIENTS: Mapping[str, Callable[[Request], Plan]] = {
     "kubectl": tools.kubectl,
@@ -26,4 +29,49 @@ CLIENTS: Mapping[str, Callable[[Request], Plan]] = {
     "kubelet": others.kubelet,
 }
 
-__all__ = ["CLIENTS", "Machine", "Plan", "Request", "carry_out", "show"]
+__all__ = ["CLIENTS", "plan", "set_up", "show"]
+
+
+def plan(
+    client: str,
+    profile: str | None,
+    options: Options,
+    environment: Mapping[str, str],
+    *,
+    is_undo: bool,
+    is_dry: bool,
+) -> tuple[Plan, Request]:
+    """What has to be done so that `client` asks for the profile's token, or no longer does.
+
+    Raises: ConfigError, HostNotAllowedError.
+    """
+    loaded = load_config(options.config, environment)
+    request = Request(
+        profile=choose_profile(loaded, profile),
+        profiles=loaded.profiles,
+        machine=Machine(environment, data_directory(), cache_directories(environment)[0], is_dry=is_dry),
+        is_undo=is_undo,
+        config=options.config,
+    )
+    return CLIENTS[client](request), request
+
+
+def set_up(
+    client: str,
+    profile: str | None,
+    options: Options,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    *,
+    is_undo: bool = False,
+) -> None:
+    """Does it, and says what was done.
+
+    Raises: ConfigError, HostNotAllowedError.
+    """
+    todo, request = plan(client, profile, options, environment, is_undo=is_undo, is_dry=False)
+    changed = carry_out(todo, request.machine)
+    done = "undone" if is_undo else "set up"
+    say(f"{client}: {done} for profile {request.profile.name!r}" if changed else f"{client}: nothing to change")
+    for note in todo.notes:
+        say(note)

@@ -1,0 +1,294 @@
+"""`nightporter init`: from nothing to a working token, each answer tried as it is given.
+
+What a flag answers is not asked. Where somebody is at the terminal, an answer that does not work is explained and asked
+for again; where nobody is, it is the command's error. The file is written once store, secret and issuer have answered.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+from nightporter import account, setups, template
+from nightporter.broker import Broker
+from nightporter.commands import Options, open_porter, show_error
+from nightporter.config import AUTH_NEEDS, parse_config
+from nightporter.errors import (
+    ConfigError,
+    CredentialsRefusedError,
+    IssuerError,
+    NightporterError,
+    SecretNotFoundError,
+    StoreDeniedError,
+)
+from nightporter.files import replace_private
+from nightporter.issuers import VENDORS
+from nightporter.login import Person
+from nightporter.model import Profile, Vendor
+from nightporter.template import Answers
+from nightporter.wiring import Porter, config_place, read_environment
+
+T = TypeVar("T")
+STORE_TYPES = ("local", "vault", "aws-secrets-manager")
+PLACES = {"vault": "address", "aws-secrets-manager": "region"}
+PLACE_QUESTIONS = {"vault": "Its address", "aws-secrets-manager": "Its Region"}
+# What a method of Vault can't be without; secrets are in files and variables.
+AUTH_ASKED: Mapping[str, Sequence[str]] = {**AUTH_NEEDS, "approle": ("role_id", "secret_id_file")}
+NOBODY = "none"
+TRY_S = 10.0
+TRIAL_PATH = "nightporter/trial"  # stands for the secret until its path is known; read, never written
+
+
+class Interview(Protocol):
+    """Whoever answers. `is_there`: somebody is at the terminal."""
+
+    is_there: bool
+    person: Person
+
+    def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
+        """An answer; never empty, but for a default that is."""
+
+    def read_members(self, profile: Profile) -> dict[str, str]:
+        """What the credentials secret is to hold: asked for, or JSON on standard input.
+
+        Raises: ConfigError.
+        """
+
+    def read_refresh_token(self) -> str:
+        """Asked for, or standard input."""
+
+    def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the flags say. None and empty: not given."""
+
+    profile: str | None = None
+    vendor: str | None = None
+    store: str | None = None
+    credentials: str | None = None
+    hosts: Sequence[str] = ()
+    clients: Sequence[str] = ()
+    store_options: Mapping[str, str] = field(default_factory=dict)
+    auth: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str | int] = field(default_factory=dict)
+    is_checked: bool = True
+
+
+class Onboarding:
+    """One run of `init`."""
+
+    def __init__(self, given: Given, interview: Interview, options: Options) -> None:
+        self._given = given
+        self._interview = interview
+        self._options = options
+        self._environment = read_environment()
+        self._has_asked = False
+
+    def run(self) -> None:
+        """Raises: any NightporterError, before anything is written unless it came of the first token."""
+        place = config_place(self._options.config, self._environment)
+        if place == "NIGHTPORTER_CONFIG_TOML" or os.path.lexists(place):
+            raise ConfigError(f"there is a configuration already ({place}); it is not written over", hint="Edit it.")
+        answers = self._until_it_works(self._choose_vendor)
+        answers = self._until_it_works(lambda: self._choose_name(answers))
+        answers = self._until_it_works(lambda: self._choose_store(answers))
+        answers = self._until_it_works(lambda: self._choose_secret(answers))
+        answers = self._until_it_works(lambda: self._choose_hosts(answers))
+        os.makedirs(os.path.dirname(os.path.abspath(place)), mode=0o700, exist_ok=True)
+        replace_private(os.path.abspath(place), template.render(answers).encode())
+        self._interview.say(f"wrote {place}")
+        if self._given.is_checked:
+            self._begin(answers.profile)
+        self._offer_clients(answers)
+
+    def _until_it_works(self, step: Callable[[], T]) -> T:
+        """A step whose questions can be answered differently is done again."""
+        while True:
+            self._has_asked = False
+            try:
+                return step()
+            except NightporterError as exc:
+                if not self._has_asked:
+                    raise
+                show_error(exc)
+
+    def _ask(self, flag: str, question: str, default: str | None = None, choices: Sequence[str] = ()) -> str:
+        """An answer that must be had."""
+        if not self._interview.is_there:
+            raise ConfigError(f"{flag} is needed where nobody is at the terminal")
+        return self._question(question, default=default, choices=choices)
+
+    def _question(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
+        self._has_asked = True
+        return self._interview.ask(question, default=default, choices=choices)
+
+    def _trial(self, answers: Answers) -> Porter:
+        """Brokers of a configuration that is not written yet."""
+        text = template.render(answers)
+        parse_config(text, source="the new configuration", vendors=VENDORS)
+        return Porter(text, is_library=False, notify=self._interview.say)
+
+    def _timeout_s(self) -> float:
+        return min(self._options.timeout_s(), TRY_S)
+
+    # The issuer.
+
+    def _choose_vendor(self) -> Answers:
+        vendor = self._given.vendor or self._ask("--vendor", "Who issues the tokens", "pitchpoint", sorted(VENDORS))
+        settings = {**self._settings_of(VENDORS[vendor]), **self._given.settings}
+        answers = Answers(profile=vendor, vendor=vendor, store="local", credentials=TRIAL_PATH, settings=settings)
+        with self._trial(answers) as porter:
+            broker = porter.broker_for(vendor)
+            try:
+                address, _ = broker.session.probe(time.monotonic() + self._timeout_s())
+            except IssuerError as exc:
+                if self._has_asked:
+                    raise
+                self._interview.say(f"the issuer does not answer: {exc.message}")
+            else:
+                self._interview.say(f"the issuer answers ({address})")
+        return answers
+
+    def _settings_of(self, vendor: Vendor) -> dict[str, str | int]:
+        """What only this vendor's profiles hold, where somebody can be asked."""
+        given, found = self._given.settings, dict[str, str | int]()
+        if not self._interview.is_there:
+            return found
+        if "token_endpoint" in vendor.options and not {"token_endpoint", "issuer_url"} & given.keys():
+            found["token_endpoint"] = self._question("Address of its token endpoint")
+        if "tenant" in vendor.options and "tenant" not in given:
+            found["tenant"] = self._question("Its tenant", default=str(vendor.preset["tenant"]))
+        if "partner_id" in vendor.options and "partner_id" not in given:
+            found["partner_id"] = self._question("Your partner id")
+        if "grant" in vendor.options and "grant" not in given:
+            found["grant"] = self._question("How a session begins", default=vendor.grants[0], choices=vendor.grants)
+        if "scopes" in vendor.options and "scopes" not in given and "login_scopes" not in vendor.preset:
+            scopes = self._question("Scopes, with spaces between (empty: none)", default="")
+            found |= {"scopes": scopes} if scopes else {}
+        return found
+
+    def _choose_name(self, answers: Answers) -> Answers:
+        name = self._given.profile
+        if name is None and self._interview.is_there:
+            name = self._question("A name for the profile", default=answers.vendor)
+        answers = replace(answers, profile=name or answers.vendor)
+        self._trial(answers).close()
+        return answers
+
+    # The store.
+
+    def _choose_store(self, answers: Answers) -> Answers:
+        kind = self._given.store or self._ask("--store", "Where is the secret", "local", STORE_TYPES)
+        options: dict[str, str | Mapping[str, str]] = dict(self._given.store_options)
+        if kind in PLACES and PLACES[kind] not in options and self._interview.is_there:
+            question = f"{PLACE_QUESTIONS[kind]} (empty: from the environment)"
+            given = self._question(question, default="")
+            options |= {PLACES[kind]: given} if given else {}
+        if kind == "vault":
+            options |= self._auth()
+        answers = replace(answers, store=kind, options=options)
+        with self._trial(answers) as porter:
+            session = porter.broker_for(answers.profile).session
+            try:
+                session.read(time.monotonic() + self._timeout_s())
+            except StoreDeniedError as exc:  # as it should where nothing but the true path is allowed
+                self._interview.say(f"the store answers ({kind}), and denies a path that isn't yours: {exc.message}")
+            else:
+                self._interview.say(f"the store answers ({kind})")
+        return answers
+
+    def _auth(self) -> dict[str, Mapping[str, str]]:
+        """How Vault lets us in; nothing for its usual way, a token that is at hand."""
+        auth = dict(self._given.auth)
+        if not auth and self._interview.is_there:
+            auth["method"] = self._question("How it lets you in", default="token", choices=sorted(AUTH_ASKED))
+            for key in AUTH_ASKED[auth["method"]]:
+                auth[key] = self._question(key)
+        return {} if auth in ({}, {"method": "token"}) else {"auth": auth}
+
+    # The secret.
+
+    def _choose_secret(self, answers: Answers) -> Answers:
+        with self._trial(answers) as porter:
+            needs_secret = account.needs_secret(porter.broker_for(answers.profile))
+        usual = f"nightporter/{answers.profile}"
+        if needs_secret or self._given.credentials:
+            path = self._given.credentials or self._ask("--credentials", "Path of the secret", usual)
+            answers = replace(answers, credentials=path)
+        else:
+            record = {"refresh_token": f"{usual}/refresh-token", **answers.settings}
+            answers = replace(answers, credentials=None, settings=record)
+        with self._trial(answers) as porter:
+            broker = porter.broker_for(answers.profile)
+            broker.session.read(time.monotonic() + self._timeout_s())
+            if needs_secret:
+                self._see_credentials(broker)
+        return answers
+
+    def _see_credentials(self, broker: Broker) -> None:
+        try:
+            broker.session.load_credentials(time.monotonic() + self._timeout_s())
+        except SecretNotFoundError as exc:
+            self._interview.say(exc.message)
+            self._write_credentials(broker)
+        else:
+            self._interview.say(f"there is a secret at {broker.profile.credentials!r}")
+
+    def _write_credentials(self, broker: Broker) -> None:
+        members = self._interview.read_members(broker.profile)
+        account.set_credentials(broker, members, self._options.timeout_s(), self._interview.say)
+
+    # Hosts.
+
+    def _choose_hosts(self, answers: Answers) -> Answers:
+        hosts = list(self._given.hosts)
+        if not hosts and self._interview.is_there:
+            question = "Hosts that may have the token, with spaces between (empty: none)"
+            hosts = self._question(question, default="").replace(",", " ").split()
+        answers = replace(answers, hosts=hosts)
+        self._trial(answers).close()
+        return answers
+
+    # The first token.
+
+    def _begin(self, name: str) -> None:
+        with open_porter(self._options) as porter:
+            broker = porter.broker_for(name)
+            if broker.profile.grant == "refresh_token":
+                account.start_by_seed(broker, self._interview.read_refresh_token(), self._options.timeout_s())
+            elif broker.profile.grant in ("authorization_code", "device_code"):
+                account.start_by_log_in(broker, self._interview.person, self._options.log_in_s())
+            until = self._first_token(broker)
+        self._interview.say(f"it works: an access token came, good until {until}")
+
+    def _first_token(self, broker: Broker) -> str:
+        """A refused password is typed anew only by a person who says so: each refusal counts at the vendor."""
+        while True:
+            try:
+                return account.check(broker, self._options.timeout_s())
+            except CredentialsRefusedError as exc:
+                if not self._interview.is_there:
+                    raise
+                show_error(exc)
+                if self._interview.ask("Write other credentials", default="no", choices=("yes", "no")) == "no":
+                    raise
+                self._write_credentials(broker)
+
+    # Clients.
+
+    def _offer_clients(self, answers: Answers) -> None:
+        name = answers.profile
+        clients = list(self._given.clients)
+        if not clients and self._interview.is_there:
+            known = (*setups.CLIENTS, NOBODY)
+            chosen = self._interview.ask("Which client is to be set up", default=NOBODY, choices=known)
+            clients = [] if chosen == NOBODY else [chosen]
+        for client in clients:
+            setups.set_up(client, name, self._options, self._environment, self._interview.say)
+        token = f"nightporter token {name}"
+        self._interview.say(f"next: {token}" + ("" if clients else f", or nightporter setup CLIENT {name}"))
