@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from support import ROOT, Home
+from tls import Call, Reply
 
 PLACE = ROOT / ".clients"
 VENV = PLACE / "venv/bin"
@@ -80,3 +81,29 @@ def git_environment(program: str) -> Mapping[str, str]:
         "GIT_EXEC_PATH": str(root / "usr/lib/git-core"),
         "GIT_TEMPLATE_DIR": str(root / "usr/share/git-core/templates"),
     }
+
+
+def git_backend(root: Path) -> Callable[[Call], Reply]:
+    """`git http-backend` behind a server of ours."""
+
+    def answer(call: Call) -> Reply:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "GIT_PROJECT_ROOT": str(root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": call.path,
+            "QUERY_STRING": call.query,
+            "REQUEST_METHOD": call.method,
+            "CONTENT_TYPE": call.headers.get("content-type", ""),
+            "CONTENT_LENGTH": str(len(call.body)),
+            "HTTP_CONTENT_ENCODING": call.headers.get("content-encoding", ""),
+            "GIT_PROTOCOL": call.headers.get("git-protocol", ""),
+            "REMOTE_USER": "porter",
+        }
+        done = subprocess.run(["git", "http-backend"], env=environment, input=call.body, capture_output=True)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        status = int(headers.pop("Status", "200 OK").split()[0])
+        return Reply(body, status=status, kind=headers.pop("Content-Type", "text/plain"), headers=headers)
+
+    return answer

@@ -23,6 +23,10 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="Write the transcripts of the documents anew.")
+
+
 @pytest.fixture(scope="session")
 def openbao() -> Iterator[OpenBao]:
     with open_openbao() as server:

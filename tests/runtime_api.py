@@ -113,11 +113,15 @@ class Environment:
 
 @contextlib.contextmanager
 def open_function(
-    python: Path, directory: Path, layer: Path, source: str, variables: Mapping[str, str]
+    python: Path, directory: Path, layer: Path, source: str | None, variables: Mapping[str, str]
 ) -> Iterator[Environment]:
-    """A function of this source in an environment of its own, the layer unpacked where `/opt` would be."""
-    directory.mkdir(parents=True)
-    (directory / "app.py").write_text(source)
+    """A function in an environment of its own, the layer unpacked where `/opt` would be.
+
+    `source`: of its one module `app`; None where the directory holds it already.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if source is not None:
+        (directory / "app.py").write_text(source)
     version = python.parent.parent.name.removeprefix("lambda-")
     environment = {
         "PATH": "/usr/bin:/bin",

@@ -22,6 +22,7 @@ BLOCK = re.compile(
     r"<!-- transcript: (?P<stage>[a-z-]+)(?:; types: (?P<typed>[^>]*?))? -->\n```console\n(?P<text>.*?)```", re.S
 )
 PROMPT, CONTINUED = "$ ", "> "
+REAL_PROMPT = "anna@laptop$ "  # which no output ends with
 HIDDEN = ("Password: ", "Refresh token: ", "Client secret: ")
 SECONDS = 120.0
 QUIET_S = 0.25
@@ -88,18 +89,18 @@ def transcripts(file: Path) -> list[Transcript]:
 class Shell:
     """bash at a terminal, in a home of its own and with a prompt that is known."""
 
-    def __init__(self, home: Home) -> None:
-        environment = {**home.environment, "TERM": "dumb", "PS1": PROMPT, "PS2": CONTINUED, "LC_ALL": "C.UTF-8"}
+    def __init__(self, home: Home, directory: Path) -> None:
+        environment = {**home.environment, "TERM": "dumb", "PS1": REAL_PROMPT, "PS2": CONTINUED, "LC_ALL": "C.UTF-8"}
         self._child = pexpect.spawn(
             "bash",
             ["--norc", "--noprofile", "-i"],
             env={**environment, "HISTFILE": ""},
-            cwd=str(home.path),
+            cwd=str(directory),
             encoding="utf-8",
             dimensions=(50, 500),
         )
         self._child.delaybeforesend = None
-        self._child.expect_exact(PROMPT, timeout=SECONDS)
+        self._child.expect_exact(REAL_PROMPT, timeout=SECONDS)
 
     def run(self, command: Command, secrets: Sequence[str]) -> list[str]:
         """The lines that the command brought to the screen, what was typed at its prompts among them."""
@@ -112,10 +113,10 @@ class Shell:
                 screen += self._child.read_nonblocking(65_536, timeout=QUIET_S).replace("\r\n", "\n")
                 continue
             except pexpect.TIMEOUT:  # nothing more for now: somebody is waited for, or there is more to do
-                last = screen.rpartition("\n")[2]
-            if last == PROMPT and screen.startswith(echo):
-                return screen.removeprefix(echo).removesuffix(PROMPT).splitlines()
-            answer = _answer_to(last, remaining, waiting)
+                pass
+            if screen.startswith(echo) and screen.endswith(REAL_PROMPT):
+                return screen.removeprefix(echo).removesuffix(REAL_PROMPT).splitlines()
+            answer = _answer_to(screen.rpartition("\n")[2], remaining, waiting)
             if answer is not None:
                 self._child.send(f"{answer}\n")
         raise AssertionError(f"`{command.typed}` did not end: {screen[-800:]}")
@@ -139,7 +140,7 @@ CHANGING = (
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
     (r"\b\d\d:\d\d:\d\d here\b", "<clock> here"),
     (r"\b\d\d? [A-Z][a-z]{2} \d\d:\d\d E[SD]T\b", "<New York>"),
-    (r"(in|ago|for|every) (\d+[dhms] ?)+", r"\1 <duration> "),
+    (r"\b\d+[dhms]( \d+[dhms])*\b", "<duration>"),
     (r"\[[#.]{12}\]", "<bar>"),
     (r"sandbox\.[A-Za-z0-9_-]+(\.\.\.)?", "<token>"),
     (r"\b\d+\.\d+ s\b", "<seconds>"),

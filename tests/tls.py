@@ -48,7 +48,11 @@ class Guarded:
 
     @property
     def host(self) -> str:
-        return self.address.removeprefix("https://")
+        return self.address.partition("://")[2]
+
+    @property
+    def port(self) -> int:
+        return int(self.host.rpartition(":")[2])
 
     def sent_tokens(self) -> list[str]:
         """The tokens that came, in their order, anonymous requests left out."""
@@ -83,6 +87,14 @@ def _reply_of(answer: Answer, call: Call) -> Reply:
     return Reply(json.dumps(answer).encode(), kind=kind)
 
 
+def _context(ca_file: Path) -> ssl.SSLContext:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(ca_file))
+    return context
+
+
 @contextlib.contextmanager
 def open_guarded(
     directory: Path,
@@ -90,13 +102,10 @@ def open_guarded(
     is_live: Callable[[str], bool],
     answers: Mapping[str, Answer],
     challenges: tuple[str, ...] = ('Basic realm="guarded"',),
+    is_plain: bool = False,
 ) -> Iterator[Guarded]:
-    """Serves `answers` under https to whoever brings a token that `is_live` knows."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-    ca_file = directory / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
+    """Serves `answers` under https to whoever brings a token that `is_live` knows. `is_plain`: under http."""
+    ca_file, scheme = directory / "ca.pem", "http" if is_plain else "https"
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -142,8 +151,9 @@ def open_guarded(
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    guarded = Guarded(address=f"https://localhost:{server.server_address[1]}", ca_file=ca_file)
+    if not is_plain:
+        server.socket = _context(ca_file).wrap_socket(server.socket, server_side=True)
+    guarded = Guarded(address=f"{scheme}://localhost:{server.server_address[1]}", ca_file=ca_file)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

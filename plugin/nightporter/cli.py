@@ -193,6 +193,9 @@ def credentials_set(options: Options, profile: str | None) -> None:
         account.set_credentials(broker, members, options.timeout_s(), say)
 
 
+SHORT = 60  # choices that fit into the line of a question
+
+
 class _Terminal:
     """Whoever is at standard input: a person at a terminal, or a program's JSON."""
 
@@ -203,8 +206,11 @@ class _Terminal:
 
     def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
         kind = click.Choice(choices) if choices else None
-        shown = click.prompt(question, default=default, show_default=bool(default), type=kind, err=True)
-        return str(shown).strip()
+        is_short = sum(map(len, choices)) < SHORT
+        answer = click.prompt(
+            question, default=default, show_default=bool(default), type=kind, show_choices=is_short, err=True
+        )
+        return str(answer).strip()
 
     def read_members(self, profile: Profile) -> dict[str, str]:
         if not self.is_there:
@@ -503,7 +509,10 @@ def timeline_command(options: Options, profile: str | None, svg: str | None) -> 
         is_reader = broker.profile.role is Role.READ_ONLY
         record = None if is_reader else session.read(time.monotonic() + options.timeout_s()).record
         now = time.time()
-        listed = timeline.moments(broker.profile, record, broker.held(), now)
+        chosen = broker.profile
+        listed = timeline.moments(
+            chosen, record, broker.held(), now, lambda at: session.issuer.refresh_expires_at(chosen, at)
+        )
         put(timeline.to_text(broker.profile.name, listed, now))
         if svg:
             content = timeline.to_svg(broker.profile.name, listed, now).encode()

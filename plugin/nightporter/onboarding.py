@@ -6,6 +6,7 @@ for again; where nobody is, it is the command's error. The file is written once 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -88,6 +89,7 @@ class Onboarding:
         self._options = options
         self._environment = read_environment()
         self._has_asked = False
+        self._has_talked = False
 
     def run(self) -> None:
         """Raises: any NightporterError, before anything is written unless it came of the first token."""
@@ -124,7 +126,7 @@ class Onboarding:
         return self._question(question, default=default, choices=choices)
 
     def _question(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
-        self._has_asked = True
+        self._has_asked = self._has_talked = True
         return self._interview.ask(question, default=default, choices=choices)
 
     def _trial(self, answers: Answers) -> Porter:
@@ -191,15 +193,12 @@ class Onboarding:
             options |= {PLACES[kind]: given} if given else {}
         if kind == "vault":
             options |= self._auth()
-        answers = replace(answers, store=kind, options=options)
+        answers = replace(answers, store=kind, options=options, credentials=self._given.credentials or TRIAL_PATH)
         with self._trial(answers) as porter:
             session = porter.broker_for(answers.profile).session
-            try:
+            with contextlib.suppress(StoreDeniedError):  # the path may not be the true one yet, which is tried next
                 session.read(time.monotonic() + self._timeout_s())
-            except StoreDeniedError as exc:  # as it should where nothing but the true path is allowed
-                self._interview.say(f"the store answers ({kind}), and denies a path that isn't yours: {exc.message}")
-            else:
-                self._interview.say(f"the store answers ({kind})")
+        self._interview.say(f"the store answers ({kind})")
         return answers
 
     def _auth(self) -> dict[str, Mapping[str, str]]:
@@ -284,9 +283,11 @@ class Onboarding:
     def _offer_clients(self, answers: Answers) -> None:
         name = answers.profile
         clients = list(self._given.clients)
-        if not clients and self._interview.is_there:
+        if not clients and self._has_talked:
             known = (*setups.CLIENTS, NOBODY)
-            chosen = self._interview.ask("Which client is to be set up", default=NOBODY, choices=known)
+            chosen = self._interview.ask(
+                "Which client is to be set up (kubectl, git, docker, ...)", default=NOBODY, choices=known
+            )
             clients = [] if chosen == NOBODY else [chosen]
         for client in clients:
             setups.set_up(client, name, self._options, self._environment, self._interview.say)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
@@ -23,15 +25,23 @@ class Moment:
     kind: str
 
 
-def moments(profile: Profile, record: SessionRecord | None, cached: Token | None, now: float) -> list[Moment]:
-    """What has been and what is to come, in order; midnights in New York between the first and the last of them."""
+def moments(
+    profile: Profile,
+    record: SessionRecord | None,
+    cached: Token | None,
+    now: float,
+    lasts_until: Callable[[int], int | None],
+) -> list[Moment]:
+    """What has been and what is to come, in order; midnights in New York between the first and the last of them.
+
+    `lasts_until`: when a refresh token of a sign-in at that time would end.
+    """
     found: list[tuple[int, str]] = []
     if record is not None:
         if record.issued_at is not None:
             found.append((record.issued_at, f"session of generation {record.generation}, by {record.by or 'unknown'}"))
         if record.expires_at is not None:
-            due = record.expires_at - profile.renew_when_left_s
-            found.append((due, "`rotate` signs in from here on" if profile.grant == "password" else "renewal is due"))
+            found.append(_renewal(profile, record.expires_at, lasts_until))
             found.append((record.expires_at, "the refresh token ends"))
         if record.access_token_expires_at is not None:
             found.append((record.access_token_expires_at, "the shared access token ends"))
@@ -58,6 +68,20 @@ def _midnights(first: int, last: int) -> list[int]:
         found.append(at)
         day += timedelta(days=1)
     return found
+
+
+def _renewal(profile: Profile, ends: int, lasts_until: Callable[[int], int | None]) -> tuple[int, str]:
+    """From when on `rotate` does something: when little enough is left, and a sign-in gains time."""
+    due = ends - profile.renew_when_left_s
+    if profile.grant != "password":
+        return due, "renewal is due"
+
+    def gains(at: int) -> bool:
+        until = lasts_until(at)
+        return until is None or until > ends
+
+    waits = bisect.bisect_left(range(due, ends), True, key=gains)
+    return due + waits, "`rotate` signs in from here on"
 
 
 def to_text(name: str, listed: list[Moment], now: float) -> str:

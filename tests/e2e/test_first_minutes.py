@@ -132,6 +132,9 @@ def test_timeline_as_text_and_picture(home: Home) -> None:
     out = home.run("timeline", "--svg", str(file)).out
     assert "  > " in out
     assert "the refresh token ends" in out
+    lines = out.splitlines()
+    (begins,) = [line for line in lines if "`rotate` signs in" in line]
+    assert " 00:00 E" in begins  # earlier a sign-in would last no longer
     assert "midnight in New York" in out
     assert all(len(line) <= 80 for line in out.splitlines())
     assert file.read_text().startswith("<svg")

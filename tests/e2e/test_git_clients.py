@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clients import client, git_environment, run
+from clients import client, git_backend, git_environment, run
 from conftest import Vendor
 from support import BIN, Home, pitchpoint_config
-from tls import Call, Guarded, Reply, open_guarded
+from tls import Guarded, open_guarded
 
 pytestmark = pytest.mark.clients
-
-
-def backend(root: Path) -> object:
-    """`git http-backend` behind our server."""
-
-    def answer(call: Call) -> Reply:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "GIT_PROJECT_ROOT": str(root),
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "PATH_INFO": call.path,
-            "QUERY_STRING": call.query,
-            "REQUEST_METHOD": call.method,
-            "CONTENT_TYPE": call.headers.get("content-type", ""),
-            "CONTENT_LENGTH": str(len(call.body)),
-            "HTTP_CONTENT_ENCODING": call.headers.get("content-encoding", ""),
-            "GIT_PROTOCOL": call.headers.get("git-protocol", ""),
-            "REMOTE_USER": "porter",
-        }
-        done = subprocess.run(["git", "http-backend"], env=environment, input=call.body, capture_output=True)
-        head, _, body = done.stdout.partition(b"\r\n\r\n")
-        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-        status = int(headers.pop("Status", "200 OK").split()[0])
-        return Reply(body, status=status, kind=headers.pop("Content-Type", "text/plain"), headers=headers)
-
-    return answer
 
 
 @pytest.fixture
@@ -50,7 +23,7 @@ def server(vendor: Vendor, tmp_path: Path) -> Iterator[Guarded]:
     with open_guarded(
         tmp_path,
         is_live=vendor.world.is_live,
-        answers={"/*": backend(root)},
+        answers={"/*": git_backend(root)},
         challenges=('Basic realm="git"', 'Bearer realm="git"'),
     ) as guarded:
         yield guarded

@@ -18,6 +18,7 @@ from nightporter.issuers import VENDORS
 from nightporter.model import Claim, Identity, Refusal, Secret, SessionRecord, Token
 from nightporter.report import Status, to_json
 from support import ROOT
+from terminal import transcripts
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "plugin/docs").glob("*.md"))]
 TEXT = "\n".join(file.read_text() for file in DOCUMENTS)
@@ -30,6 +31,11 @@ def test_every_configuration_parses(file: Path) -> None:
     assert len(blocks) == text.count("```toml")
     for block in blocks:
         assert parse_config(block, source=file.name, vendors=VENDORS).profiles
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.name)
+def test_every_screen_is_one_that_a_test_types(file: Path) -> None:
+    assert file.read_text().count("```console") == len(transcripts(file))
 
 
 def test_the_status_that_is_shown_has_the_members_of_the_real_one() -> None:

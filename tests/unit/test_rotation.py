@@ -101,6 +101,20 @@ def test_31_days_of_the_job(month: tuple[int, int, int], missed: int | None) -> 
     assert len(sign_ins) >= 30
 
 
+@pytest.mark.parametrize("month", [(2026, 3, 1), (2026, 7, 1), (2026, 10, 15)])
+def test_31_days_of_an_hourly_job(month: tuple[int, int, int]) -> None:
+    """For a cron that knows no time zones: still one sign-in a day, and never within 22 hours of the end."""
+    which, held, sign_ins = profile("pitchpoint"), None, []
+    for now in range(int(datetime(*month, 0, 10, tzinfo=UTC).timestamp()), 10**12, 3600)[: 31 * 24]:
+        assert held is None or held.expires_at is None or held.expires_at - now > 22 * 3600
+        until = pitchpoint_refresh_expiry(now)
+        if due(which, held, now=now, sign_in_lasts_until=until) is Due.SIGN_IN:
+            held = record(expires_at=until, issued_at=now)
+            sign_ins.append(datetime.fromtimestamp(now, NEW_YORK).date())
+    assert len(sign_ins) == len(set(sign_ins))
+    assert len(sign_ins) >= 30
+
+
 @given(st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=50), st.integers(1, 12))
 def test_shards_cover_every_profile_once(names: list[str], count: int) -> None:
     shards = [of_shard(names, index, count) for index in range(count)]

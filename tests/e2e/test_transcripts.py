@@ -1,0 +1,64 @@
+"""Every screen that the documents show is typed into a real terminal, in an empty home, and compared.
+
+`pytest tests/e2e/test_transcripts.py -m clients --record` writes what came out into the documents instead.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Vendor
+from stages import STAGES, World
+from support import ROOT, Home
+from terminal import PROMPT, Shell, Transcript, differences, transcripts
+
+pytestmark = pytest.mark.clients
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "plugin/docs").glob("*.md"))]
+PLAYS = sorted({(file, shown.stage) for file in DOCUMENTS for shown in transcripts(file)})
+SHOWN_HOME = "/home/anna"
+SHORTENED = re.compile(r"(sandbox\.[\w-]{6})[\w-]+")
+
+
+@pytest.fixture
+def world(tmp_path: Path, vendor: Vendor, request: pytest.FixtureRequest) -> World:
+    return World(
+        directory=tmp_path,
+        vendor=vendor,
+        openbao=lambda: request.getfixturevalue("openbao"),
+        moto=lambda: request.getfixturevalue("moto"),
+    )
+
+
+def play(shell: Shell, home: Home, shown: Transcript) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each command, what the document shows of it, and what the screen shows."""
+    names = {str(home.path): SHOWN_HOME, socket.gethostname(): "host-7"}
+    for command in shown.commands:
+        seen = shell.run(command, shown.secrets)
+        for name, instead in names.items():
+            seen = [line.replace(name, instead) for line in seen]
+        yield command.typed, command.shown, [SHORTENED.sub(r"\1...", line.rstrip()) for line in seen]
+
+
+@pytest.mark.parametrize(("file", "stage"), PLAYS, ids=lambda item: item.stem if isinstance(item, Path) else item)
+def test_the_screen_is_what_the_document_shows(
+    file: Path, stage: str, world: World, request: pytest.FixtureRequest
+) -> None:
+    is_recording, problems = request.config.getoption("--record"), []
+    with STAGES[stage](world) as home:
+        shell = Shell(home, ROOT if stage == "clone" else home.path)
+        try:
+            for shown in [item for item in transcripts(file) if item.stage == stage]:
+                text = ""
+                for typed, lines, seen in play(shell, home, shown):
+                    problems += differences(lines, seen)
+                    text += "".join(f"{line}\n" for line in (PROMPT + typed.replace("\n", "\n> "), *seen))
+                if is_recording:
+                    file.write_text(file.read_text().replace(shown.text, text))
+        finally:
+            shell.close()
+    assert is_recording or not problems, "\n".join(problems)
