@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nightporter.errors import NightporterError
+
 EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     "defect": (
         "Something happened that nightporter has no words for: a mistake of ours.",
@@ -157,6 +159,34 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
         "Install nightporter with the extra that the finding names.",
     ),
 }
+
+
+# Whose turn it is, by exit code (contract, section 4).
+WHOSE_TURN: Mapping[int, tuple[str, str]] = {
+    1: ("ours", "a defect"),
+    2: ("who configures", "usage, configuration, unknown profile"),
+    3: ("who owns the account", "the issuer refused username, password or client secret, now or remembered"),
+    4: ("a person", "no session and no way to sign in unattended; no credentials secret"),
+    5: (
+        "who runs the store",
+        "away, sealed, denies (the missing right is named), throttles; the claim can't be written",
+    ),
+    6: ("who runs the vendor", "away, fails, answers nonsense; another holder busy until the deadline"),
+    7: ("who configures", "a host that is in no `hosts`"),
+}
+
+
+def render_exits() -> str:
+    """The README's table: exit codes, whose turn it is, and the references of the errors that end so."""
+    lines = ["| exit | whose turn | when | references |", "| --- | --- | --- | --- |"]
+    for code, (who, when) in WHOSE_TURN.items():
+        found = [item.reference for item in _all_errors(NightporterError) if item.exit_code == code]
+        lines.append(f"| {code} | {who} | {when} | {', '.join(f'`{name}`' for name in dict.fromkeys(found))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _all_errors(root: type[NightporterError]) -> list[type[NightporterError]]:
+    return [root, *(found for child in root.__subclasses__() for found in _all_errors(child))]
 
 
 def render_page() -> str:

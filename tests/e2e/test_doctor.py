@@ -13,7 +13,7 @@ import pytest
 from conftest import Vendor
 from nightporter import errors
 from nightporter.expiry import format_rfc3339
-from nightporter.explanations import EXPLANATIONS, render_page
+from nightporter.explanations import EXPLANATIONS, render_exits, render_page
 from nightporter.stores.secrets_manager import derived_id
 from support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao, pitchpoint_config
 
@@ -192,6 +192,7 @@ def test_every_reference_is_explained_and_the_page_is_the_code_s() -> None:
     raised = {item.reference for item in classes if issubclass(item, errors.NightporterError)}
     assert raised <= set(EXPLANATIONS)
     assert (ROOT / "plugin/docs/errors.md").read_text() == render_page()
+    assert f"<!-- generated: exits -->\n{render_exits()}<!-- end -->" in (ROOT / "README.md").read_text()
 
 
 def test_explain(home: Home) -> None:

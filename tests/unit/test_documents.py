@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,33 @@ def test_every_command_that_is_named_exists() -> None:
     known = set(cli.cli.commands)
     named = set(re.findall(r"(?:`|\$ )nightporter ([a-z][a-z-]+)", TEXT))
     assert {name for name in named if name not in known} == set()
+
+
+PLACEHOLDERS = {"CLIENT": "git", "ROLE": "full", "SHELL": "bash", "PROTOCOL": "git", "SECONDS": "5", "CMD...": "true"}
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """As the command line parses it, without doing it."""
+    context = command.make_context(command.name, words)
+    rest = [*context._protected_args, *context.args]
+    if isinstance(command, click.Group) and rest:
+        _, found, words = command.resolve_command(context, rest)
+        assert found is not None
+        parse(found, words)
+
+
+def commands_in_prose() -> list[str]:
+    spans = re.findall(r"(?<!`)`(nightporter [^`]+)`(?!`)", re.sub(r"```.*?```", "", TEXT, flags=re.S))
+    return sorted({" ".join(span.split()) for span in spans})
+
+
+@pytest.mark.parametrize("line", commands_in_prose())
+def test_every_command_in_the_prose_parses(line: str) -> None:
+    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line)[1:]]
+    is_name_only = len(words) == 1 and words[0] in cli.cli.commands
+    if words and not is_name_only and "|" not in line:  # alternatives are for people
+        with contextlib.suppress(click.exceptions.Exit):  # --version, --help
+            parse(cli.cli, words)
 
 
 def test_every_script_and_file_that_is_named_exists() -> None:
