@@ -266,6 +266,28 @@ def signed_in(world: World) -> Iterator[Home]:
 
 
 @contextlib.contextmanager
+def two_stores(world: World) -> Iterator[Home]:
+    """A laptop that is to move from the embedded store to Vault."""
+    bao = world.openbao()
+    with world.home({"vault.example.com:8200": _port(bao.address)}, VAULT_TOKEN=bao.token) as (home, _):
+        home.configure(CONFIG.format(hosts=""))
+        home.set_credentials(**CREDENTIALS)
+        assert home.run("token").code == 0
+        store = '[stores.vault]\ntype = "vault"\naddress = "https://vault.example.com:8200"\n'
+        (home.path / "vault.toml").write_text(store + CONFIG.format(hosts=""))
+        yield home
+    bao.call("DELETE", "secret/metadata/prod/pitchpoint/refresh-token")
+
+
+@contextlib.contextmanager
+def secrets_manager(world: World) -> Iterator[Home]:
+    """A laptop whose profile is in Secrets Manager. Nothing asks it."""
+    with world.home({}) as (home, _):
+        home.configure('[stores.prod]\ntype = "aws-secrets-manager"\n' + CONFIG.format(hosts=""))
+        yield home
+
+
+@contextlib.contextmanager
 def refused(world: World) -> Iterator[Home]:
     """A laptop with a password that has been changed at the vendor."""
     with laptop(world) as home:
@@ -289,5 +311,7 @@ STAGES: Mapping[str, Callable[[World], Any]] = {
     "laptop": laptop,
     "signed-in": signed_in,
     "refused": refused,
+    "two-stores": two_stores,
+    "secrets-manager": secrets_manager,
     "clone": clone,
 }

@@ -87,38 +87,43 @@ def transcripts(file: Path) -> list[Transcript]:
 
 
 class Shell:
-    """bash at a terminal, in a home of its own and with a prompt that is known."""
+    """bash at a terminal, in a home of its own.
+
+    The terminal echoes nothing, since what is typed ahead would be echoed out of order; what was typed at a prompt is
+    put where its echo would stand.
+    """
 
     def __init__(self, home: Home, directory: Path) -> None:
-        environment = {**home.environment, "TERM": "dumb", "PS1": REAL_PROMPT, "PS2": CONTINUED, "LC_ALL": "C.UTF-8"}
+        environment = {**home.environment, "TERM": "dumb", "PS1": REAL_PROMPT, "PS2": "", "LC_ALL": "C.UTF-8"}
         self._child = pexpect.spawn(
             "bash",
-            ["--norc", "--noprofile", "-i"],
+            ["--norc", "--noprofile", "--noediting", "-i"],
             env={**environment, "HISTFILE": ""},
             cwd=str(directory),
             encoding="utf-8",
             dimensions=(50, 500),
+            echo=False,
         )
         self._child.delaybeforesend = None
         self._child.expect_exact(REAL_PROMPT, timeout=SECONDS)
 
     def run(self, command: Command, secrets: Sequence[str]) -> list[str]:
         """The lines that the command brought to the screen, what was typed at its prompts among them."""
-        lines, waiting, remaining = command.typed.split("\n"), list(secrets), list(command.shown)
-        echo = f"\n{CONTINUED}".join(lines) + "\n"
-        self._child.send("".join(f"{line}\n" for line in lines))
+        waiting, remaining = list(secrets), list(command.shown)
+        self._child.send(f"{command.typed}\n")
         screen, deadline = "", time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             try:
                 screen += self._child.read_nonblocking(65_536, timeout=QUIET_S).replace("\r\n", "\n")
                 continue
             except pexpect.TIMEOUT:  # nothing more for now: somebody is waited for, or there is more to do
-                pass
-            if screen.startswith(echo) and screen.endswith(REAL_PROMPT):
-                return screen.removeprefix(echo).removesuffix(REAL_PROMPT).splitlines()
-            answer = _answer_to(screen.rpartition("\n")[2], remaining, waiting)
+                last = screen.rpartition("\n")[2]
+            if screen.endswith(REAL_PROMPT):
+                return screen.removesuffix(REAL_PROMPT).splitlines()
+            answer = _answer_to(last, remaining, waiting)
             if answer is not None:
                 self._child.send(f"{answer}\n")
+                screen += "" if last in HIDDEN else f"{answer}\n"
         raise AssertionError(f"`{command.typed}` did not end: {screen[-800:]}")
 
     def close(self) -> None:
