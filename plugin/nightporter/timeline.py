@@ -113,6 +113,7 @@ def to_svg(name: str, listed: list[Moment], now: float) -> str:
         f'<text x="{left}" y="22" font-weight="bold" fill="#222">{escape(name)}</text>',
         f'<line x1="{left}" y1="46" x2="{width - left}" y2="46" stroke="#cbd5e0" stroke-width="6"/>',
     ]
+    labels: list[str] = []
     for number, moment in enumerate(listed):
         x, y, colour = x_of(moment.at), 76 + line * number, colours[moment.kind]
         stamp = datetime.fromtimestamp(moment.at, UTC)
@@ -123,8 +124,8 @@ def to_svg(name: str, listed: list[Moment], now: float) -> str:
         anchor, text_x = ("end", x - 10) if is_right else ("start", x + 10)
         parts.append(f'<line x1="{x:.1f}" y1="46" x2="{x:.1f}" y2="{y - 4}" stroke="{colour}" stroke-opacity="0.35"/>')
         parts.append(f'<circle cx="{x:.1f}" cy="46" r="{radius}" fill="{colour}"/>')
-        parts.append(
-            f'<text x="{text_x:.1f}" y="{y}" text-anchor="{anchor}" fill="{colour}">{escape(label)}'
-            f"<title>{format_rfc3339(moment.at)}</title></text>"
+        labels.append(  # with a halo, since lines of later moments run behind it
+            f'<text x="{text_x:.1f}" y="{y}" text-anchor="{anchor}" fill="{colour}" stroke="#ffffff" stroke-width="4"'
+            f' paint-order="stroke">{escape(label)}<title>{format_rfc3339(moment.at)}</title></text>'
         )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*parts, *labels, "</svg>"]) + "\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -66,3 +68,23 @@ def test_the_single_file_works(home: Home, tmp_path: Path) -> None:
     assert "refresh token" in shown.stdout
     code = f"import sys; sys.path.insert(0, {str(program)!r}); import nightporter.stores.vault"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
+
+
+def test_the_steps_of_the_container_file(home: Home, tmp_path: Path) -> None:
+    """What it copies and runs, run here; the engine and the base image are all that is missing."""
+    text = (ROOT / "Containerfile").read_text()
+    sources = [word for line in re.findall(r"^COPY (scripts/.*|dist/.*) /src/$", text, re.M) for word in line.split()]
+    (tmp_path / "src").mkdir()
+    built("wheel", tmp_path / "dist")
+    for source in sources:
+        for file in (tmp_path if source.startswith("dist/") else ROOT).glob(source):
+            shutil.copy(file, tmp_path / "src")
+    (steps,) = re.findall(r"^RUN (.*?)(?<!\\)$", text, re.M | re.S)
+    steps = steps.replace("/opt/", f"{tmp_path}/opt/").replace("/src/", f"{tmp_path}/src/")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    subprocess.run(["sh", "-ec", steps], check=True, env=environment, capture_output=True)
+    program = tmp_path / "opt/nightporter/bin/nightporter"
+    done = subprocess.run([program, "token"], env=home.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    code = "import boto3, hvac, nightporter.stores.vault, nightporter.stores.secrets_manager"
+    subprocess.run([program.with_name("python"), "-c", code], check=True)

@@ -433,7 +433,7 @@ def test_installed_into_a_python_of_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.clients
-@pytest.mark.parametrize("how", ["pip, with spaces in the path", "uv tool"])
+@pytest.mark.parametrize("how", ["pip, with spaces in the path", "uv tool", "pipx"])
 def test_the_wheel_installs_the_door(how: str, home: Home, tmp_path: Path) -> None:
     build = [client("python"), "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
     subprocess.run([*build, str(ROOT)], check=True, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
@@ -443,10 +443,14 @@ def test_the_wheel_installs_the_door(how: str, home: Home, tmp_path: Path) -> No
         tools = {"UV_TOOL_DIR": str(place / "tools"), "UV_TOOL_BIN_DIR": str(place / "bin")}
         command = [client("uv"), "tool", "install", "-q", "--python", sys.executable, str(wheel)]
         subprocess.run(command, check=True, env={**os.environ, **tools})
+    elif how == "pipx":
+        tools = {f"PIPX_{name}": str(place / name) for name in ("HOME", "BIN_DIR", "MAN_DIR")}
+        command = [client("pipx"), "install", "-q", "--python", sys.executable, str(wheel)]
+        subprocess.run(command, check=True, env={**os.environ, **tools}, capture_output=True)
     else:
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
         subprocess.run([place / "bin/pip", "install", "-qq", str(wheel)], check=True)
-    installed = place / "bin/nightporter"
+    installed = place / ("BIN_DIR" if how == "pipx" else "bin") / "nightporter"
     assert installed.read_text().startswith("#!/bin/sh")
     cold = subprocess.run([installed, "token"], env=home.environment, capture_output=True, text=True)
     assert cold.returncode == 0, cold.stderr
