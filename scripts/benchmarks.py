@@ -109,8 +109,8 @@ def paired(name: str, ours: Side, theirs: Side, against: str, rounds: int, *, ta
     keep(row)
 
 
-def run_quietly(command: list[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+def run_quietly(command: list[str], environment: dict[str, str], given: str = "") -> None:
+    done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{command[0]} failed: {done.stderr}")
 
@@ -122,21 +122,18 @@ def start(rounds: int) -> None:
         bare = [sys.executable, "-c", "pass"]
         command = str(BIN / "nightporter")
         behind = [sys.executable, "-I", "-c", "from nightporter.__main__ import main; main()", "token"]
+        helper = str(BIN / "git-credential-nightporter")
         asks: list[tuple[str, list[str], float | None]] = [
             ("token", [command, "token"], 0.40),
             ("exec-credential", [command, "exec-credential", "pitchpoint"], 0.40),
             ("token, without the door", behind, 3.0),
-            (
-                "git credential get",
-                ["sh", "-c", f"{PIPED} | {BIN}/git-credential-nightporter get"],
-                None,
-            ),
+            ("git credential get", [helper, "get"], 3.0),
         ]
         for name, words, target in asks:
             paired(
                 name,
-                lambda words=words: run_quietly(words, home.environment),  # type: ignore[misc]
-                lambda: run_quietly(bare, home.environment),
+                lambda words=words: run_quietly(words, home.environment, GIT_ASK),  # type: ignore[misc]
+                lambda: run_quietly(bare, home.environment, GIT_ASK),
                 "python -c pass",
                 rounds,
                 target=target,
@@ -144,6 +141,7 @@ def start(rounds: int) -> None:
         _peers(home, bare, rounds)
 
 
+GIT_ASK = "protocol=https\nhost=git.example.com\n\n"
 PIPED = "printf 'protocol=https\\nhost=git.example.com\\n'"
 
 

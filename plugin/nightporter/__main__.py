@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main() -> NoReturn:
-    """Runs the command line and exits by the contract's table."""
-    arguments = sys.argv[1:]
-    reply = door.answer(arguments, os.environ, time.time())
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs the command line (sys.argv without `arguments`) and exits by the contract's table."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    given = _read() if door.takes_input(arguments) else None
+    reply = door.answer(arguments, os.environ, time.time(), given)
     if reply is not None and _write(f"{reply}\n"):
         os._exit(0)
+    if given is not None:
+        import io
+
+        sys.stdin = io.TextIOWrapper(io.BytesIO(given))  # for whoever reads it now
     import contextlib
     import gc
 
@@ -33,7 +38,7 @@ def main() -> NoReturn:
     if parsed is None and not is_helper:
         from nightporter import cli  # deferred: click, which the ordinary forms do without
 
-        sys.exit(commands.exit_code_of(cli.run))
+        sys.exit(commands.exit_code_of(lambda: cli.run(arguments)))
     gc.disable()
     if parsed is not None:
         code = commands.exit_code_of(lambda: commands.answer(*parsed))
@@ -45,6 +50,32 @@ def main() -> NoReturn:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the caller, or not there at all
             stream.flush()
     os._exit(code)
+
+
+def git_main() -> NoReturn:
+    """`git-credential-nightporter`."""
+    main(["credential", "git", *sys.argv[1:]])
+
+
+def docker_main() -> NoReturn:
+    """`docker-credential-nightporter`."""
+    main(["credential", "docker", *sys.argv[1:]])
+
+
+def cargo_main() -> NoReturn:
+    """`cargo-credential-nightporter`."""
+    main(["credential", "cargo", *sys.argv[1:]])
+
+
+def _read() -> bytes:
+    """Standard input to its end, or beyond what any protocol takes; nothing where it is closed."""
+    found = b""
+    try:
+        while len(found) < door.MAX_INPUT and (piece := os.read(0, door.MAX_INPUT - len(found))):
+            found += piece
+    except OSError:
+        pass
+    return found
 
 
 def _write(text: str) -> bool:

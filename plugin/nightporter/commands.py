@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
@@ -34,6 +34,7 @@ class Options:
     timeout: float | None = None
     verbose: bool = False
     is_silent: bool = False  # for clients that read standard error as a part of the answer
+    line: list[str] = field(default_factory=lambda: sys.argv[1:])  # the whole command line, for the front door
 
     def timeout_s(self, default_s: float = DEFAULT_TIMEOUT_S) -> float:
         """--timeout, else NIGHTPORTER_TIMEOUT, else what the command or its client allows.
@@ -175,7 +176,7 @@ def token(options: Options, ask: TokenAsk) -> None:
         reply = plain.render(found, ask.output, broker.profile)
         put(reply, end=plain.end_of(ask.output))
         if ask.output in DOOR_OUTPUTS and not (ask.force_refresh or ask.retry_refused):
-            _keep_reply(options, broker, found, reply, ask.min_ttl)
+            leave_reply(options, broker, found, reply, floor_s=ask.min_ttl)
 
 
 def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
@@ -189,11 +190,19 @@ def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
         reply = kubernetes.render(found, info.api_version, reported_expiry=expiry)
         put(reply)
         if not ask.retry_refused:
-            _keep_reply(options, broker, found, reply, None)
+            leave_reply(options, broker, found, reply)
 
 
-def _keep_reply(options: Options, broker: Broker, token: Token, reply: str, floor_s: float | None) -> None:
-    """For the front door. With -v it is Python that has to speak."""
+def leave_reply(
+    options: Options,
+    broker: Broker,
+    token: Token,
+    reply: str,
+    *,
+    floor_s: float | None = None,
+    given: bytes | None = None,
+) -> None:
+    """For the front door. With -v it is Python that has to speak. `given`: a helper's standard input."""
     environment = read_environment()
     place = config_place(options.config, environment)
     if options.verbose or not os.path.isabs(place):
@@ -204,7 +213,8 @@ def _keep_reply(options: Options, broker: Broker, token: Token, reply: str, floo
         broker,
         floor_s=floor_s,
         config_file=place,
-        arguments=sys.argv[1:],
+        arguments=options.line,
+        given=given,
         environment=environment,
     )
 

@@ -1,15 +1,16 @@
 """Reply files: what the front door (`launchers/nightporter`, POSIX sh) may answer without starting Python.
 
-A reply stands for one exact ask: the command line, and the variables that pick an identity. It names the files that it
-stands on by inode, size and change time (ctime, which the door compares with the reply's own time stamp, set to the
-newest of theirs), the files that must stay absent, and a deadline by the wall clock. It holds an access token, and lies
-beside the cached one, under the same rules.
+A reply stands for one exact ask: the command line, the variables that pick an identity, and for a helper what its
+client wrote to it. It names the files that it stands on by inode, size and change time (ctime, which the door compares
+with the reply's own time stamp, set to the newest of theirs), the files that must stay absent, and a deadline by the
+wall clock. It holds an access token, and lies beside the cached one, under the same rules.
 
 Where anything is in doubt no reply is left: a relative path or one through a link, a line break in a variable, a file
 that has changed within the last moments, whose next change might carry the same time.
 
-Python reads the same files (`answer`), for shells and systems whose door can't: it is imported before anything else, so
-this module imports nothing that a bare interpreter hasn't, not even `typing`.
+Python reads the same files (`answer`), for shells and systems whose door can't, and for helpers, whose standard input
+no sh reads faithfully. It is imported before anything else, so this module imports nothing that a bare interpreter
+hasn't, not even `typing`.
 """
 
 from __future__ import annotations
@@ -34,29 +35,46 @@ VARIABLES = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
     *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT"),
 )
+HELPERS = ("git", "docker")  # whose answer to `get` hangs on nothing but the ask
+MAX_INPUT = (1 << 20) + 1  # a byte more than any protocol takes
+MAX_REPLIES = 50  # a client may ask for any number of addresses
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")
 
 
-def reply_name(arguments: Sequence[str]) -> str | None:
-    """The name of the reply file of a command line; None where the door keeps none."""
-    if not arguments or arguments[0] not in ("token", "exec-credential"):
+def takes_input(arguments: Sequence[str]) -> bool:
+    """Whether the line is one of a helper that is asked on standard input, and whose replies are kept."""
+    return len(arguments) > 2 and arguments[0] == "credential" and arguments[1] in HELPERS and arguments[-1] == "get"
+
+
+def reply_name(arguments: Sequence[str], given: bytes | None = None) -> str | None:
+    """The name of the reply file of a command line; None where none is kept. `given`: its standard input."""
+    if not arguments or takes_input(arguments) is (given is None):
+        return None
+    if given is None and arguments[0] not in ("token", "exec-credential"):
         return None
     if not all(word and set(word) <= _WORD for word in arguments):
         return None
     name = "".join(f"+{word}" for word in arguments).replace("/", "=")
+    if given is not None:
+        name += f"+{_fingerprint(given)}"
     return f"{name}.reply" if len(name) <= 200 else None
 
 
-def compose_ask(arguments: Sequence[str], environment: Mapping[str, str], *, by_token: bool = False) -> str | None:
+def compose_ask(
+    arguments: Sequence[str], environment: Mapping[str, str], *, by_token: bool = False, given: bytes | None = None
+) -> str | None:
     """The ask as the door composes it; None where a value has a line break in it.
 
     `by_token`: VAULT_TOKEN picks the identity, so its fingerprint stands in the ask, which only Python can compose.
+    `given`: as in `reply_name`.
     """
     lines = [" ".join(arguments)]
+    if given is not None:
+        lines.append(f"INPUT {_fingerprint(given)}")
     if "HOME" in environment:
         lines.append(f"HOME={environment['HOME']}")
     if "VAULT_TOKEN" in environment:
-        lines.append("VAULT_TOKEN" + (f" {_fingerprint(environment['VAULT_TOKEN'])}" if by_token else ""))
+        lines.append("VAULT_TOKEN" + (f" {_fingerprint(os.fsencode(environment['VAULT_TOKEN']))}" if by_token else ""))
     for name in VARIABLES:
         if environment.get(name) or (name in environment and not name.startswith("NIGHTPORTER_")):
             lines.append(f"{name}={environment[name]}")
@@ -65,17 +83,19 @@ def compose_ask(arguments: Sequence[str], environment: Mapping[str, str], *, by_
     return None if any("\n" in line or "\0" in line for line in lines) else "".join(f"{line}\n" for line in lines)
 
 
-def _fingerprint(value: str) -> str:
+def _fingerprint(value: bytes) -> str:
     try:
         from _blake2 import blake2b  # the same function, without OpenSSL, whose loading is half of a bare start
     except ImportError:
         from hashlib import blake2b
-    return blake2b(os.fsencode(value), digest_size=16, person=b"nightporter").hexdigest()
+    return blake2b(value, digest_size=16, person=b"nightporter").hexdigest()
 
 
-def answer(arguments: Sequence[str], environment: Mapping[str, str], now: float) -> str | None:
+def answer(
+    arguments: Sequence[str], environment: Mapping[str, str], now: float, given: bytes | None = None
+) -> str | None:
     """The reply that stands for this ask, by the door's own rules; None at the least doubt."""
-    name = reply_name(arguments)
+    name = reply_name(arguments, given)
     is_elsewhere = environment.get("NIGHTPORTER_CONFIG_TOML") or environment.get("AWS_LAMBDA_FUNCTION_NAME")
     if name is None or is_elsewhere or (environment.get("NIGHTPORTER_CACHE") or "file") != "file":
         return None
@@ -85,7 +105,7 @@ def answer(arguments: Sequence[str], environment: Mapping[str, str], now: float)
         except (OSError, ValueError):
             continue
         if found is not None:
-            return _reply_in(*found, arguments, environment, now)
+            return _reply_in(*found, arguments, environment, now, given)
     return None
 
 
@@ -114,7 +134,12 @@ def _read(directory: str, name: str) -> tuple[str, int] | None:
 
 
 def _reply_in(
-    text: str, newest_ns: int, arguments: Sequence[str], environment: Mapping[str, str], now: float
+    text: str,
+    newest_ns: int,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    now: float,
+    given: bytes | None,
 ) -> str | None:
     head, _, rest = text.partition("\n\n")
     files, _, reply = rest.partition("\n\n")
@@ -123,7 +148,7 @@ def _reply_in(
         return None
     seen = f"{lines[4]}\n"
     by_token = "VAULT_TOKEN" in environment and "\nVAULT_TOKEN " in seen
-    if seen != compose_ask(arguments, environment, by_token=by_token):
+    if seen != compose_ask(arguments, environment, by_token=by_token, given=given):
         return None
     if not int(lines[2]) <= now < int(lines[3]) or "=" not in files or not reply.endswith("\n"):
         return None
@@ -171,16 +196,18 @@ def leave(
     left_s: float,
     absent: Sequence[str] = (),
     by_token: bool = False,
+    given: bytes | None = None,
 ) -> bool:
     """Writes the reply, if one may stand; whether it does. What can't be written is no error.
 
-    `by_token`: as in `compose_ask`.
+    `by_token`, `given`: as in `compose_ask`.
     `watched`: files and directories that it stands on, present or not; `absent`: what must not be there; `own`: the
     token's file, and how it was seen (`look`) before the token was read from it. `left_s`: for how long the token may
     be served without another look.
     """
-    name, ask, now = reply_name(arguments), compose_ask(arguments, environment, by_token=by_token), time.time()
-    if name is None or ask is None or left_s < 2 or "\n" in reply or not reply:
+    name, now = reply_name(arguments, given), time.time()
+    ask = compose_ask(arguments, environment, by_token=by_token, given=given)
+    if name is None or ask is None or left_s < 2 or not reply or ("\n" in reply and given is None):
         return False
     from nightporter.files import replace_private  # deferred: a warm answer writes nothing
 
@@ -192,10 +219,20 @@ def leave(
         head = (MAGIC, os.urandom(8).hex(), str(int(now)), str(int(now + left_s)))
         content = "".join(f"{line}\n" for line in (*head, ask.rstrip("\n"), "", *lines, "", reply))
         path = os.path.join(directory, name)
+        if given is not None:
+            _make_room(directory)
         replace_private(path, os.fsencode(content), modified_ns=newest_ns)
     except (OSError, ValueError):
         return False
     return True
+
+
+def _make_room(directory: str) -> None:
+    """So that a client which asks for ever new addresses fills no disk: a lost reply costs nothing."""
+    kept = [name for name in os.listdir(directory) if name.startswith("+credential+") and name.endswith(".reply")]
+    if len(kept) >= MAX_REPLIES:
+        for name in kept:
+            os.unlink(os.path.join(directory, name))
 
 
 def _look(

@@ -24,6 +24,7 @@ from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.config import choose_profile, parse_config
 from nightporter.errors import ConfigError
 from nightporter.issuers import VENDORS, issuer_for
+from nightporter.mishaps import NAME as MISHAPS
 from nightporter.mishaps import Mishaps
 from nightporter.model import Config, Profile, StoreConfig, Token
 from nightporter.stores import MODULES, Store
@@ -293,6 +294,7 @@ def keep_reply(
     config_file: str,
     arguments: Sequence[str],
     environment: Mapping[str, str],
+    given: bytes | None = None,
 ) -> None:
     """Leaves a reply for the front door, where one may stand for the next ask of this kind.
 
@@ -310,18 +312,21 @@ def keep_reply(
     files = [config_file, os.path.dirname(config_file), *_credential_files(store, environment)]
     candidates = cache_directories(environment)
     directory = os.path.dirname(token_file)
+    # A helper's success takes the note of its failure away, so a reply stands for no ask after one.
+    notes = [] if given is None else [os.path.join(directory, MISHAPS)]
     earlier = candidates[: candidates.index(directory)] if directory in candidates else candidates
     door.leave(
         reply,
         arguments=arguments,
         environment=environment,
         directory=directory,
-        watched=[*(os.path.expanduser(file) for file in files), *cache.state_files()],
+        watched=[*(os.path.expanduser(file) for file in files), *cache.state_files(), *notes],
         absent=earlier,  # where tokens would be looked for before here, if such a place appeared
         own=token_file,
         own_seen=own_seen,
         left_s=broker.warm_left_s(token, floor_s),
         by_token=store.type == "vault",
+        given=given,
     )
 
 

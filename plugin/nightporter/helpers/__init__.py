@@ -7,7 +7,6 @@ Each protocol has its own map of success, "none of ours" and failure to bytes an
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
 
 from nightporter.commands import Options, exit_code_of, put, take_options
@@ -29,18 +28,13 @@ def serve(protocol: str, arguments: list[str], options: Options) -> int:
     return code
 
 
-def run(protocol: str, arguments: list[str]) -> int:
-    """A helper command from its own command line, on which our global options may stand anywhere."""
-
-    return run_credential([protocol, *arguments])
-
-
 def run_credential(arguments: list[str]) -> int:
     """`nightporter credential PROTOCOL [ARGUMENT...]`, to its exit code."""
 
     def command() -> int:
         try:
             options, rest = take_options(arguments)
+            options.line = ["credential", *arguments]
         except ConfigError as exc:
             if "google" not in arguments:
                 raise
@@ -51,18 +45,3 @@ def run_credential(arguments: list[str]) -> int:
         return serve(rest[0], rest[1:], options)
 
     return exit_code_of(command)
-
-
-def git_main() -> None:
-    """`git-credential-nightporter`."""
-    sys.exit(run("git", sys.argv[1:]))
-
-
-def docker_main() -> None:
-    """`docker-credential-nightporter`."""
-    sys.exit(run("docker", sys.argv[1:]))
-
-
-def cargo_main() -> None:
-    """`cargo-credential-nightporter`."""
-    sys.exit(run("cargo", sys.argv[1:]))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 from nightporter.broker import DEFAULT_TIMEOUT_S, Broker
-from nightporter.commands import Options, open_porter, say
+from nightporter.commands import Options, leave_reply, open_porter, say
 from nightporter.config import choose_profile
 from nightporter.errors import ConfigError, HostNotAllowedError, NightporterError
 from nightporter.hosts import BadAskError, Rule, Target, profile_for, rules_of
@@ -32,6 +32,7 @@ class Desk:
         self.protocol = protocol
         self.is_ours = False
         self.profile: Profile | None = None
+        self._options = options
         self._timeout_s = options.timeout_s(timeout_s)
 
     def broker_for(self, target: Target, only: str | None = None) -> Broker | None:
@@ -67,6 +68,10 @@ class Desk:
         token = broker.access_token(timeout_s=self._timeout_s)
         open_mishaps(read_environment()).drop(self.protocol, broker.profile.name, time.time())
         return token
+
+    def leave_reply(self, broker: Broker, token: Token, reply: str, given: bytes) -> None:
+        """For the next ask that is the same to the byte, where the answer hangs on nothing else."""
+        leave_reply(self._options, broker, token, reply, given=given)
 
     def note(self, reference: str, message: str) -> None:
         """Remembers a failure that the client may keep to itself."""

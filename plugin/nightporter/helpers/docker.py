@@ -49,7 +49,10 @@ def _answer(action: str, content: bytes, desk: Desk) -> int:
     if broker is None:
         write_output(docker.NOT_FOUND)
         return 1
-    write_output(docker.render(desk.token(broker), content, username=broker.profile.helper_username))
+    token = desk.token(broker)
+    reply = docker.render(token, content, username=broker.profile.helper_username)
+    write_output(reply)
+    desk.leave_reply(broker, token, reply, content)
     return 0
 
 

@@ -37,7 +37,7 @@ def _answer(operation: str, content: bytes, options: Options) -> None:
             if operation == "erase":
                 _erase(broker, ask)
             else:
-                write_output(_reply(desk, broker, ask))
+                _reply(desk, broker, ask, content)
     except BadAskError as exc:
         say(f"the request of git is refused: {exc}")
     except NightporterError as exc:
@@ -54,13 +54,16 @@ def _erase(broker: Broker, ask: git.GitAsk) -> None:
         broker.refuse(held.value)
 
 
-def _reply(desk: Desk, broker: Broker, ask: git.GitAsk) -> str:
+def _reply(desk: Desk, broker: Broker, ask: git.GitAsk, content: bytes) -> None:
     began = time.time()
     if ask.tried is not None and (held := broker.held()) is not None and git.mark_of(held) == ask.tried:
         broker.refuse(held.value)
     token = desk.token(broker)
     may_retry = ask.tried is None and token.exchanged_at_s < began
     username = broker.profile.helper_username
-    return git.render(
+    reply = git.render(
         token, ask, username=username, reported_expiry=reported_expiry(broker, token), may_retry=may_retry
     )
+    write_output(reply)
+    if may_retry:
+        desk.leave_reply(broker, token, reply, content)
