@@ -1,7 +1,7 @@
 """From one profile to one token: memory, cache, one thread, one process, then the session.
 
 Look, lock, look again, and only then the store and the issuer. The broker decides nothing about sessions (`lifecycle`
-does, `session` drives it); it decides what is served from what this machine already holds, renews ahead of time, and
+does, `attempt` drives it); it decides what is served from what this machine already holds, renews ahead of time, and
 serves a token that still lives while issuer or store is away.
 """
 
@@ -209,9 +209,14 @@ class Broker:
 
     # Obtaining.
 
+    def _ask_session(self, ask: Ask) -> Token:
+        from nightporter.attempt import obtain  # deferred: a cached token needs none of it
+
+        return obtain(self.session, ask)
+
     def _obtain(self, ask: Ask) -> Token:
         try:
-            token = self.session.obtain(ask)
+            token = self._ask_session(ask)
         except NightporterError as exc:
             # Not remembered: what the next run can put right (a spilled result, another invocation of Lambda).
             if not isinstance(exc, (ResultSpilledError, InitPhaseError, InvocationEndsError)):
@@ -285,7 +290,7 @@ class Broker:
             better_than=token.expires_at_s,
             is_refused=self.cache.is_refused,
         )
-        fresh = self.session.obtain(ask)
+        fresh = self._ask_session(ask)
         self._keep(fresh)
         return fresh
 

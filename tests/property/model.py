@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nightporter.attempt import obtain
 from nightporter.config import parse_config
 from nightporter.errors import NightporterError, OutcomeUnknownError, StoreUnreachableError, VersionConflictError
 from nightporter.expiry import parse_rfc3339
@@ -238,7 +239,7 @@ class Model:
             try:
                 if actor.must_crash:
                     raise Crashed
-                actor.outcome = session.obtain(ask(self.now + 30))
+                actor.outcome = obtain(session, ask(self.now + 30))
             except (NightporterError, Crashed) as exc:
                 actor.outcome = exc
             except BaseException as exc:

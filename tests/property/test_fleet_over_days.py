@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from nightporter.attempt import obtain
 from nightporter.config import parse_config
 from nightporter.errors import NightporterError, VersionConflictError
 from nightporter.http import Transport
@@ -129,7 +130,7 @@ def rotate(session: Session, clock: Clock) -> None:
     wanted = due(session.profile, record, now=clock.now, sign_in_lasts_until=until)
     if wanted is not Due.NOTHING:
         ask = Ask(deadline=clock.now + 30, is_forced=True, is_sign_in=wanted is Due.SIGN_IN)
-        session.obtain(ask)
+        obtain(session, ask)
 
 
 def job_times(first: datetime, days: int) -> list[float]:
@@ -168,7 +169,7 @@ def test_1000_consumers_for_7_days(first: datetime, tmp_path: Path) -> None:
             continue
         token = held[number]
         if token is None or token.expires_at_s - clock.now <= 60:
-            token = held[number] = sessions[number].obtain(Ask(deadline=clock.now + 30, min_ttl_s=60))
+            token = held[number] = obtain(sessions[number], Ask(deadline=clock.now + 30, min_ttl_s=60))
         assert token.expires_at_s > clock.now
         assert world.is_live(token.value)
         served += 1
@@ -305,7 +306,7 @@ def test_a_soak_of_ten_days(raft: Raft, tmp_path: Path, vendor: str) -> None:
                 session = picks.choice(sessions)
                 if step % 36 == 0:
                     rotate(session, clock)
-                token = session.obtain(Ask(deadline=clock.now + 30, min_ttl_s=60, is_forced=picks.random() < 0.3))
+                token = obtain(session, Ask(deadline=clock.now + 30, min_ttl_s=60, is_forced=picks.random() < 0.3))
             except NightporterError as exc:
                 assert exc.exit_code in (5, 6), exc
                 failed, in_a_row = failed + 1, in_a_row + 1
@@ -316,7 +317,7 @@ def test_a_soak_of_ten_days(raft: Raft, tmp_path: Path, vendor: str) -> None:
             with contextlib.suppress(urllib.error.HTTPError, OSError):
                 raft.unseal()
         world.spontaneous = lambda _call: None
-        assert sessions[0].obtain(Ask(deadline=clock.now + 60, is_forced=True)).value in world.access_tokens
+        assert obtain(sessions[0], Ask(deadline=clock.now + 60, is_forced=True)).value in world.access_tokens
     print(f"{served} served, {failed} failed (at most {worst} in a row), {dict(world.counts)}")
     assert served > 5 * failed
     assert worst <= 6

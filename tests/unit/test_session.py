@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from conftest import Vendor
+from nightporter.attempt import obtain
 from nightporter.errors import StoreRolledBackError, WriteBudgetError
 from nightporter.model import Ask
 from nightporter.simulator.world import World
@@ -29,7 +30,7 @@ def test_the_write_budget_refuses_a_claim_and_never_a_result(tmp_path: Path) -> 
     exchanges = 0
     with pytest.raises(WriteBudgetError, match="100 versions a day"):
         for _ in range(200):
-            session.obtain(Ask(deadline=clock.now + 30, is_forced=True))
+            obtain(session, Ask(deadline=clock.now + 30, is_forced=True))
             exchanges += 1
             clock.now += 60
     assert 48 <= exchanges <= 54
@@ -37,7 +38,7 @@ def test_the_write_budget_refuses_a_claim_and_never_a_result(tmp_path: Path) -> 
     record, _ = store.values["c/refresh-token"]
     assert record["claim"] is None
     clock.now += 3600
-    session.obtain(Ask(deadline=clock.now + 30, is_forced=True))
+    obtain(session, Ask(deadline=clock.now + 30, is_forced=True))
 
 
 @pytest.mark.usefixtures("aws_environment")
@@ -47,7 +48,7 @@ def test_a_label_that_a_person_moved_back_is_an_error_with_its_remedy(tmp_path: 
         store.write("c", {"username": "svc", "password": "pw"}, ABSENT, None, timeout_s=5)
         world, clock = World(users={"svc": "pw"}), Clock(time.time())
         session = session_of(profile_of(TEXT), store, Direct(world), clock, tmp_path, "host")
-        session.obtain(Ask(deadline=clock.now + 30))
+        obtain(session, Ask(deadline=clock.now + 30))
         client = boto3.client("secretsmanager", endpoint_url=address)
         versions = client.describe_secret(SecretId="c/refresh-token")["VersionIdsToStages"]
         current = next(version for version, labels in versions.items() if "AWSCURRENT" in labels)
@@ -60,7 +61,7 @@ def test_a_label_that_a_person_moved_back_is_an_error_with_its_remedy(tmp_path: 
         )
         clock.now += 60  # what it holds is the claim, which has run out
         with pytest.raises(StoreRolledBackError) as rolled:
-            session.obtain(Ask(deadline=clock.now + 60, is_forced=True))
+            obtain(session, Ask(deadline=clock.now + 60, is_forced=True))
         assert "AWSCURRENT" in rolled.value.hint
         store.close()
 
