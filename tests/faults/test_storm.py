@@ -33,7 +33,7 @@ def test_one_sign_in(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
     assert vendor.count("sign-in") == 1
 
 
-@pytest.mark.parametrize("shared", ["moto", long_run("vault")], indirect=True)
+@pytest.mark.parametrize("shared", [pytest.param("moto", marks=pytest.mark.clients), long_run("vault")], indirect=True)
 def test_with_sharing_no_refresh_at_all(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
     vendor.world.latency_s = 0.1
     outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path, share_access_token=True), CONSUMERS)
