@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line (sys.argv without `arguments`) and exits by the contract's table."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    given = _read() if door.takes_input(arguments) else None
-    reply = door.answer(arguments, os.environ, time.time(), given)
+    try:
+        given = _read() if door.takes_input(arguments) else None
+        reply = door.answer(arguments, os.environ, time.time(), given)
+    except KeyboardInterrupt:
+        _write("nightporter: interrupted\n", to=2)
+        os._exit(130)
     if reply is not None and _write(f"{reply}\n"):
         os._exit(0)
     if given is not None:
         import io
 
-        sys.stdin = io.TextIOWrapper(io.BytesIO(given))  # for whoever reads it now
+        sys.stdin = io.TextIOWrapper(io.BytesIO(given), encoding="utf-8")  # for whoever reads it now
     import contextlib
     import gc
 
@@ -68,23 +72,26 @@ def cargo_main() -> NoReturn:
 
 
 def _read() -> bytes:
-    """Standard input to its end, or beyond what any protocol takes; nothing where it is closed."""
+    """Standard input to its end, or beyond what any protocol takes; nothing where it can't be read to there."""
     found = b""
     try:
         while len(found) < door.MAX_INPUT and (piece := os.read(0, door.MAX_INPUT - len(found))):
             found += piece
     except OSError:
-        pass
+        return b""  # half an ask may name another host
     return found
 
 
-def _write(text: str) -> bool:
-    """Whether it went out in one piece; else the ordinary way has the words for what is wrong."""
+def _write(text: str, to: int = 1) -> bool:
+    """Whether it went out; else the ordinary way has the words for what is wrong."""
     content = os.fsencode(text)
     try:
-        return os.write(1, content) == len(content)
+        written = os.write(to, content)
     except OSError:
         return False
+    if 0 < written < len(content):
+        os._exit(1)  # half of it is out: the ordinary way would write it once more
+    return written == len(content)
 
 
 if __name__ == "__main__":

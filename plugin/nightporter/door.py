@@ -37,13 +37,15 @@ VARIABLES = (
 )
 HELPERS = ("git", "docker")  # whose answer to `get` hangs on nothing but the ask
 MAX_INPUT = (1 << 20) + 1  # a byte more than any protocol takes
-MAX_REPLIES = 50  # a client may ask for any number of addresses
+MAX_REPLIES = 50  # a client may ask for any number of addresses ...
+MAX_ASK = 4096  # ... of any length, which some answers repeat
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")
 
 
 def takes_input(arguments: Sequence[str]) -> bool:
     """Whether the line is one of a helper that is asked on standard input, and whose replies are kept."""
-    return len(arguments) > 2 and arguments[0] == "credential" and arguments[1] in HELPERS and arguments[-1] == "get"
+    is_helper = len(arguments) > 2 and arguments[0] == "credential" and arguments[1] in HELPERS
+    return is_helper and arguments[-1] == "get" and not set(arguments) & {"-h", "--help"}
 
 
 def reply_name(arguments: Sequence[str], given: bytes | None = None) -> str | None:
@@ -52,7 +54,7 @@ def reply_name(arguments: Sequence[str], given: bytes | None = None) -> str | No
         return None
     if given is None and arguments[0] not in ("token", "exec-credential"):
         return None
-    if not all(word and set(word) <= _WORD for word in arguments):
+    if not all(word and set(word) <= _WORD for word in arguments) or len(given or b"") > MAX_ASK:
         return None
     name = "".join(f"+{word}" for word in arguments).replace("/", "=")
     if given is not None:
@@ -88,7 +90,7 @@ def _fingerprint(value: bytes) -> str:
         from _blake2 import blake2b  # the same function, without OpenSSL, whose loading is half of a bare start
     except ImportError:
         from hashlib import blake2b
-    return blake2b(value, digest_size=16, person=b"nightporter").hexdigest()
+    return blake2b(value, digest_size=32, person=b"nightporter").hexdigest()
 
 
 def answer(
@@ -194,6 +196,7 @@ def leave(
     own: str,
     own_seen: Seen,
     left_s: float,
+    began: float,
     absent: Sequence[str] = (),
     by_token: bool = False,
     given: bytes | None = None,
@@ -203,16 +206,19 @@ def leave(
     `by_token`, `given`: as in `compose_ask`.
     `watched`: files and directories that it stands on, present or not; `absent`: what must not be there; `own`: the
     token's file, and how it was seen (`look`) before the token was read from it. `left_s`: for how long the token may
-    be served without another look.
+    be served without another look. `began`: a moment (Unix time) before anything of it was read, so that a change
+    meanwhile is noticed.
     """
     name, now = reply_name(arguments, given), time.time()
     ask = compose_ask(arguments, environment, by_token=by_token, given=given)
-    if name is None or ask is None or left_s < 2 or not reply or ("\n" in reply and given is None):
+    if name is None or ask is None or left_s < 2 or ("\n" in reply and given is None):
+        return False
+    if not reply or not reply.isascii():  # other letters are bytes of a locale, which the next ask may not have
         return False
     from nightporter.files import replace_private  # deferred: a warm answer writes nothing
 
     try:
-        found = _look(watched, absent, own, own_seen, now)
+        found = _look(watched, absent, own, own_seen, began)
         if found is None or not _is_plain(directory):
             return False
         newest_ns, lines = found
@@ -236,7 +242,7 @@ def _make_room(directory: str) -> None:
 
 
 def _look(
-    watched: Sequence[str], absent: Sequence[str], own: str, own_seen: Seen, now: float
+    watched: Sequence[str], absent: Sequence[str], own: str, own_seen: Seen, began: float
 ) -> tuple[int, list[str]] | None:
     """The newest change time of what is watched, and its lines; None where that can't be trusted."""
     newest_ns, lines = 0, []
@@ -247,7 +253,7 @@ def _look(
         if seen is None:
             lines.append(f"!{path}")
             continue
-        if path != own and now - seen[2] / 1e9 < SETTLED_S:
+        if path != own and began - seen[2] / 1e9 < SETTLED_S:
             return None
         newest_ns = max(newest_ns, seen[2])
         lines.append(f"={seen[0]} {seen[1]} {seen[2]} {path}")

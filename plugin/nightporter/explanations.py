@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nightporter.errors import NightporterError
+from nightporter import errors
 
 EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     "defect": (
@@ -179,14 +179,12 @@ WHOSE_TURN: Mapping[int, tuple[str, str]] = {
 def render_exits() -> str:
     """The README's table: exit codes, whose turn it is, and the references of the errors that end so."""
     lines = ["| exit | whose turn | when | references |", "| --- | --- | --- | --- |"]
+    classes = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, Exception)]
+    kinds = [item for item in classes if issubclass(item, errors.NightporterError)]
     for code, (who, when) in WHOSE_TURN.items():
-        found = [item.reference for item in _all_errors(NightporterError) if item.exit_code == code]
+        found = [kind.reference for kind in kinds if kind.exit_code == code]
         lines.append(f"| {code} | {who} | {when} | {', '.join(f'`{name}`' for name in dict.fromkeys(found))} |")
     return "\n".join(lines) + "\n"
-
-
-def _all_errors(root: type[NightporterError]) -> list[type[NightporterError]]:
-    return [root, *(found for child in root.__subclasses__() for found in _all_errors(child))]
 
 
 def render_page() -> str:

@@ -294,6 +294,7 @@ def keep_reply(
     config_file: str,
     arguments: Sequence[str],
     environment: Mapping[str, str],
+    began: float,
     given: bytes | None = None,
 ) -> None:
     """Leaves a reply for the front door, where one may stand for the next ask of this kind.
@@ -327,6 +328,7 @@ def keep_reply(
         left_s=broker.warm_left_s(token, floor_s),
         by_token=store.type == "vault",
         given=given,
+        began=began,
     )
 
 

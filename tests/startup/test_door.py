@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -68,7 +69,7 @@ class Room:
         (self.path / "pyvenv.cfg").touch()
         time.sleep(door.SETTLED_S * 1.5)  # else their next change might carry the same time
 
-    def leave(self, *words: str, left_s: float = 100, by_token: bool = False) -> bool:
+    def leave(self, *words: str, left_s: float = 100, by_token: bool = False, began: float | None = None) -> bool:
         self.token.write_text("token")
         return door.leave(
             "the reply",
@@ -79,6 +80,7 @@ class Room:
             own=str(self.token),
             own_seen=door.look(str(self.token)) or (0, 0, 0),
             left_s=left_s,
+            began=time.time() if began is None else began,
             by_token=by_token,
         )
 
@@ -558,8 +560,56 @@ def test_a_client_that_asks_for_ever_new_addresses_fills_no_disk(helping: Home) 
             own=str(token_file),
             own_seen=door.look(str(token_file)) or (0, 0, 0),
             left_s=100,
+            began=time.time(),
             given=given,
         )
         assert left
         assert at_door(helping, given) == b"username=a\npassword=b\n"
     assert len(list(helping.cache.glob("*.reply"))) <= door.MAX_REPLIES
+
+
+def test_a_configuration_that_changes_during_the_exchange_leaves_no_reply(home: Home, vendor: Vendor) -> None:
+    home.configure(pitchpoint_config(vendor.address, more='hosts = ["r.example.com"]'))
+    vendor.world.latency_s = 1.0
+    program = BIN / "docker-credential-nightporter"
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([program, "get"], env=home.environment, **streams) as asking:  # type: ignore[call-overload]
+        asking.stdin.write(b"r.example.com")
+        asking.stdin.close()
+        while vendor.count("sign-in") == 0 and asking.poll() is None:
+            time.sleep(0.02)
+        home.configure(pitchpoint_config(vendor.address, more='hosts = ["other.example.com"]'))
+        assert b"Secret" in asking.stdout.read()
+    assert not list(home.cache.glob("*.reply"))
+    assert b"not found" in helper(home, "docker", b"r.example.com")
+
+
+def test_ctrl_c_while_the_client_is_still_writing(helping: Home) -> None:
+    program = BIN / "git-credential-nightporter"
+    streams = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([program, "get"], env=helping.environment, **streams) as asking:  # type: ignore[call-overload]
+        asking.stdin.write(b"protocol=https\n")
+        asking.stdin.flush()
+        time.sleep(1)  # it reads by now
+        asking.send_signal(signal.SIGINT)
+        assert asking.stderr.read() == b"nightporter: interrupted\n"
+    assert asking.returncode == 130
+
+
+def test_half_an_ask_is_none(helping: Home) -> None:
+    """A name that is cut short may be another one's."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.write(writing, b"protocol=https\nhost=git.example.com")  # ... .evil.example
+    program = BIN / "git-credential-nightporter"
+    done = subprocess.run([program, "get"], env=helping.environment, stdin=reading, capture_output=True)
+    os.close(reading)
+    os.close(writing)
+    assert done.stdout == b""
+
+
+def test_no_reply_to_a_long_ask(helping: Home) -> None:
+    given = b"https://git.example.com/" + b"a" * 10_000
+    assert b"Secret" in helper(helping, "docker", given)
+    assert b"Secret" in helper(helping, "docker", given)
+    assert not [file for file in helping.cache.glob("*.reply") if "docker" in file.name]
