@@ -22,6 +22,7 @@ from nightporter.errors import (
     VersionConflictError,
 )
 from nightporter.expiry import format_rfc3339
+from nightporter.issuers import VENDORS
 from nightporter.login import Person, log_in
 from nightporter.model import Profile, Secret
 from nightporter.record import Unreadable
@@ -30,6 +31,7 @@ from nightporter.stores import ABSENT, KEEP_EXPIRY
 from nightporter.wiring import all_cache_directories, read_environment
 
 MEMBERS = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
+CLIENT_MEMBERS = ("client_id", "client_secret", "partner_id")  # what the secret at `client` holds, where one is named
 MAX_REFRESH_TOKEN = 32_768
 REVOKE_S = 10.0
 
@@ -46,14 +48,30 @@ def needs_secret(broker: Broker) -> bool:
 
 def check_has_secret(profile: Profile) -> Profile:
     """Raises: ConfigError where the profile names no secret."""
-    if profile.credentials is None:
+    if profile.credentials is None and profile.client is None:
         raise ConfigError(f"profile {profile.name!r} names no `credentials`")
     return profile
 
 
-def members_asked(profile: Profile) -> tuple[str, ...]:
-    """What a person is asked for, by the profile's grant."""
-    return ("username", "password") if profile.grant == "password" else ("client_id", "client_secret")
+def members_asked(profile: Profile) -> tuple[tuple[str, bool, bool], ...]:
+    """What a person is asked for: a member, whether it is a secret, whether it must be there."""
+    if "partner_id" in VENDORS[profile.issuer].options:
+        return (("partner_id", False, True),)
+    if profile.grant == "password":
+        return (("username", False, True), ("password", True, True))
+    return (("client_id", False, True), ("client_secret", True, profile.grant == "client_credentials"))
+
+
+def has_session(broker: Broker, timeout_s: float) -> bool:
+    """Whether the store holds a session of this identity that can be refreshed.
+
+    Raises: StoreError.
+    """
+    session = broker.session
+    record = session.read(session.around.monotonic() + timeout_s).record
+    if record is None or record.refresh_token is None or not record.identity.matches(session.identity(None)):
+        return False
+    return record.expires_at is None or record.expires_at > session.around.clock()
 
 
 def parse_members(text: str) -> dict[str, str]:
@@ -80,13 +98,18 @@ def set_credentials(broker: Broker, members: Mapping[str, str], timeout_s: float
 
     Raises: ConfigError, StoreError.
     """
-    profile, session = check_has_secret(broker.profile), broker.session
-    assert profile.credentials is not None
-    named = {profile.fields.get(name, name): value for name, value in members.items()}
-    _write_members(session, profile.credentials, named, timeout_s)
+    profile, session = broker.profile, broker.session
+    placed: dict[str, dict[str, str]] = {}
+    for name, value in members.items():
+        path = profile.client if profile.client and name in CLIENT_MEMBERS else profile.credentials
+        if path is None:
+            raise ConfigError(f"profile {profile.name!r} names no `credentials`")
+        placed.setdefault(path, {})[profile.fields.get(name, name)] = value
+    for path, named in placed.items():
+        _write_members(session, path, named, timeout_s)
+        say(f"wrote {', '.join(named)} to {path!r} in store {profile.store.name!r}")
     forget(broker)
     _clear_refusal(session, timeout_s, say)
-    say(f"wrote {', '.join(named)} to {profile.credentials!r} in store {profile.store.name!r}")
 
 
 def _write_members(session: Session, path: str, members: Mapping[str, str], timeout_s: float) -> None:

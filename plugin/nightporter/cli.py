@@ -199,9 +199,9 @@ SHORT = 60  # choices that fit into the line of a question
 class _Terminal:
     """Whoever is at standard input: a person at a terminal, or a program's JSON."""
 
-    def __init__(self) -> None:
-        self.is_there = sys.stdin.isatty()
-        self.person = _person(no_browser=False)
+    def __init__(self, *, no_browser: bool = False) -> None:
+        self.is_there = sys.stdin is not None and sys.stdin.isatty()
+        self.person = _person(no_browser=no_browser)
         self.say = say
 
     def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
@@ -215,13 +215,17 @@ class _Terminal:
     def read_members(self, profile: Profile) -> dict[str, str]:
         if not self.is_there:
             return account.parse_members(_read_stdin())
-        name, secret = account.members_asked(profile)
-        found = {name: click.prompt(name.replace("_", " ").capitalize(), default=profile.username, err=True)}
-        optional = None if profile.signs_in_unattended else ""
-        given = click.prompt(
-            secret.replace("_", " ").capitalize(), hide_input=True, default=optional, show_default=False, err=True
-        )
-        return found | ({secret: given} if given else {})
+        found = {}
+        for name, is_secret, is_needed in account.members_asked(profile):
+            usual = profile.username if name == "username" else None if is_needed else ""
+            found[name] = click.prompt(
+                name.replace("_", " ").capitalize(),
+                hide_input=is_secret,
+                default=usual,
+                show_default=bool(usual),
+                err=True,
+            )
+        return {name: value for name, value in found.items() if value}
 
     def read_refresh_token(self) -> str:
         return click.prompt("Refresh token", hide_input=True, err=True) if self.is_there else _read_stdin()
@@ -231,7 +235,7 @@ def _person(*, no_browser: bool) -> Person:
     return Person(
         say=lambda text: click.echo(text, err=True),
         open_browser=None if no_browser else webbrowser.open,
-        read_line=sys.stdin.readline,
+        read_line=lambda: sys.stdin.readline(),
     )
 
 
@@ -449,6 +453,7 @@ def _names(profile: Profile) -> dict[str, Any]:
 @click.option(
     "--setup", "clients", multiple=True, type=click.Choice(tuple(setups.CLIENTS)), help="Set CLIENT up (repeatable)."
 )
+@click.option("--no-browser", is_flag=True, help="Print the address of a log-in; paste the one that it ends at.")
 @click.option("--no-check", is_flag=True, help="Write the file without trying for a token.")
 @click.argument("profile", required=False)
 @pass_options
@@ -465,6 +470,7 @@ def init(
     auth: tuple[str, ...],
     settings: tuple[str, ...],
     no_check: bool,
+    no_browser: bool,
     **store_options: str | None,
 ) -> None:
     """Write a first configuration, trying each answer, and end with a working token or a reason."""
@@ -480,7 +486,7 @@ def init(
         settings=({"base_url": base_url} if base_url else {}) | dict(map(_parse_setting, settings)),
         is_checked=not no_check,
     )
-    onboarding.Onboarding(given, _Terminal(), options).run()
+    onboarding.Onboarding(given, _Terminal(no_browser=no_browser), options).run()
 
 
 def _parse_setting(text: str) -> tuple[str, str | int]:
@@ -573,7 +579,8 @@ def setup(options: Options, client: str, profile: str | None, prints: bool, undo
     """Write CLIENT's configuration, so that it asks nightporter for PROFILE's token."""
     environment = read_environment()
     if prints:
-        plan, _ = setups.plan(client, profile, options, environment, is_undo=undo, is_dry=True)
+        loaded = load_config(options.config, environment)
+        plan, _ = setups.plan(client, profile, loaded, options.config, environment, is_undo=undo, is_dry=True)
         put(setups.show(plan))
         for note in plan.notes:
             say(note)

@@ -1,7 +1,8 @@
 """`nightporter init`: from nothing to a working token, each answer tried as it is given.
 
 What a flag answers is not asked. Where somebody is at the terminal, an answer that does not work is explained and asked
-for again; where nobody is, it is the command's error. The file is written once store, secret and issuer have answered.
+for again; where nobody is, or the same thing fails twice, it is the command's error. The file is written once store,
+secret and clients are known to do. A session that is in the store already is used, and never replaced.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nightporter.errors import (
     SecretNotFoundError,
     StoreDeniedError,
 )
+from nightporter.expiry import format_rfc3339
 from nightporter.files import replace_private
 from nightporter.issuers import VENDORS
 from nightporter.login import Person
@@ -38,6 +40,8 @@ PLACES = {"vault": "address", "aws-secrets-manager": "region"}
 PLACE_QUESTIONS = {"vault": "Its address", "aws-secrets-manager": "Its Region"}
 # What a method of Vault can't be without; secrets are in files and variables.
 AUTH_ASKED: Mapping[str, Sequence[str]] = {**AUTH_NEEDS, "approle": ("role_id", "secret_id_file")}
+PERSONS_GRANTS = ("authorization_code", "device_code")
+YES_NO = ("yes", "no")
 NOBODY = "none"
 TRY_S = 10.0
 TRIAL_PATH = "nightporter/trial"  # stands for the secret until its path is known; read, never written
@@ -94,30 +98,39 @@ class Onboarding:
     def run(self) -> None:
         """Raises: any NightporterError, before anything is written unless it came of the first token."""
         place = config_place(self._options.config, self._environment)
-        if place == "NIGHTPORTER_CONFIG_TOML" or os.path.lexists(place):
-            raise ConfigError(f"there is a configuration already ({place}); it is not written over", hint="Edit it.")
+        self._check_place(place)
         answers = self._until_it_works(self._choose_vendor)
         answers = self._until_it_works(lambda: self._choose_name(answers))
         answers = self._until_it_works(lambda: self._choose_store(answers))
         answers = self._until_it_works(lambda: self._choose_secret(answers))
         answers = self._until_it_works(lambda: self._choose_hosts(answers))
+        for client in self._given.clients:
+            self._check_client(answers, client)
         os.makedirs(os.path.dirname(os.path.abspath(place)), mode=0o700, exist_ok=True)
+        self._check_place(place)  # an interview takes its time
         replace_private(os.path.abspath(place), template.render(answers).encode())
         self._interview.say(f"wrote {place}")
         if self._given.is_checked:
             self._begin(answers.profile)
         self._offer_clients(answers)
 
+    @staticmethod
+    def _check_place(place: str) -> None:
+        if place == "NIGHTPORTER_CONFIG_TOML" or os.path.lexists(place):
+            raise ConfigError(f"there is a configuration already ({place}); it is not written over", hint="Edit it.")
+
     def _until_it_works(self, step: Callable[[], T]) -> T:
         """A step whose questions can be answered differently is done again."""
+        before = ""
         while True:
             self._has_asked = False
             try:
                 return step()
             except NightporterError as exc:
-                if not self._has_asked:
+                if not self._has_asked or str(exc) == before:
                     raise
                 show_error(exc)
+                before = str(exc)
 
     def _ask(self, flag: str, question: str, default: str | None = None, choices: Sequence[str] = ()) -> str:
         """An answer that must be had."""
@@ -136,7 +149,7 @@ class Onboarding:
         return Porter(text, is_library=False, notify=self._interview.say)
 
     def _timeout_s(self) -> float:
-        return min(self._options.timeout_s(), TRY_S)
+        return self._options.timeout_s(TRY_S)
 
     # The issuer.
 
@@ -145,30 +158,40 @@ class Onboarding:
         settings = {**self._settings_of(VENDORS[vendor]), **self._given.settings}
         answers = Answers(profile=vendor, vendor=vendor, store="local", credentials=TRIAL_PATH, settings=settings)
         with self._trial(answers) as porter:
-            broker = porter.broker_for(vendor)
-            try:
-                address, _ = broker.session.probe(time.monotonic() + self._timeout_s())
-            except IssuerError as exc:
-                if self._has_asked:
-                    raise
-                self._interview.say(f"the issuer does not answer: {exc.message}")
-            else:
-                self._interview.say(f"the issuer answers ({address})")
+            if self._given.is_checked:
+                self._look_for_issuer(porter.broker_for(vendor))
         return answers
+
+    def _look_for_issuer(self, broker: Broker) -> None:
+        try:
+            address, _ = broker.session.probe(time.monotonic() + self._timeout_s())
+        except IssuerError as exc:
+            show_error(exc)
+            if self._interview.is_there and self._question("Go on all the same", default="no", choices=YES_NO) == "no":
+                self._has_asked = False  # that is an end, and not an answer to be asked for again
+                raise
+        else:
+            self._interview.say(f"the issuer answers ({address})")
 
     def _settings_of(self, vendor: Vendor) -> dict[str, str | int]:
         """What only this vendor's profiles hold, where somebody can be asked."""
         given, found = self._given.settings, dict[str, str | int]()
         if not self._interview.is_there:
             return found
-        if "token_endpoint" in vendor.options and not {"token_endpoint", "issuer_url"} & given.keys():
-            found["token_endpoint"] = self._question("Address of its token endpoint")
-        if "tenant" in vendor.options and "tenant" not in given:
-            found["tenant"] = self._question("Its tenant", default=str(vendor.preset["tenant"]))
-        if "partner_id" in vendor.options and "partner_id" not in given:
-            found["partner_id"] = self._question("Your partner id")
         if "grant" in vendor.options and "grant" not in given:
             found["grant"] = self._question("How a session begins", default=vendor.grants[0], choices=vendor.grants)
+        grant = found.get("grant") or given.get("grant")
+        if "token_endpoint" in vendor.options and not {"token_endpoint", "issuer_url"} & given.keys():
+            if grant in PERSONS_GRANTS:  # they need more addresses than one
+                found["issuer_url"] = self._question("Address of the issuer, which tells the others (RFC 8414)")
+            else:
+                found["token_endpoint"] = self._question("Address of its token endpoint")
+        if "tenant" in vendor.options and "tenant" not in given:
+            usual = str(vendor.preset["tenant"])  # Microsoft's `common` is for people
+            default = None if usual == "common" and grant == "client_credentials" else usual
+            found["tenant"] = self._question("Its tenant", default=default)
+        if "partner_id" in vendor.options and "partner_id" not in given:
+            found["partner_id"] = self._question("Your partner id")
         if "scopes" in vendor.options and "scopes" not in given and "login_scopes" not in vendor.preset:
             scopes = self._question("Scopes, with spaces between (empty: none)", default="")
             found |= {"scopes": scopes} if scopes else {}
@@ -191,20 +214,23 @@ class Onboarding:
             question = f"{PLACE_QUESTIONS[kind]} (empty: from the environment)"
             given = self._question(question, default="")
             options |= {PLACES[kind]: given} if given else {}
-        if kind == "vault":
+        if kind == "vault" or self._given.auth:
             options |= self._auth()
         answers = replace(answers, store=kind, options=options, credentials=self._given.credentials or TRIAL_PATH)
         with self._trial(answers) as porter:
             session = porter.broker_for(answers.profile).session
-            with contextlib.suppress(StoreDeniedError):  # the path may not be the true one yet, which is tried next
+            # The path may not be the true one yet, which is tried next.
+            with contextlib.suppress(StoreDeniedError):
                 session.read(time.monotonic() + self._timeout_s())
-        self._interview.say(f"the store answers ({kind})")
+                self._interview.say(f"the store answers ({kind})")
         return answers
 
     def _auth(self) -> dict[str, Mapping[str, str]]:
         """How Vault lets us in; nothing for its usual way, a token that is at hand."""
-        auth = dict(self._given.auth)
-        if not auth and self._interview.is_there:
+        auth: dict[str, str] = {}
+        if self._given.auth:
+            return {"auth": self._given.auth}
+        if self._interview.is_there:
             auth["method"] = self._question("How it lets you in", default="token", choices=sorted(AUTH_ASKED))
             for key in AUTH_ASKED[auth["method"]]:
                 auth[key] = self._question(key)
@@ -258,38 +284,57 @@ class Onboarding:
     def _begin(self, name: str) -> None:
         with open_porter(self._options) as porter:
             broker = porter.broker_for(name)
-            if broker.profile.grant == "refresh_token":
-                account.start_by_seed(broker, self._interview.read_refresh_token(), self._options.timeout_s())
-            elif broker.profile.grant in ("authorization_code", "device_code"):
+            if account.has_session(broker, self._options.timeout_s()):
+                self._interview.say("there is a session already")
+            elif broker.profile.grant == "refresh_token":
+                self._seed(broker)
+            elif broker.profile.grant in PERSONS_GRANTS and self._interview.is_there:
                 account.start_by_log_in(broker, self._interview.person, self._options.log_in_s())
             until = self._first_token(broker)
         self._interview.say(f"it works: an access token came, good until {until}")
+
+    def _seed(self, broker: Broker) -> None:
+        given = self._interview.read_refresh_token()
+        if given.strip():  # else the first token says what is missing
+            account.start_by_seed(broker, given, self._options.timeout_s())
 
     def _first_token(self, broker: Broker) -> str:
         """A refused password is typed anew only by a person who says so: each refusal counts at the vendor."""
         while True:
             try:
-                return account.check(broker, self._options.timeout_s())
+                found = broker.access_token(timeout_s=self._options.timeout_s())
+                return format_rfc3339(found.expires_at_s)
             except CredentialsRefusedError as exc:
                 if not self._interview.is_there:
                     raise
                 show_error(exc)
-                if self._interview.ask("Write other credentials", default="no", choices=("yes", "no")) == "no":
+                if self._interview.ask("Write other credentials", default="no", choices=YES_NO) == "no":
                     raise
                 self._write_credentials(broker)
 
     # Clients.
 
+    def _check_client(self, answers: Answers, client: str) -> None:
+        """That a set-up would do, before anything is written for it.
+
+        Raises: ConfigError, HostNotAllowedError.
+        """
+        with self._trial(answers) as porter:
+            setups.plan(client, answers.profile, porter.config, self._options.config, self._environment)
+
     def _offer_clients(self, answers: Answers) -> None:
-        name = answers.profile
-        clients = list(self._given.clients)
+        clients = self._given.clients
         if not clients and self._has_talked:
-            known = (*setups.CLIENTS, NOBODY)
-            chosen = self._interview.ask(
-                "Which client is to be set up (kubectl, git, docker, ...)", default=NOBODY, choices=known
-            )
-            clients = [] if chosen == NOBODY else [chosen]
+            clients = self._until_it_works(lambda: self._choose_client(answers))
         for client in clients:
-            setups.set_up(client, name, self._options, self._environment, self._interview.say)
-        token = f"nightporter token {name}"
-        self._interview.say(f"next: {token}" + ("" if clients else f", or nightporter setup CLIENT {name}"))
+            setups.set_up(client, answers.profile, self._options, self._environment, self._interview.say)
+        also = "" if clients else f", or nightporter setup CLIENT {answers.profile}"
+        self._interview.say(f"next: nightporter token {answers.profile}{also}")
+
+    def _choose_client(self, answers: Answers) -> Sequence[str]:
+        question = "Which client is to be set up (kubectl, git, docker, ...)"
+        chosen = self._question(question, default=NOBODY, choices=(*setups.CLIENTS, NOBODY))
+        if chosen == NOBODY:
+            return ()
+        self._check_client(answers, chosen)
+        return (chosen,)

@@ -36,7 +36,8 @@ def world(tmp_path: Path, vendor: Vendor, request: pytest.FixtureRequest) -> Wor
 
 def play(shell: Shell, home: Home, shown: Transcript) -> Iterator[tuple[str, list[str], list[str]]]:
     """Each command, what the document shows of it, and what the screen shows."""
-    names = {str(home.path): SHOWN_HOME, socket.gethostname(): "host-7"}
+    host = socket.gethostname()
+    names = {str(home.path): SHOWN_HOME, f"by {host} at": "by host-7 at", f"by {host},": "by host-7,"}
     for command in shown.commands:
         seen = shell.run(command, shown.secrets)
         for name, instead in names.items():

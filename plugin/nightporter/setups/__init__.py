@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from nightporter.commands import Options
 from nightporter.config import choose_profile
+from nightporter.model import Config
 from nightporter.setups import others, packages, tools
 from nightporter.setups.plan import Machine, Plan, Request, carry_out, show
 from nightporter.wiring import cache_directories, data_directory, load_config
@@ -35,23 +36,25 @@ __all__ = ["CLIENTS", "plan", "set_up", "show"]
 def plan(
     client: str,
     profile: str | None,
-    options: Options,
+    loaded: Config,
+    config: str | None,
     environment: Mapping[str, str],
     *,
-    is_undo: bool,
-    is_dry: bool,
+    is_undo: bool = False,
+    is_dry: bool = False,
 ) -> tuple[Plan, Request]:
     """What has to be done so that `client` asks for the profile's token, or no longer does.
 
+    `config`: the file that `--config` named.
+
     Raises: ConfigError, HostNotAllowedError.
     """
-    loaded = load_config(options.config, environment)
     request = Request(
         profile=choose_profile(loaded, profile),
         profiles=loaded.profiles,
         machine=Machine(environment, data_directory(), cache_directories(environment)[0], is_dry=is_dry),
         is_undo=is_undo,
-        config=options.config,
+        config=config,
     )
     return CLIENTS[client](request), request
 
@@ -69,7 +72,8 @@ def set_up(
 
     Raises: ConfigError, HostNotAllowedError.
     """
-    todo, request = plan(client, profile, options, environment, is_undo=is_undo, is_dry=False)
+    loaded = load_config(options.config, environment)
+    todo, request = plan(client, profile, loaded, options.config, environment, is_undo=is_undo)
     changed = carry_out(todo, request.machine)
     done = "undone" if is_undo else "set up"
     say(f"{client}: {done} for profile {request.profile.name!r}" if changed else f"{client}: nothing to change")
