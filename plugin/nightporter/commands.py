@@ -49,13 +49,7 @@ class Options:
         text = read_environment().get("NIGHTPORTER_TIMEOUT")
         if text is None:
             return default_s
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds < float("inf"):
-            raise ConfigError("NIGHTPORTER_TIMEOUT must be a number of seconds above 0")
-        return min(seconds, MAX_TIMEOUT_S)
+        return _parse_seconds("NIGHTPORTER_TIMEOUT", text)
 
     def log_in_s(self) -> float:
         """For a log-in, where a person types meanwhile: --timeout, else five minutes."""
@@ -253,17 +247,23 @@ def take_options(arguments: list[str]) -> tuple[Options, list[str]]:
     return options, rest
 
 
+def _parse_seconds(name: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"{name} must be a number of seconds above 0")
+    return min(seconds, MAX_TIMEOUT_S)
+
+
 def _set_option(options: Options, name: str, value: str) -> None:
     if name == "--config" and value:
         options.config = value
         return
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if name == "--config" or not 0 < seconds <= MAX_TIMEOUT_S:
-        raise ConfigError(f"{name} needs a {'file' if name == '--config' else 'number of seconds above 0'}")
-    options.timeout = seconds
+    if name == "--config":
+        raise ConfigError("--config needs a file")
+    options.timeout = _parse_seconds(name, value)
 
 
 # The ordinary forms.
