@@ -34,10 +34,9 @@ class Options:
     timeout: float | None = None
     verbose: bool = False
     is_silent: bool = False  # for clients that read standard error as a part of the answer
-    line: list[str] = field(
-        default_factory=lambda: sys.argv[1:], compare=False
-    )  # the whole command line, for the front door
-    began: float = field(default_factory=time.time, compare=False)  # before anything was read
+    # For the front door: the whole command line, and a moment before anything was read.
+    line: list[str] = field(default_factory=lambda: sys.argv[1:], compare=False)
+    began: float = field(default_factory=time.time, compare=False)
 
     def timeout_s(self, default_s: float = DEFAULT_TIMEOUT_S) -> float:
         """--timeout, else NIGHTPORTER_TIMEOUT, else what the command or its client allows.
