@@ -195,6 +195,12 @@ def test_every_reference_is_explained_and_the_page_is_the_code_s() -> None:
     assert f"<!-- generated: exits -->\n{render_exits()}<!-- end -->" in (ROOT / "README.md").read_text()
 
 
+def test_every_explanation_is_of_something_that_is_said() -> None:
+    sources = [file for file in (ROOT / "plugin/nightporter").rglob("*.py") if file.name != "explanations.py"]
+    code = "\n".join(file.read_text() for file in sources)
+    assert [name for name in EXPLANATIONS if f'"{name}"' not in code] == []
+
+
 def test_explain(home: Home) -> None:
     assert home.run("explain", "claim-busy").out.startswith("claim-busy\n\nAnother machine")
     assert home.run("explain").out.split() == list(EXPLANATIONS)
