@@ -24,7 +24,7 @@ from nightporter.errors import (
 from nightporter.expiry import format_rfc3339
 from nightporter.issuers import VENDORS
 from nightporter.login import Person, log_in
-from nightporter.model import Profile, Secret
+from nightporter.model import Profile, Role, Secret
 from nightporter.record import Unreadable
 from nightporter.session import Session
 from nightporter.stores import ABSENT, KEEP_EXPIRY
@@ -84,7 +84,10 @@ def parse_members(text: str) -> dict[str, str]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or not document:
-        raise ConfigError('standard input must be a JSON object such as {"username": "...", "password": "..."}')
+        raise ConfigError(
+            'standard input must be a JSON object such as {"username": "...", "password": "..."}',
+            hint="Give it on standard input, or run the command at a terminal, where it asks.",
+        )
     for name, value in document.items():
         if name not in MEMBERS:
             raise ConfigError(f"standard input holds an unknown member; known are {', '.join(MEMBERS)}")
@@ -196,6 +199,11 @@ def end_session(broker: Broker, timeout_s: float, say: Say) -> None:
     Raises: StoreError.
     """
     profile, session = broker.profile, broker.session
+    if profile.role is Role.READ_ONLY:
+        raise ConfigError(
+            f"profile {profile.name!r} is read-only: it has no session to end",
+            hint="Run it where the profile has another role.",
+        )
     _revoke(session, timeout_s, say)
     for path in filter(None, (profile.refresh_token, profile.publish_access_token)):
         _delete(session, path, timeout_s)

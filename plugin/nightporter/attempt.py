@@ -68,6 +68,15 @@ def obtain(session: Session, ask: Ask) -> Token:
     return _Attempt(session, ask).run()
 
 
+def remedy(profile: Profile) -> str:
+    """How a session is begun where none can be begun unattended."""
+    if profile.role is Role.REFRESH_ONLY and profile.grant in ("password", "client_credentials"):
+        return f'A machine with role "full" must sign in: run `nightporter rotate {profile.name}` there.'
+    if profile.grant == "refresh_token":
+        return f"Run `nightporter seed {profile.name}` with a fresh refresh token."
+    return f"Run `nightporter login {profile.name}`."
+
+
 class _Attempt:
     """From the first read to a token or an error."""
 
@@ -522,17 +531,9 @@ class _Attempt:
             return SessionRejectedError(
                 f"{name}: {self.rejected.message}, and there is no way to sign in unattended",
                 error=self.rejected.error,
-                hint=self.remedy(),
+                hint=remedy(self.profile),
             )
-        return LoginRequiredError(f"{name}: there is no session to refresh", hint=self.remedy())
-
-    def remedy(self) -> str:
-        name = self.profile.name
-        if self.profile.role is Role.REFRESH_ONLY and self.profile.grant in ("password", "client_credentials"):
-            return f'A machine with role "full" must sign in: run `nightporter rotate {name}` there.'
-        if self.profile.grant == "refresh_token":
-            return f"Run `nightporter seed {name}` with a fresh refresh token."
-        return f"Run `nightporter login {name}`."
+        return LoginRequiredError(f"{name}: there is no session to refresh", hint=remedy(self.profile))
 
     def emit(self, event: str, **facts: Any) -> None:
         self.around.emit(event, profile=self.profile.name, **facts)

@@ -117,6 +117,7 @@ class Broker:
                     )
                 )
         except NightporterError as exc:
+            exc.hint = exc.hint.replace("PROFILE", self.profile.name)
             return self._stale(exc, before, is_forced)
 
     def exchange(self, ask: Ask) -> Token:

@@ -31,7 +31,7 @@ from nightporter.explanations import EXPLANATIONS
 from nightporter.files import replace_private
 from nightporter.issuers import VENDORS
 from nightporter.login import Person
-from nightporter.model import Profile, Role
+from nightporter.model import Ask, Profile, Role
 from nightporter.policies import render_policy
 from nightporter.protocols import plain
 from nightporter.report import Status, to_json, to_text
@@ -97,13 +97,18 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as exc:
         with contextlib.suppress(OSError, ValueError):
             exc.show()
+            click.echo("  reference: configuration", err=True)
         return 2
     except click.Abort:
         raise KeyboardInterrupt from None
     return code if isinstance(code, int) else 0
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with `nightporter init`; when something fails: `nightporter doctor`, `nightporter explain`.",
+)
 @click.version_option(__version__, prog_name="nightporter")
 @global_options
 def cli() -> None:
@@ -291,10 +296,8 @@ def logout(options: Options, profile: str, everywhere: bool) -> None:
         removed = account.forget(broker)
         if everywhere:
             account.end_session(broker, options.timeout_s(), say)
-    say(
-        f"logged out of {broker.profile.name!r} here ({removed} cached file(s))"
-        + (" and in the store" if everywhere else "")
-    )
+    rest = " and in the store" if everywhere else "; the session in the store stays (--everywhere ends it)"
+    say(f"logged out of {broker.profile.name!r} here ({removed} cached file(s)){rest}")
 
 
 # Looking.
@@ -414,7 +417,7 @@ def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int
         spilled = session.spill.load()
         known["spilled_at"] = spilled.at if spilled else None
         if profile.role is Role.READ_ONLY:
-            session.read_path(profile.publish_access_token or "", session.around.monotonic() + timeout_s)
+            known["published"] = session.published(Ask(deadline=session.around.monotonic() + min(timeout_s, 1.0)))
             return Status(**_names(profile), cached=broker.held(), **known), 0
         view = session.read(session.around.monotonic() + timeout_s)
         known["record"] = view.record
@@ -445,7 +448,7 @@ def _names(profile: Profile) -> dict[str, Any]:
 @click.option("--endpoint-url", metavar="URL", help="Of Secrets Manager, where it isn't AWS's own.")
 @click.option("--vendor", type=click.Choice(sorted(VENDORS)), help="Who issues the tokens.")
 @click.option("--base-url", metavar="URL", help="Of the vendor, where it isn't its usual one.")
-@click.option("--credentials", metavar="PATH", help="The secret that holds username and password.")
+@click.option("--credentials", metavar="PATH", help="The secret that holds username and password (or client_id).")
 @click.option("--host", "hosts", multiple=True, help="A host that may have the token (repeatable).")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A further key of the profile (repeatable)."
@@ -564,7 +567,8 @@ def explain(reference: str | None) -> None:
         return
     if reference not in EXPLANATIONS:
         near = nearest(reference, EXPLANATIONS)
-        raise ConfigError("there is no such reference" + (f"; did you mean {near[0]!r}?" if near else ""))
+        advice = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"there is no such reference{advice}", hint="`nightporter explain` lists them.")
     what, todo = EXPLANATIONS[reference]
     put(f"{reference}\n\n{click.wrap_text(what, 78)}\n\n{click.wrap_text(f'What to do: {todo}', 78)}")
 

@@ -141,7 +141,8 @@ def exit_code_of(command: Callable[[], object]) -> int:
         import traceback
 
         place = traceback.extract_tb(exc.__traceback__)[-1]
-        say(f"a defect: {type(exc).__name__} in {os.path.basename(place.filename)}:{place.lineno}")
+        where = f"{os.path.basename(place.filename)}:{place.lineno}"
+        show_error(NightporterError(f"a defect: {type(exc).__name__} in {where}"))
         return 1
     return code if isinstance(code, int) else 0
 

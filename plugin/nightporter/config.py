@@ -553,7 +553,7 @@ def choose_profile(config: Config, name: str | None) -> Profile:
         if len(names) == 1:
             return config.profiles[names[0]]
         found = ", ".join(names) or "none"
-        raise UnknownProfileError(f"{config.source}: name the profile; there is not exactly one ({found})")
+        raise UnknownProfileError(f"{config.source}: name one of the profiles: {found}")
     if name in config.profiles:
         return config.profiles[name]
     near = nearest(name, names)

@@ -21,6 +21,7 @@ from typing import Any, Protocol, cast
 
 from nightporter import __version__
 from nightporter.access_cache import is_reply
+from nightporter.attempt import remedy
 from nightporter.broker import Broker
 from nightporter.config import render_effective
 from nightporter.errors import (
@@ -34,7 +35,7 @@ from nightporter.errors import (
 from nightporter.expiry import format_rfc3339
 from nightporter.explanations import EXPLANATIONS
 from nightporter.hosts import profiles_for, rules_of
-from nightporter.model import Config, Profile, Role, SessionRecord
+from nightporter.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.policies import needed_paths
 from nightporter.record import ForeignRecord, parse_session
 from nightporter.report import relative
@@ -289,8 +290,12 @@ class Doctor:
         if profile.signs_in_unattended and profile.credentials:
             session.load_credentials(deadline)
             yield ok(f"the credentials are at {profile.credentials!r}", profile.name)
+        elif profile.role is Role.FULL and session.issuer.needs_client(profile):
+            session.load_client(deadline)
+            yield ok(f"the client's secret is at {profile.client or profile.credentials!r}", profile.name)
         if profile.role is Role.READ_ONLY:
-            session.read_path(profile.publish_access_token or "", deadline)
+            session.published(Ask(deadline=time.monotonic() + 1.0))
+            yield ok(f"an access token is published at {profile.publish_access_token!r}", profile.name)
             return
         yield from self._labels(session, profile)
         yield from self._spilled(session, profile, deadline)
@@ -307,7 +312,8 @@ class Doctor:
         if profile.signs_in_unattended:
             yield ok("no session yet: the first token signs in", profile.name)
         else:
-            yield failure(LoginRequiredError("no session yet, and none can be begun without a person"), profile.name)
+            error = LoginRequiredError("no session yet, and none can be begun without a person", hint=remedy(profile))
+            yield failure(error, profile.name)
 
     def _record(self, session: Session, profile: Profile, record: SessionRecord) -> Iterator[Finding]:
         now, name = session.around.clock(), profile.name

@@ -61,7 +61,7 @@ class ConfigError(NightporterError):
 
     exit_code = 2
     reference = "configuration"
-    default_hint = "Run `nightporter config check` after mending it; `nightporter config path` says which file is read."
+    default_hint = "Mend it and repeat. `nightporter config check` names all that is wrong in the file that is read."
 
     def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -171,8 +171,8 @@ class VersionConflictError(StoreError):
 class StoreRolledBackError(StoreError):
     reference = "store-rolled-back"
     default_hint = (
-        "Move the label AWSCURRENT to the newest version again (aws secretsmanager update-secret-version-stage, naming"
-        " the version that it is removed from)."
+        "Run `nightporter doctor PROFILE --repair`, which moves the label AWSCURRENT to the newest version again"
+        " (`aws secretsmanager update-secret-version-stage` does it by hand)."
     )
 
 
@@ -185,7 +185,7 @@ class WriteBudgetError(StoreError):
 
 class ResultSpilledError(StoreError):
     reference = "result-spilled"
-    default_hint = "Nothing is lost: run any nightporter command for the profile here once the store is back."
+    default_hint = "Nothing is lost: run `nightporter rotate PROFILE` here once the store is back."
 
 
 class NothingPublishedError(StoreError):

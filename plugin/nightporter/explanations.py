@@ -73,7 +73,8 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     ),
     "result-spilled": (
         "The issuer gave a new session, and the store would not take it. It lies in a 0600 file on this machine.",
-        "Once the store is back, any nightporter command for the profile here puts it there. Nothing is lost.",
+        "Nothing is lost. Once the store is back, the next exchange here puts it there: `nightporter rotate PROFILE`,"
+        " or `nightporter doctor PROFILE --repair`.",
     ),
     "nothing-published": (
         "This profile reads published access tokens only, and there is no living one.",

@@ -43,6 +43,7 @@ AUTH_ASKED: Mapping[str, Sequence[str]] = {**AUTH_NEEDS, "approle": ("role_id", 
 PERSONS_GRANTS = ("authorization_code", "device_code")
 YES_NO = ("yes", "no")
 NOBODY = "none"
+TRIAL = "the new configuration"
 TRY_S = 10.0
 TRIAL_PATH = "nightporter/trial"  # stands for the secret until its path is known; read, never written
 
@@ -102,10 +103,10 @@ class Onboarding:
         answers = self._until_it_works(self._choose_vendor)
         answers = self._until_it_works(lambda: self._choose_name(answers))
         answers = self._until_it_works(lambda: self._choose_store(answers))
-        answers = self._until_it_works(lambda: self._choose_secret(answers))
         answers = self._until_it_works(lambda: self._choose_hosts(answers))
         for client in self._given.clients:
             self._check_client(answers, client)
+        answers = self._until_it_works(lambda: self._choose_secret(answers))
         os.makedirs(os.path.dirname(os.path.abspath(place)), mode=0o700, exist_ok=True)
         self._check_place(place)  # an interview takes its time
         replace_private(os.path.abspath(place), template.render(answers).encode())
@@ -117,7 +118,10 @@ class Onboarding:
     @staticmethod
     def _check_place(place: str) -> None:
         if place == "NIGHTPORTER_CONFIG_TOML" or os.path.lexists(place):
-            raise ConfigError(f"there is a configuration already ({place}); it is not written over", hint="Edit it.")
+            raise ConfigError(
+                f"there is a configuration already ({place}); it is not written over",
+                hint="Edit it, or name another with --config; `nightporter credentials set` writes credentials.",
+            )
 
     def _until_it_works(self, step: Callable[[], T]) -> T:
         """A step whose questions can be answered differently is done again."""
@@ -145,7 +149,11 @@ class Onboarding:
     def _trial(self, answers: Answers) -> Porter:
         """Brokers of a configuration that is not written yet."""
         text = template.render(answers)
-        parse_config(text, source="the new configuration", vendors=VENDORS)
+        try:
+            parse_config(text, source=TRIAL, vendors=VENDORS)
+        except ConfigError as exc:
+            found = "; ".join(problem.removeprefix(f"{TRIAL}: ") for problem in exc.problems) or exc.message
+            raise ConfigError(found, hint="Answer it differently.") from exc
         return Porter(text, is_library=False, notify=self._interview.say)
 
     def _timeout_s(self) -> float:
@@ -166,7 +174,7 @@ class Onboarding:
         try:
             address, _ = broker.session.probe(time.monotonic() + self._timeout_s())
         except IssuerError as exc:
-            show_error(exc)
+            self._interview.say(exc.message)
             if self._interview.is_there and self._question("Go on all the same", default="no", choices=YES_NO) == "no":
                 self._has_asked = False  # that is an end, and not an answer to be asked for again
                 raise
@@ -262,7 +270,7 @@ class Onboarding:
             self._interview.say(exc.message)
             self._write_credentials(broker)
         else:
-            self._interview.say(f"there is a secret at {broker.profile.credentials!r}")
+            self._interview.say(f"there is a secret at {broker.profile.credentials!r}, which is used as it is")
 
     def _write_credentials(self, broker: Broker) -> None:
         members = self._interview.read_members(broker.profile)
@@ -307,7 +315,7 @@ class Onboarding:
             except CredentialsRefusedError as exc:
                 if not self._interview.is_there:
                     raise
-                show_error(exc)
+                self._interview.say(exc.message)
                 if self._interview.ask("Write other credentials", default="no", choices=YES_NO) == "no":
                     raise
                 self._write_credentials(broker)

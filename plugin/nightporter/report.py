@@ -29,6 +29,7 @@ class Status:
     reference: str | None = None
     spilled_at: int | None = None
     mishaps: tuple[Mishap, ...] = ()
+    published: Token | None = field(default=None, repr=False)  # what a read-only profile reads
 
 
 def to_json(status: Status) -> dict[str, Any]:
@@ -88,6 +89,8 @@ def to_text(status: Status, now: float, *, is_coloured: bool = False) -> str:
         lines += _life("access token", cached.obtained_at_s, cached.expires_at_s, now, paint)
     if status.problem:
         lines.append(_row("session", paint(f"{status.problem} [{status.reference}]", "31")))
+    elif status.published is not None:
+        lines += _life("published", status.published.obtained_at_s, status.published.expires_at_s, now, paint)
     elif status.record is None:
         lines.append(_row("session", "none yet"))
     else:

@@ -127,7 +127,7 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
         raise ConfigError(f"{file}: can't be read as UTF-8 text ({type(exc).__name__})") from exc
     raise ConfigError(
         f"there is no configuration at {file}",
-        hint="Create it, or name another with --config, NIGHTPORTER_CONFIG or NIGHTPORTER_CONFIG_TOML.",
+        hint="Run `nightporter init`, or name another with --config, NIGHTPORTER_CONFIG or NIGHTPORTER_CONFIG_TOML.",
     )
 
 

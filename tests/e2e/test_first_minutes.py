@@ -19,10 +19,10 @@ def test_init_at_a_terminal_ends_with_a_token(empty_home: Home, vendor: Vendor) 
         ("Who issues", "pitchpoint"),
         ("A name for", "mine"),
         ("Where is the secret", "local"),
+        ("Hosts that", "git.example.com, *.example.org"),
         ("Path of the secret", "prod/mine"),
         ("Username", "svc-acme"),
         ("Password", "correct-horse"),
-        ("Hosts that", "git.example.com, *.example.org"),
         ("Which client", "none"),
     ]
     code, said = at_terminal(empty_home, ["init", "--base-url", vendor.address], answers)
@@ -48,15 +48,15 @@ def test_an_answer_that_does_not_work_is_asked_for_again(empty_home: Home, vendo
         ("How it lets you in", "token"),
         ("store-unreachable", None),
         ("Where is the secret", "local"),
+        ("Hosts that", "*.*.example.com"),
+        ("what to do", None),
+        ("Hosts that", "git.example.com"),
         ("Path of the secret", "prod/../mine"),
         ("without empty", None),
         ("Path of the secret", "prod/mine"),
         ("Username", "svc-acme"),
         ("Password", "battery-staple"),
-        ("Hosts that", "*.*.example.com"),
-        ("what to do", None),
-        ("Hosts that", "git.example.com"),
-        ("credentials-refused", None),
+        ("refused the sign-in", None),
         ("Write other credentials", "yes"),
         ("Username", "svc-acme"),
         ("Password", "correct-horse"),
@@ -73,9 +73,9 @@ def test_an_answer_that_does_not_work_is_asked_for_again(empty_home: Home, vendo
 def test_a_refused_password_is_not_tried_again_by_itself(empty_home: Home, vendor: Vendor) -> None:
     flags = ["--vendor", "pitchpoint", "--store", "local", "--credentials", "prod/x", "--base-url", vendor.address]
     answers: Answers = [
+        ("Hosts", ""),
         ("Username", "svc-acme"),
         ("Password", "wrong"),
-        ("Hosts", ""),
         ("Write other credentials", "no"),
     ]
     code, said = at_terminal(empty_home, ["init", "mine", *flags], answers)
@@ -122,9 +122,9 @@ def test_init_by_device_code_at_a_terminal(empty_home: Home, vendor: Vendor) -> 
     answers: Answers = [
         ("How a session begins", "device_code"),
         ("Its tenant", ""),
+        ("Hosts", ""),
         ("Client id", "demo-client"),
         ("Client secret", "demo-secret"),
-        ("Hosts", ""),
         ("enter the code", None),
     ]
     flags = ["--vendor", "perspio", "--store", "local", "--credentials", "c", "--base-url", vendor.address]

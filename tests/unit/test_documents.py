@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from nightporter import cli, errors, lifecycle
+from nightporter import cli, config, errors, lifecycle
 from nightporter.config import parse_config
 from nightporter.expiry import parse_rfc3339
 from nightporter.issuers import VENDORS
@@ -106,6 +106,21 @@ def test_every_script_and_file_that_is_named_exists() -> None:
         assert (ROOT / name.rstrip(".")).exists(), name
     for link in re.findall(r"\]\((plugin/[^)#]+)\)", TEXT):
         assert (ROOT / link).exists(), link
+
+
+def test_the_configuration_page_names_every_key_and_variable() -> None:
+    page = (ROOT / "plugin/docs/configuration.md").read_text()
+    checks = [*config._STORE_KEYS.values(), *config._AUTH_KEYS.values(), config._PROFILE_KEYS, config._OPTION_KEYS]
+    keys = {key for table in checks for key in table} | set(config._STORE_KEYS) | set(config._AUTH_KEYS) | set(VENDORS)
+    code = "\n".join(file.read_text() for file in (ROOT / "plugin/nightporter").rglob("*.py"))
+    names = set(re.findall(r"\bNIGHTPORTER_[A-Z_]*[A-Z]\b", code))
+    names.discard("NIGHTPORTER_FENCE")  # a label in Secrets Manager
+    assert {word for word in keys | names if not re.search(rf"\b{word}\b", page)} == set()
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in cli.cli.commands if not re.search(rf"^\|.*`{name}\b", readme, re.M)] == []
 
 
 def test_every_decision_is_listed() -> None:
