@@ -27,8 +27,11 @@ The families are those of the exit codes, because the exit code answers the only
     │   ├── IssuerBusyError                429 or 503: not done, and it said so        retryable
     │   ├── OutcomeUnknownError            sent, and no usable word came back
     │   ├── IssuerReplyError               answered what can't be used
-    │   └── ClaimBusyError                 another holder was still exchanging at the deadline
-    └── HostNotAllowedError             7  a host that is in no `hosts`
+    │   ├── ClaimBusyError                 another holder was still exchanging at the deadline
+    │   ├── InitPhaseError                 Lambda: nothing is exchanged while a module is imported
+    │   └── InvocationEndsError            Lambda: too little time is left of the invocation
+    ├── HostNotAllowedError             7  a host that is in no `hosts`
+    └── RotationFailedError             1  Lambda: some profile failed; the service is to try again
 """
 
 from __future__ import annotations

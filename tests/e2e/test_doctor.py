@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from typing import Any
 
@@ -246,3 +247,39 @@ def test_a_stale_answer_is_noted_and_a_log_that_can_t_be_written_stops_nobody(ho
     assert home.run("token", "--force-refresh", NIGHTPORTER_LOG="relative").code == 2
     noted = home.run("token", "--force-refresh", NIGHTPORTER_LOG="stderr")
     assert '"event": "answered"' in noted.err
+
+
+# What others must have done.
+
+
+def test_a_reader_without_a_published_token_is_no_healthy_one(home: Home, vendor: Vendor) -> None:
+    both = pitchpoint_config(vendor.address, more='publish_access_token = "prod/access"')
+    home.configure(f'{both}role = "read-only"\n')
+    assert "[nothing-published]" in home.run("doctor", "pitchpoint").out
+    shown = home.run("status", "pitchpoint")
+    assert shown.code == 5
+    assert "no live access token is published" in shown.out
+    home.configure(both)
+    assert home.run("rotate", "--access").code == 0
+    home.configure(f'{both}role = "read-only"\n')
+    assert home.run("doctor", "pitchpoint").code == 0
+    assert re.search(r"published +\[#+\.*\] in ", home.run("status", "pitchpoint").out)
+    done = home.run("logout", "pitchpoint", "--everywhere")
+    assert done.code == 2
+    assert "read-only" in done.err
+
+
+def test_a_client_s_secret_that_is_not_there_is_found_before_the_log_in(empty_home: Home, vendor: Vendor) -> None:
+    profile = f'[profiles.p]\nissuer = "perspio"\nbase_url = "{vendor.address}"\ncredentials = "c"\n'
+    empty_home.configure(profile)
+    assert "[credentials-absent]" in empty_home.run("doctor", "p").out
+    empty_home.set_credentials("p", client_id="demo-client", client_secret="demo-secret")
+    seen = empty_home.run("doctor", "p").out
+    assert "the client's secret is at 'c'" in seen
+    assert "Run `nightporter login p`." in seen
+
+
+def test_usage_errors_and_no_configuration_say_where_to_go_on(empty_home: Home) -> None:
+    assert "Run `nightporter init`" in empty_home.run("token").err
+    assert "reference: configuration" in empty_home.run("tokn").err
+    assert "nightporter init" in empty_home.run("--help").out
