@@ -19,6 +19,7 @@ from nightporter.errors import (
     NightporterError,
     NothingPublishedError,
     SecretNotFoundError,
+    StoreBusyError,
     StoreError,
     VersionConflictError,
 )
@@ -373,7 +374,12 @@ class Session:
     # The spill.
 
     def consume_spill(self, deadline: float) -> None:
-        """Puts a result that could not be saved over the claim that it belongs to, or drops it where it is outlived."""
+        """Puts a result that could not be saved over the claim that it belongs to, or drops it where it is outlived.
+
+        Nothing may be sent before that is settled: the record still holds the token that the result has replaced.
+
+        Raises: StoreBusyError when the time is over before it is; StoreError.
+        """
         spilled = self.spill.load()
         if spilled is None:
             return
@@ -381,19 +387,27 @@ class Session:
         if isinstance(kept, ForeignRecord) or not kept.identity.matches(self.identity(None)):
             self.spill.drop()
             return
-        view = self.read(deadline)
-        verdict = self._judge_spilled(kept, spilled.nonce, view)
-        if verdict is _Verdict.LATER:
-            return
-        if verdict is _Verdict.WANTED:
-            try:
-                self.overwrite(view, kept)
-            except VersionConflictError:
-                return  # somebody is at it; the next run looks again
+        while (verdict := self._settle_spilled(kept, spilled.nonce, deadline)) is _Verdict.LATER:
+            pause_s = self.around.uniform(0.2, 0.6)
+            if self.around.monotonic() + pause_s >= deadline:
+                raise StoreBusyError(
+                    f"{self.profile.name}: a result waits in {self.spill.path} for the store, where another is at work"
+                )
+            self.around.sleep(pause_s)
         self.around.emit(
             "spill-consumed" if verdict is _Verdict.WANTED else "spill-outlived", profile=self.profile.name
         )
         self.spill.drop()
+
+    def _settle_spilled(self, kept: SessionRecord, nonce: str, deadline: float) -> _Verdict:
+        view = self.read(deadline)
+        verdict = self._judge_spilled(kept, nonce, view)
+        if verdict is _Verdict.WANTED:
+            try:
+                self.overwrite(view, kept)
+            except VersionConflictError:  # somebody is at it, or the read was an old one
+                return _Verdict.LATER
+        return verdict
 
     def _judge_spilled(self, kept: SessionRecord, nonce: str, view: View) -> _Verdict:
         """Over its own claim, or over a record that has gone no further; never over a newer one."""

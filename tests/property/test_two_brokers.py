@@ -94,3 +94,16 @@ def test_two_brokers_at_length(machine: type[TwoBrokers]) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(machine, settings=settings(max_examples=1200, stateful_step_count=40, deadline=None))
+
+
+def test_an_old_read_loses_no_kept_result() -> None:
+    """The write over an old read is refused, and the refresh token that was replaced must not be sent instead."""
+    state = TwoBrokers()
+    state.one_runs_alone(number=0, turns=3)
+    state.cut_the_store_off(is_down=True)
+    state.one_runs_alone(number=0, turns=1)
+    state.time_passes(seconds=16)
+    state.go_on(turns=[(0, "done", 0, False), (0, "done", 0, False)])
+    state.cut_the_store_off(is_down=False)
+    state.go_on(turns=[(0, "done", 0, False), (0, "done", 1, False)])
+    state.teardown()
