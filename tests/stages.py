@@ -6,6 +6,7 @@ Names of the documents (api.pointservices.com, kube.example.com, ...) lead to re
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import subprocess
 import zipfile
@@ -20,11 +21,21 @@ import pytest
 from clients import PLACE, VENV, client, git_backend
 from conftest import Vendor
 from internet import Internet, open_internet
+from nightporter.config import parse_config
+from nightporter.issuers import VENDORS
+from nightporter.model import Role
+from nightporter.policies import render_policy
 from runtime_api import open_function
 from support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao
 from tls import Call, Reply, open_guarded
 
 CREDENTIALS = {"username": "svc-acme", "password": "correct-horse"}
+CONFIG = """
+[profiles.pitchpoint]
+issuer = "pitchpoint"
+credentials = "prod/pitchpoint"
+hosts = [{hosts}]
+"""
 CRON_LINE = "10 * * * * $HOME/.local/bin/nightporter rotate >>$HOME/rotate.log 2>&1"
 APP = """\
 import nightporter
@@ -140,14 +151,8 @@ def _emptied(bao: OpenBao) -> Iterator[None]:
 def cron(world: World) -> Iterator[Home]:
     """A server beside a Vault that holds the credentials and lets it in by AppRole, with the policy of role full."""
     bao = world.openbao()
-    policy = """
-path "secret/data/prod/pitchpoint" { capabilities = ["read"] }
-path "secret/data/prod/pitchpoint/refresh-token" { capabilities = ["create", "read", "update"] }
-path "secret/metadata/prod/pitchpoint/refresh-token" {
-  capabilities = ["create", "update", "patch", "read"]
-  allowed_parameters = { "delete_version_after" = [], "max_versions" = [] }
-}
-"""
+    configured = parse_config('[stores.v]\ntype = "vault"\n' + CONFIG.format(hosts=""), source="t", vendors=VENDORS)
+    policy = render_policy(configured.profiles["pitchpoint"], Role.FULL)
     bao.put("secret", "prod/pitchpoint", CREDENTIALS)
     bao.call("PUT", "sys/policies/acl/nightporter", {"policy": policy})
     with contextlib.suppress(Exception):  # another stage has enabled it
@@ -198,8 +203,6 @@ def aws(world: World) -> Iterator[Home]:
 
 def _forward(port: int) -> Callable[[Call], Reply]:
     def answer(call: Call) -> Reply:
-        import http.client
-
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         dropped = ("connection", "content-length", "transfer-encoding", "expect")
         headers = {name: value for name, value in call.headers.items() if name not in dropped}
@@ -240,14 +243,6 @@ def _function(directory: Path, moto: int, environment: Mapping[str, str]) -> Ite
     trusted = {name: environment[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")}
     with open_function(LAMBDA_PYTHON, task, layer, None, {**kept, **trusted, **variables}) as running:
         yield running
-
-
-CONFIG = """
-[profiles.pitchpoint]
-issuer = "pitchpoint"
-credentials = "prod/pitchpoint"
-hosts = [{hosts}]
-"""
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from nightporter.errors import (
 from nightporter.expiry import format_rfc3339
 from nightporter.issuers import VENDORS
 from nightporter.login import Person, log_in
-from nightporter.model import Profile, Role, Secret
+from nightporter.model import Profile, Role, Secret, SessionRecord
 from nightporter.record import Unreadable
 from nightporter.session import Session
 from nightporter.stores import ABSENT, KEEP_EXPIRY
@@ -68,10 +68,16 @@ def has_session(broker: Broker, timeout_s: float) -> bool:
     Raises: StoreError.
     """
     session = broker.session
-    record = session.read(session.around.monotonic() + timeout_s).record
+    record = _own_record(session, session.around.monotonic() + timeout_s)
+    return record is not None and (record.expires_at is None or record.expires_at > session.around.clock())
+
+
+def _own_record(session: Session, deadline: float) -> SessionRecord | None:
+    """The record, if it holds a refresh token of this identity."""
+    record = session.read(deadline).record
     if record is None or record.refresh_token is None or not record.identity.matches(session.identity(None)):
-        return False
-    return record.expires_at is None or record.expires_at > session.around.clock()
+        return None
+    return record
 
 
 def parse_members(text: str) -> dict[str, str]:
@@ -214,8 +220,8 @@ def _revoke(session: Session, timeout_s: float, say: Say) -> None:
     """Tells the issuer, where it has an address for it (RFC 7009). What fails is said: the records go all the same."""
     deadline = session.around.monotonic() + timeout_s
     try:
-        record = session.read(deadline).record
-        if record is None or record.refresh_token is None or not record.identity.matches(session.identity(None)):
+        record = _own_record(session, deadline)
+        if record is None or record.refresh_token is None:
             return
         client = session.load_client(deadline) if session.issuer.needs_client(session.profile) else None
         request = session.issuer.revocation_request(session.addressed(deadline), record.refresh_token, client)

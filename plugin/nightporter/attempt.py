@@ -273,16 +273,11 @@ class _Attempt:
         holding = self.holding(view)
         if view.record and holding not in (Holding.FOREIGN, Holding.ABSENT):
             return view.record
-        generation = max(
-            view.version.floor,
-            view.record.generation if view.record else 0,
-            view.foreign.generation if view.foreign else 0,
-        )
         unknown = view.record.unknown if view.record and holding is Holding.ABSENT else {}
         refused = view.record.refused if view.record and holding is Holding.ABSENT else None
         return SessionRecord(
             identity=self.session.identity(self.credentials),
-            generation=generation,
+            generation=view.highest_generation,
             unknown=unknown,
             refused=refused,
             by=process.host_name(),

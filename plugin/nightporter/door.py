@@ -50,7 +50,7 @@ def takes_input(arguments: Sequence[str]) -> bool:
 
 def reply_name(arguments: Sequence[str], given: bytes | None = None) -> str | None:
     """The name of the reply file of a command line; None where none is kept. `given`: its standard input."""
-    if not arguments or takes_input(arguments) is (given is None):
+    if not arguments or takes_input(arguments) != (given is not None):
         return None
     if given is None and arguments[0] not in ("token", "exec-credential"):
         return None

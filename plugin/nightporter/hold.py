@@ -153,9 +153,7 @@ class Hold:
         while True:
             try:
                 self._emit("save")
-                self._session.store.write(
-                    self._profile.refresh_token, value, view.version, record.expires_at, timeout_s=STORE_CALL_S
-                )
+                self._session.overwrite(view, record)
                 break
             except VersionConflictError:
                 if is_ambiguous and self._is_saved(value):

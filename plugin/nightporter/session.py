@@ -96,10 +96,15 @@ class View:
 
     @property
     def generation(self) -> int:
-        """The highest that is known of the path."""
+        """Of what stands there; without a record the least that the next one must exceed."""
         if self.record:
             return self.record.generation
         return self.foreign.generation if self.foreign else self.version.floor
+
+    @property
+    def highest_generation(self) -> int:
+        """What the next record goes on counting from."""
+        return max(self.version.floor, self.generation)
 
     @property
     def claim(self) -> Claim | None:
@@ -306,14 +311,13 @@ class Session:
         client: Credentials | None,
         issued: IssuedTokens | None,
     ) -> SessionRecord:
-        known = view.record or view.foreign
         shared = issued if self.profile.share_access_token else None
         return SessionRecord(
             identity=self.identity(client),
             refresh_token=refresh_token,
             issued_at=issued_at,
             expires_at=self.issuer.refresh_expires_at(self.profile, issued_at),
-            generation=max(view.version.floor, known.generation if known else 0) + 1,
+            generation=view.highest_generation + 1,
             access_token=shared.access_token if shared else None,
             access_token_expires_at=issued_at + shared.expires_in if shared else None,
             by=process.host_name(),
