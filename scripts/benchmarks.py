@@ -29,13 +29,23 @@ import cachetools
 import nightporter
 from conftest import Vendor
 from fleet import open_shared, signing_in_fleet
-from nightporter import Porter, rotation
+from nightporter import Porter
+from nightporter.operations.rotate import rotate_all
+from nightporter.session.port import ABSENT
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
-from nightporter.stores import ABSENT
 from nightporter.stores.local import LocalStore
 from storm import run_storm
-from support import AWS_VARIABLES, BIN, Home, OpenBao, clean_environment, open_moto, open_openbao, pitchpoint_config
+from support import (
+    AWS_VARIABLES,
+    BIN,
+    Home,
+    OpenBao,
+    clean_environment,
+    open_moto,
+    open_openbao,
+    pitchpoint_config,
+)
 
 USER, PASSWORD = "svc-acme", "correct-horse"
 
@@ -94,7 +104,9 @@ def keep(row: Row) -> None:
 Side = Callable[[], object]
 
 
-def paired(name: str, ours: Side, theirs: Side, against: str, rounds: int, *, target: float | None = None) -> None:
+def paired(
+    name: str, ours: Side, theirs: Side, against: str, rounds: int, *, target: float | None = None
+) -> None:
     """Runs both sides in turn, and keeps medians and ratio."""
     mine: list[float] = []
     other: list[float] = []
@@ -105,7 +117,13 @@ def paired(name: str, ours: Side, theirs: Side, against: str, rounds: int, *, ta
             began = time.perf_counter()
             side()
             times.append((time.perf_counter() - began) * 1000)
-    row = Row(name=name, ours=statistics.median(mine), against=against, theirs=statistics.median(other), target=target)
+    row = Row(
+        name=name,
+        ours=statistics.median(mine),
+        against=against,
+        theirs=statistics.median(other),
+        target=target,
+    )
     keep(row)
 
 
@@ -121,7 +139,13 @@ def start(rounds: int) -> None:
         home = _local_home(Path(room), vendor)
         bare = [sys.executable, "-c", "pass"]
         command = str(BIN / "nightporter")
-        behind = [sys.executable, "-I", "-c", "from nightporter.__main__ import main; main()", "token"]
+        behind = [
+            sys.executable,
+            "-I",
+            "-c",
+            "from nightporter.__main__ import main; main()",
+            "token",
+        ]
         helper = str(BIN / "git-credential-nightporter")
         asks: list[tuple[str, list[str], float | None]] = [
             ("token", [command, "token"], 0.40),
@@ -151,7 +175,9 @@ def _peers(home: Home, bare: list[str], rounds: int) -> None:
     fill = f"{PIPED} | git credential-cache --timeout=600 get"
     others = {
         "git credential-cache get": ["sh", "-c", fill] if shutil.which("git") else None,
-        "keyring get (no backend)": [str(ring), "get", "nothing", "nobody"] if ring.exists() else None,
+        "keyring get (no backend)": [str(ring), "get", "nothing", "nobody"]
+        if ring.exists()
+        else None,
         "aws eks get-token": _found("aws", "eks", "get-token", "--cluster-name", "x"),
         "git-credential-oauth get": _found("git-credential-oauth", "get"),
     }
@@ -161,7 +187,9 @@ def _peers(home: Home, bare: list[str], rounds: int) -> None:
             continue
         paired(
             name,
-            lambda words=words: subprocess.run(words, env=home.environment, capture_output=True, check=False),  # type: ignore[misc]
+            lambda words=words: subprocess.run(
+                words, env=home.environment, capture_output=True, check=False
+            ),  # type: ignore[misc]
             lambda: run_quietly(bare, home.environment),
             "python -c pass",
             max(3, rounds // 3),
@@ -176,7 +204,10 @@ def _found(program: str, *arguments: str) -> list[str] | None:
 def imports(rounds: int) -> None:
     """`import nightporter` and what a function of Lambda imports, over a bare interpreter."""
     environment = clean_environment()
-    for name, code in (("import nightporter", "import nightporter"), ("import get_token's rooms", IMPORT_ALL)):
+    for name, code in (
+        ("import nightporter", "import nightporter"),
+        ("import get_token's rooms", IMPORT_ALL),
+    ):
         paired(
             name,
             lambda code=code: run_quietly([sys.executable, "-c", code], environment),  # type: ignore[misc]
@@ -186,23 +217,48 @@ def imports(rounds: int) -> None:
         )
         count = f"{code}; import sys; print(len(sys.modules))"
         modules = [
-            int(subprocess.run([sys.executable, "-c", text], capture_output=True, check=True).stdout)
+            int(
+                subprocess.run([sys.executable, "-c", text], capture_output=True, check=True).stdout
+            )
             for text in (count, "import sys; print(len(sys.modules))")
         ]
         print(f"  {modules[0]} modules loaded, {modules[1]} in a bare interpreter")
 
 
-IMPORT_ALL = "import nightporter.wiring, nightporter.bearer, nightporter.session, nightporter.http"
+IMPORT_ALL = (
+    "import nightporter.client.porter, nightporter.client.bearer,"
+    " nightporter.session.repository, nightporter.net.http"
+)
 
 
 def cold(rounds: int) -> None:
     """A process that reads the session from a store and refreshes, against the same two calls written by hand."""
-    with tempfile.TemporaryDirectory() as room, open_openbao() as server, open_sandbox(_world()) as vendor:
+    with (
+        tempfile.TemporaryDirectory() as room,
+        open_openbao() as server,
+        open_sandbox(_world()) as vendor,
+    ):
         home, mount = _vault_home(Path(room), server, vendor)
-        _cold("cold, Vault", home, BY_HAND_VAULT, ["prod/pitchpoint/refresh-token", mount, vendor], rounds)
-    with tempfile.TemporaryDirectory() as room, open_moto() as address, open_sandbox(_world()) as vendor:
+        _cold(
+            "cold, Vault",
+            home,
+            BY_HAND_VAULT,
+            ["prod/pitchpoint/refresh-token", mount, vendor],
+            rounds,
+        )
+    with (
+        tempfile.TemporaryDirectory() as room,
+        open_moto() as address,
+        open_sandbox(_world()) as vendor,
+    ):
         home = _aws_home(Path(room), address, vendor)
-        _cold("cold, Secrets Manager", home, BY_HAND_AWS, ["prod/pitchpoint/refresh-token", address, vendor], rounds)
+        _cold(
+            "cold, Secrets Manager",
+            home,
+            BY_HAND_AWS,
+            ["prod/pitchpoint/refresh-token", address, vendor],
+            rounds,
+        )
 
 
 def _cold(name: str, home: Home, script: str, arguments: list[str], rounds: int) -> None:
@@ -223,7 +279,9 @@ def _cold(name: str, home: Home, script: str, arguments: list[str], rounds: int)
 def _aws_home(room: Path, address: str, vendor: str) -> Home:
     home = Home(room / "home")
     store = f'[stores.s]\ntype = "aws-secrets-manager"\nendpoint_url = "{address}"'
-    home.configure(pitchpoint_config(vendor, stores=store, more=f'store = "s"\nusername = "{USER}"'))
+    home.configure(
+        pitchpoint_config(vendor, stores=store, more=f'store = "s"\nusername = "{USER}"')
+    )
     home.environment |= AWS_VARIABLES
     home.environment.pop("PYTHONDONTWRITEBYTECODE", None)
     home.set_credentials(username=USER, password=PASSWORD)
@@ -251,7 +309,11 @@ def _vault_home(room: Path, server: OpenBao, vendor: str) -> tuple[Home, str]:
     server.put(mount, "prod/pitchpoint", {"username": USER, "password": PASSWORD})
     home = Home(room / "home")
     home.configure(
-        pitchpoint_config(vendor, stores=f'[stores.v]\ntype = "vault"\nmount = "{mount}"', more=f'username = "{USER}"')
+        pitchpoint_config(
+            vendor,
+            stores=f'[stores.v]\ntype = "vault"\nmount = "{mount}"',
+            more=f'username = "{USER}"',
+        )
     )
     home.environment |= {"VAULT_ADDR": server.address, "VAULT_TOKEN": server.token}
     home.environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -264,7 +326,9 @@ def warm(rounds: int) -> None:
     """`get_token` in a process that holds the token, against a dict and a clock."""
     with tempfile.TemporaryDirectory() as room, open_sandbox(_world()) as vendor:
         store = LocalStore(f"{room}/store")
-        store.write("prod/pitchpoint", {"username": USER, "password": PASSWORD}, ABSENT, None, timeout_s=5)
+        store.write(
+            "prod/pitchpoint", {"username": USER, "password": PASSWORD}, ABSENT, None, timeout_s=5
+        )
         nightporter._porter = porter = Porter(
             pitchpoint_config(vendor, stores=f'[stores.l]\ntype = "local"\npath = "{room}/store"')
         )
@@ -363,12 +427,23 @@ def memory(_rounds: int) -> None:
         sizes = [
             float(
                 subprocess.run(
-                    [sys.executable, "-c", code], capture_output=True, env=home.environment, check=True
+                    [sys.executable, "-c", code],
+                    capture_output=True,
+                    env=home.environment,
+                    check=True,
                 ).stdout
             )
             for code in (f"import nightporter; nightporter.get_token(){shown}", f"pass{shown}")
         ]
-        keep(Row(name="memory, one token held", ours=sizes[0], against="python -c pass", theirs=sizes[1], unit="MiB"))
+        keep(
+            Row(
+                name="memory, one token held",
+                ours=sizes[0],
+                against="python -c pass",
+                theirs=sizes[1],
+                unit="MiB",
+            )
+        )
 
 
 def _ns_per_call(call: Callable[[], object], threads: int, calls: int = 100_000) -> float:
@@ -389,11 +464,19 @@ def _ns_per_call(call: Callable[[], object], threads: int, calls: int = 100_000)
 
 def window(rounds: int) -> None:
     """The one window: from the vendor's answer to the store's word that it is written, under a claim."""
-    with tempfile.TemporaryDirectory() as room, open_openbao() as server, open_sandbox(_world()) as vendor:
+    with (
+        tempfile.TemporaryDirectory() as room,
+        open_openbao() as server,
+        open_sandbox(_world()) as vendor,
+    ):
         home, _mount = _vault_home(Path(room), server, vendor)
         at: dict[str, float] = {}
         widths = []
-        os.environ |= {"VAULT_ADDR": server.address, "VAULT_TOKEN": server.token, "NIGHTPORTER_CACHE": "off"}
+        os.environ |= {
+            "VAULT_ADDR": server.address,
+            "VAULT_TOKEN": server.token,
+            "NIGHTPORTER_CACHE": "off",
+        }
         text = home.config_file.read_text() + "share_access_token = true\n"
 
         def emit(event: str, **_facts: object) -> None:
@@ -432,7 +515,12 @@ def storm(consumers: int) -> None:
             fleet = signing_in_fleet(shared, vendor, room, share_access_token=True)
             outcome = run_storm(fleet, consumers)
             alone = run_storm(fleet, 1, kills=0)
-        said = [line.split()[1] for done in outcome.done for line in done.err.splitlines() if " " in line]
+        said = [
+            line.split()[1]
+            for done in outcome.done
+            for line in done.err.splitlines()
+            if " " in line
+        ]
         reads = said.count("read")
         writes = sum(said.count(event) for event in ("claim", "take-over", "save"))
         ideal_s = alone.seconds * consumers / (os.cpu_count() or 1)
@@ -457,7 +545,13 @@ def _rotate(rounds: int, *, profiles: int, jobs: int) -> None:
     with tempfile.TemporaryDirectory() as room, _sandbox_apart(latency_s, 0.02) as vendor:
         for number in range(rounds):
             store = LocalStore(f"{room}/store-{number}")
-            store.write("prod/pitchpoint", {"username": USER, "password": PASSWORD}, ABSENT, None, timeout_s=5)
+            store.write(
+                "prod/pitchpoint",
+                {"username": USER, "password": PASSWORD},
+                ABSENT,
+                None,
+                timeout_s=5,
+            )
             text = f'[stores.l]\ntype = "local"\npath = "{room}/store-{number}"\n' + "".join(
                 f'[profiles.p{number}]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\nusername = "{USER}"\n'
                 f'refresh_token = "prod/p{number}/rt"\nbase_url = "{vendor}"\n'
@@ -469,7 +563,7 @@ def _rotate(rounds: int, *, profiles: int, jobs: int) -> None:
                 before, halfway = _resident_mib(), 0.0
                 began = time.perf_counter()
                 reports = []
-                for report in rotation.rotate_all(brokers, jobs=jobs, timeout_s=lambda: 30.0):
+                for report in rotate_all(brokers, jobs=jobs, timeout_s=lambda: 30.0):
                     reports.append(report)
                     halfway = _resident_mib() if len(reports) == profiles // 2 else halfway
                 rate = profiles / (time.perf_counter() - began)
@@ -515,7 +609,10 @@ def compare(revision: str, rounds: int) -> None:
     root = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as room, open_sandbox(_world()) as vendor:
         other = Path(room) / "other"
-        subprocess.run(["git", "-C", root, "worktree", "add", "--quiet", "--detach", other, revision], check=True)
+        subprocess.run(
+            ["git", "-C", root, "worktree", "add", "--quiet", "--detach", other, revision],
+            check=True,
+        )
         try:
             home = _local_home(Path(room), vendor)
             trees = {"this": root / "plugin", "that": other / "plugin"}
@@ -523,7 +620,10 @@ def compare(revision: str, rounds: int) -> None:
                 subprocess.run([sys.executable, "-m", "compileall", "-q", tree], check=False)
             for name, code in COMPARED.items():
                 words = [sys.executable, "-P", "-c", code, "token"]
-                sides = {key: {**home.environment, "PYTHONPATH": str(tree)} for key, tree in trees.items()}
+                sides = {
+                    key: {**home.environment, "PYTHONPATH": str(tree)}
+                    for key, tree in trees.items()
+                }
                 paired(
                     name,
                     lambda words=words, env=sides["this"]: run_quietly(words, env),  # type: ignore[misc]
@@ -568,7 +668,9 @@ def picture(rows: list[Row]) -> str:
     width, label, line, top = 760, 200, 26, 40
 
     def x_of(ratio: float) -> float:
-        return label + (width - label - 60) * (math.log10(max(ratio, 0.1)) + 1) / 3  # from 0.1 to 100
+        return (
+            label + (width - label - 60) * (math.log10(max(ratio, 0.1)) + 1) / 3
+        )  # from 0.1 to 100
 
     bottom = top + line * len(rows)
     parts = [
@@ -578,9 +680,15 @@ def picture(rows: list[Row]) -> str:
     ]
     for ratio in (0.1, 1, 10, 100):
         x = x_of(ratio)
-        parts.append(f'<line x1="{x:.0f}" y1="{top - 8}" x2="{x:.0f}" y2="{bottom}" stroke="#ccc"/>')
-        parts.append(f'<text x="{x:.0f}" y="{top - 14}" text-anchor="middle" fill="#555">{ratio:g}</text>')
-    parts.append(f'<text x="12" y="{top - 14}" font-weight="bold" fill="#222">times {rows[0].against}</text>')
+        parts.append(
+            f'<line x1="{x:.0f}" y1="{top - 8}" x2="{x:.0f}" y2="{bottom}" stroke="#ccc"/>'
+        )
+        parts.append(
+            f'<text x="{x:.0f}" y="{top - 14}" text-anchor="middle" fill="#555">{ratio:g}</text>'
+        )
+    parts.append(
+        f'<text x="12" y="{top - 14}" font-weight="bold" fill="#222">times {rows[0].against}</text>'
+    )
     for number, row in enumerate(rows):
         y = top + line * number
         is_ours = row.name in OURS
@@ -594,7 +702,9 @@ def picture(rows: list[Row]) -> str:
         parts.append(f'<text x="{after + 6:.1f}" y="{y + 15}" fill="#222">{row.ratio:.2f}</text>')
         if row.target:
             x = x_of(row.target)
-            parts.append(f'<line x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{y + 22}" stroke="#c53030" stroke-width="2"/>')
+            parts.append(
+                f'<line x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{y + 22}" stroke="#c53030" stroke-width="2"/>'
+            )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -616,10 +726,16 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS)
+    )
     parser.add_argument("--rounds", type=int, default=15, help="how often each side is run")
     parser.add_argument("--consumers", type=int, default=1000, help="how many processes storm")
-    parser.add_argument("--compare", metavar="REV", help="measure this tree against another revision, and nothing else")
+    parser.add_argument(
+        "--compare",
+        metavar="REV",
+        help="measure this tree against another revision, and nothing else",
+    )
     parser.add_argument("--table", type=Path, help="write what was measured as a table (Markdown)")
     parser.add_argument("--picture", type=Path, help="write what was measured as a picture (SVG)")
     arguments = parser.parse_args()

@@ -23,26 +23,65 @@ from typing import Any
 from locked import locked
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ["certifi", "charset-normalizer", "idna", "platformdirs", "requests", "tzdata", "urllib3"]
-ZIPAPP = [*PACKAGES, "click", "tomlkit", "hvac"]  # boto3 reads its tables from a directory, so it can't run from a file
+PACKAGES = [
+    "certifi",
+    "charset-normalizer",
+    "idna",
+    "platformdirs",
+    "requests",
+    "tzdata",
+    "urllib3",
+]
+ZIPAPP = [
+    *PACKAGES,
+    "click",
+    "tomlkit",
+    "hvac",
+]  # boto3 reads its tables from a directory, so it can't run from a file
 VARIANTS = {"layer": PACKAGES, "layer-vault": [*PACKAGES, "hvac"]}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
 SERIALS = uuid.UUID("0d9a3f6e-0c1e-5b1f-9a58-6f1f0e9a355c")
 COMPILED = (".so", ".pyd", ".dll", ".dylib", ".pyc", ".exe", ".a", ".o")
-MAGIC = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa\xcf", b"!<arch>")
-LICENSES = {"Apache Software License": "Apache-2.0", "MIT License": "MIT", "BSD License": "BSD-3-Clause"}
+MAGIC = (
+    b"\x7fELF",
+    b"MZ",
+    b"\xcf\xfa\xed\xfe",
+    b"\xca\xfe\xba\xbe",
+    b"\xfe\xed\xfa\xcf",
+    b"!<arch>",
+)
+LICENSES = {
+    "Apache Software License": "Apache-2.0",
+    "MIT License": "MIT",
+    "BSD License": "BSD-3-Clause",
+}
 
 
 def pip(*arguments: str) -> None:
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "SOURCE_DATE_EPOCH": "315532800"}
-    subprocess.run([sys.executable, "-m", "pip", "-qq", *arguments], check=True, env=environment, cwd=ROOT)
+    environment = {
+        **os.environ,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "SOURCE_DATE_EPOCH": "315532800",
+    }
+    subprocess.run(
+        [sys.executable, "-m", "pip", "-qq", *arguments], check=True, env=environment, cwd=ROOT
+    )
 
 
 def fetch_wheels(names: list[str], directory: Path) -> list[Path]:
     """The locked wheels that hold no compiled code (pip refuses others here), and our own."""
     requirements = directory / "requirements.txt"
     requirements.write_text(locked(ROOT / "scripts/requirements.lock", names))
-    pure = ("--platform", "any", "--implementation", "py", "--abi", "none", "--python-version", "3.11")
+    pure = (
+        "--platform",
+        "any",
+        "--implementation",
+        "py",
+        "--abi",
+        "none",
+        "--python-version",
+        "3.11",
+    )
     pip(
         *("download", "--no-deps", "--require-hashes", "--only-binary=:all:", *pure),
         *("--dest", str(directory), "--requirement", str(requirements)),
@@ -99,7 +138,9 @@ def bill_of_materials(wheels: list[Path], digest: str) -> dict[str, Any]:
         "version": 1,
         "metadata": {"component": {**own, "type": "application"}},
         "components": others,
-        "dependencies": [{"ref": own["bom-ref"], "dependsOn": [item["bom-ref"] for item in others]}],
+        "dependencies": [
+            {"ref": own["bom-ref"], "dependsOn": [item["bom-ref"] for item in others]}
+        ],
     }
 
 
@@ -122,10 +163,18 @@ def _component(wheel: Path) -> dict[str, Any]:
     elif text := metadata["License"]:
         found["licenses"] = [{"license": {"name": text.splitlines()[0]}}]
     else:
-        named = [item.rpartition(":: ")[2] for item in metadata.get_all("Classifier", []) if item.startswith("License")]
+        named = [
+            item.rpartition(":: ")[2]
+            for item in metadata.get_all("Classifier", [])
+            if item.startswith("License")
+        ]
         if named:
             found["licenses"] = [
-                {"license": {"id": LICENSES[named[0]]} if named[0] in LICENSES else {"name": named[0]}}
+                {
+                    "license": {"id": LICENSES[named[0]]}
+                    if named[0] in LICENSES
+                    else {"name": named[0]}
+                }
             ]
     return found
 
@@ -139,7 +188,9 @@ def build(variant: str, target: Path) -> None:
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         bill = json.dumps(bill_of_materials(wheels, digest), indent=2, sort_keys=True) + "\n"
     archive.with_suffix(".cdx.json").write_text(bill)
-    print(f"{archive}  {archive.stat().st_size / 1e6:.1f} MB  {len(files)} files, none compiled  sha256 {digest}")
+    print(
+        f"{archive}  {archive.stat().st_size / 1e6:.1f} MB  {len(files)} files, none compiled  sha256 {digest}"
+    )
     for wheel in wheels:
         print(f"  {wheel.name}")
 
@@ -164,10 +215,16 @@ def build_zipapp(target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/build-layer", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--target", type=Path, default=ROOT / "dist", help="where the files go (dist)")
+    parser = argparse.ArgumentParser(
+        prog="scripts/build-layer", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--target", type=Path, default=ROOT / "dist", help="where the files go (dist)"
+    )
     parser.add_argument("--variant", choices=sorted(VARIANTS), help="only this one (both)")
-    parser.add_argument("--zipapp", action="store_true", help="the single-file program instead (nightporter.pyz)")
+    parser.add_argument(
+        "--zipapp", action="store_true", help="the single-file program instead (nightporter.pyz)"
+    )
     asked = parser.parse_args()
     asked.target.mkdir(parents=True, exist_ok=True)
     if asked.zipapp:
@@ -176,7 +233,9 @@ def main() -> None:
     for variant in [asked.variant] if asked.variant else VARIANTS:
         build(variant, asked.target)
     write_zip({"function.py": FUNCTION.encode()}, asked.target / "nightporter-function.zip")
-    print(f"{asked.target / 'nightporter-function.zip'}  the function that the Terraform module deploys")
+    print(
+        f"{asked.target / 'nightporter-function.zip'}  the function that the Terraform module deploys"
+    )
 
 
 if __name__ == "__main__":

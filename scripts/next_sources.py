@@ -26,10 +26,20 @@ def main(release: str, directory: Path) -> None:
     for file in [ETC / "sources.list", *sorted((ETC / "sources.list.d").glob("*"))]:
         if not file.is_file() or file.suffix not in (".list", ".sources"):
             continue
-        parts = file.read_text().splitlines() if file.suffix == ".list" else re.split(r"\n\s*\n", file.read_text())
-        kept = [suite.sub(rf"{release}\1", part) for part in parts if suite.search(part) and part.lstrip()[:1] != "#"]
+        parts = (
+            file.read_text().splitlines()
+            if file.suffix == ".list"
+            else re.split(r"\n\s*\n", file.read_text())
+        )
+        kept = [
+            suite.sub(rf"{release}\1", part)
+            for part in parts
+            if suite.search(part) and part.lstrip()[:1] != "#"
+        ]
         if kept:
-            (directory / file.name).write_text(("\n" if file.suffix == ".list" else "\n\n").join(kept) + "\n")
+            (directory / file.name).write_text(
+                ("\n" if file.suffix == ".list" else "\n\n").join(kept) + "\n"
+            )
             written += 1
     if not written:
         sys.exit(f"next_sources: apt's configuration names no source of {running}")

@@ -26,9 +26,17 @@ def blocks(module: Path, kind: str) -> dict[str, dict[str, Any]]:
 
 def text(value: Any) -> str:
     """An expression as the source has it, on one line, fit for a table."""
-    shown = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, (bool, type(None))) else None
+    shown = (
+        {True: "true", False: "false", None: "null"}.get(value)
+        if isinstance(value, (bool, type(None)))
+        else None
+    )
     shown = str(value) if shown is None else shown
-    shown = " ".join(shown.removeprefix("${").removesuffix("}").split()) if shown.startswith("${") else shown
+    shown = (
+        " ".join(shown.removeprefix("${").removesuffix("}").split())
+        if shown.startswith("${")
+        else shown
+    )
     return shown.replace("|", "\\|")
 
 
@@ -37,8 +45,16 @@ def tables(module: Path) -> str:
     for name, body in blocks(module, "variable").items():
         default = f"`{text(body['default'])}`" if "default" in body else "required"
         kind = text(body["type"])
-        kind = "object" if kind.startswith("object") else "map of objects" if kind.startswith("map(object") else kind
-        lines.append(f"| `{name}` | {kind} | {default} | {text(body['description']).strip(chr(34))} |")
+        kind = (
+            "object"
+            if kind.startswith("object")
+            else "map of objects"
+            if kind.startswith("map(object")
+            else kind
+        )
+        lines.append(
+            f"| `{name}` | {kind} | {default} | {text(body['description']).strip(chr(34))} |"
+        )
     lines += ["", "| output | what it is |", "|---|---|"]
     for name, body in blocks(module, "output").items():
         lines.append(f"| `{name}` | {text(body['description']).strip(chr(34))} |")

@@ -59,7 +59,9 @@ def run(home: Home, *command: str, code: int | None = 0, cwd: Path | None = None
         timeout=120,
     )
     if code is not None:
-        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, (
+            f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
     return Run(done.returncode, done.stdout, done.stderr)
 
 
@@ -100,10 +102,14 @@ def git_backend(root: Path) -> Callable[[Call], Reply]:
             "GIT_PROTOCOL": call.headers.get("git-protocol", ""),
             "REMOTE_USER": "porter",
         }
-        done = subprocess.run(["git", "http-backend"], env=environment, input=call.body, capture_output=True)
+        done = subprocess.run(
+            ["git", "http-backend"], env=environment, input=call.body, capture_output=True
+        )
         head, _, body = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
         status = int(headers.pop("Status", "200 OK").split()[0])
-        return Reply(body, status=status, kind=headers.pop("Content-Type", "text/plain"), headers=headers)
+        return Reply(
+            body, status=status, kind=headers.pop("Content-Type", "text/plain"), headers=headers
+        )
 
     return answer

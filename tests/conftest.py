@@ -15,7 +15,10 @@ from nightporter.simulator.world import World
 from support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
 
 # A shell that starts us in the background makes us ignore SIGINT, and every command that a test starts after us.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machines are shared: how long an example takes says nothing.
@@ -24,7 +27,9 @@ settings.load_profile("shared")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--record", action="store_true", help="Write the transcripts of the documents anew.")
+    parser.addoption(
+        "--record", action="store_true", help="Write the transcripts of the documents anew."
+    )
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ _offset = float(os.environ.get("CLOCK_OFFSET", "0"))
 time.time = lambda: _real_time() + _offset
 
 from nightporter import Porter  # noqa: E402 - the clock is set first
-from nightporter.errors import NightporterError  # noqa: E402
+from nightporter.core.errors import NightporterError  # noqa: E402
 
 _event, _, _action = os.environ.get("FAULT", "").partition(":")
 

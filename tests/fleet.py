@@ -54,7 +54,12 @@ def open_shared(kind: str, request: Servers, tmp_path: Path) -> Iterator[Shared]
         server.put(mount, "ready", {"yes": "1"})
         toml = f'[stores.shared]\ntype = "vault"\nmount = "{mount}"\n'
         environment = {"VAULT_ADDR": server.address, "VAULT_TOKEN": server.token}
-        yield Shared(kind, toml, environment, lambda path: server.call("GET", f"{mount}/data/{path}")["data"]["data"])
+        yield Shared(
+            kind,
+            toml,
+            environment,
+            lambda path: server.call("GET", f"{mount}/data/{path}")["data"]["data"],
+        )
     else:
         address = request.getfixturevalue("moto")
         request.getfixturevalue("aws_environment")
@@ -84,7 +89,9 @@ class Fleet:
         return self.shared.toml.partition("#prefix=")[2].strip()
 
     def machine(self, **environment: str) -> Home:
-        home = Home(self.root / f"machine-{len(self.homes)}", dict(self.shared.environment) | environment)
+        home = Home(
+            self.root / f"machine-{len(self.homes)}", dict(self.shared.environment) | environment
+        )
         home.configure(self.shared.toml + self.profile_toml.replace("{prefix}", self.prefix))
         self.homes.append(home)
         return home
@@ -92,8 +99,15 @@ class Fleet:
     def record(self) -> dict[str, Any]:
         return self.shared.record("prod/acme/refresh-token")
 
-    def start(self, home: Home, *, fault: str = "", force: bool = False, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(ROOT / "tests/driver.py"), "acme", *(["--force"] if force else [])]
+    def start(
+        self, home: Home, *, fault: str = "", force: bool = False, **environment: str
+    ) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            str(ROOT / "tests/driver.py"),
+            "acme",
+            *(["--force"] if force else []),
+        ]
         return subprocess.Popen(
             command,
             env={**home.environment, "FAULT": fault, **environment},
@@ -130,9 +144,7 @@ def wait_until_stopped(process: subprocess.Popen[str]) -> None:
 
 def pitchpoint_profile(address: str, **more: Any) -> str:
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in more.items())
-    return (
-        f'[profiles.acme]\nissuer = "pitchpoint"\ncredentials = "{{prefix}}prod/acme"\nbase_url = "{address}"\n{lines}'
-    )
+    return f'[profiles.acme]\nissuer = "pitchpoint"\ncredentials = "{{prefix}}prod/acme"\nbase_url = "{address}"\n{lines}'
 
 
 def rotating_profile(address: str, **more: Any) -> str:

@@ -30,8 +30,18 @@ class Internet:
     def environment(self) -> dict[str, str]:
         """What leads clients here. GIT_SSL_CAINFO and AWS_CA_BUNDLE, since those two look at no other variable."""
         file = str(self.ca_file)
-        trusted = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE")
-        return {"HTTPS_PROXY": self.proxy, "https_proxy": self.proxy, **dict.fromkeys(trusted, file)}
+        trusted = (
+            "SSL_CERT_FILE",
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+            "GIT_SSL_CAINFO",
+            "AWS_CA_BUNDLE",
+        )
+        return {
+            "HTTPS_PROXY": self.proxy,
+            "https_proxy": self.proxy,
+            **dict.fromkeys(trusted, file),
+        }
 
 
 @contextlib.contextmanager

@@ -43,6 +43,8 @@ def _mended(operation: Callable[..., Any], moves_labels: bool) -> Callable[..., 
 
 if __name__ == "__main__":
     for name in _OPERATIONS:
-        mended = _mended(getattr(SecretsManagerBackend, name), name == "update_secret_version_stage")
+        mended = _mended(
+            getattr(SecretsManagerBackend, name), name == "update_secret_version_stage"
+        )
         setattr(SecretsManagerBackend, name, mended)
     main(["-H", "127.0.0.1", "-p", sys.argv[1]])

@@ -132,8 +132,15 @@ class _Source:
         declared = {m[1]: m for m in _FLAGS.finditer(flags)}
         for name in declared | written:
             flag, form = declared.get(name), written.get(name)
-            computed, optional, required = (flag[i] == "true" for i in (2, 3, 4)) if flag else (False, True, False)
-            attribute: Attribute = {"type": None, "required": required, "optional": optional, "computed": computed}
+            computed, optional, required = (
+                (flag[i] == "true" for i in (2, 3, 4)) if flag else (False, True, False)
+            )
+            attribute: Attribute = {
+                "type": None,
+                "required": required,
+                "optional": optional,
+                "computed": computed,
+            }
             if form is None:
                 assert flag is not None
                 attribute["type"] = self._computed_type(flag)
@@ -141,7 +148,8 @@ class _Source:
                 attribute["type"] = _simple_type(form[4], form[5])
             else:
                 mapper = re.search(
-                    r"(?:(list|hash)MapperHcl\()?(?:\(0, )?(?:\w+\.)?(\w+)ToHclTerraform\)?(, true)?", form[2]
+                    r"(?:(list|hash)MapperHcl\()?(?:\(0, )?(?:\w+\.)?(\w+)ToHclTerraform\)?(, true)?",
+                    form[2],
                 )
                 assert mapper is not None, form[0]
                 inner = self.struct(mapper[2][0].upper() + mapper[2][1:])
@@ -162,7 +170,11 @@ class _Source:
     def _computed_type(self, flag: re.Match[str]) -> Any:
         if not flag[5] or flag[5] not in self.classes:
             helper = re.fullmatch(r"(String|Number|Boolean|Any)(Map)(List)?", flag[5] or "")
-            return _simple_type("", helper[0][0].lower() + helper[0][1:]) if helper else _getter_type(flag[7] or "")
+            return (
+                _simple_type("", helper[0][0].lower() + helper[0][1:])
+                if helper
+                else _getter_type(flag[7] or "")
+            )
         base = self.classes[flag[5]][0]
         inner = _as_type(self.struct(re.sub(r"(List|Map|OutputReference)$", "", flag[5])))
         outer = "map" if base == "ComplexMap" else "set" if flag[6] == "true" else "list"
@@ -202,7 +214,9 @@ def read_schema(wheel: Path, types: Collection[str], sensitive: Collection[str] 
         if folder not in parts:
             raise LookupError(f"{wheel.name} has no {name}")
         source = _Source("\n".join(parts[folder]))
-        kind, body = next((_KINDS[base], body) for base, body in source.classes.values() if base in _KINDS)
+        kind, body = next(
+            (_KINDS[base], body) for base, body in source.classes.values() if base in _KINDS
+        )
         flags, _, hcl = body.partition("synthesizeHclAttributes()")
         block = source.block(flags, hcl)
         if kind == "provider":
@@ -285,14 +299,23 @@ def _encode_block(block: Block) -> bytes:
     parts: list[tuple[int, bytes]] = []
     for name, item in block["attributes"].items():
         kind = item["type"] if item["type"] == "dynamic" else _static(item["type"])
-        flags = (4, item["required"]), (5, item["optional"]), (6, item["computed"]), (7, item.get("sensitive", False))
-        parts.append((2, _encode((1, name), (2, json.dumps(kind)), *flags, (11, name.endswith("_wo")))))
+        flags = (
+            (4, item["required"]),
+            (5, item["optional"]),
+            (6, item["computed"]),
+            (7, item.get("sensitive", False)),
+        )
+        parts.append(
+            (2, _encode((1, name), (2, json.dumps(kind)), *flags, (11, name.endswith("_wo"))))
+        )
     for name, nested in block["blocks"].items():
         inner = _encode_block(nested["block"])
         limits = (4, nested["min_items"]), (5, nested["max_items"])
         # an empty block must still be there, so it is written even when it has no bytes
         body = _varint(2 << 3 | 2) + _varint(len(inner)) + inner
-        parts.append((3, _encode((1, name)) + body + _encode((3, _NESTING[nested["nesting"]]), *limits)))
+        parts.append(
+            (3, _encode((1, name)) + body + _encode((3, _NESTING[nested["nesting"]]), *limits))
+        )
     return _encode(*parts)
 
 
@@ -343,15 +366,21 @@ class _Provider(grpc.GenericRpcHandler):
             "ValidateResourceConfig": lambda request: self._validate(request, "resource"),
             "ValidateDataResourceConfig": lambda request: self._validate(request, "data"),
             "ValidateEphemeralResourceConfig": lambda request: self._validate(request, "ephemeral"),
-            "UpgradeResourceState": lambda request: _encode((1, _encode((2, _decode(request[3])[1])))),
+            "UpgradeResourceState": lambda request: _encode(
+                (1, _encode((2, _decode(request[3])[1])))
+            ),
             "ReadResource": lambda request: _encode((1, request[2])),
             "PlanResourceChange": self._plan,
-            "ApplyResourceChange": lambda _: _encode((3, _encode((1, 1), (2, "offline provider: no apply")))),
+            "ApplyResourceChange": lambda _: _encode(
+                (3, _encode((1, 1), (2, "offline provider: no apply")))
+            ),
             "ReadDataSource": lambda request: _encode((1, self._read(request, "data"))),
             "OpenEphemeralResource": lambda request: _encode((3, self._read(request, "ephemeral"))),
         }
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+    def service(
+        self, details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         service, _, method = details.method.rpartition("/")
         if service != "/tfplugin6.Provider":
             return None
@@ -369,7 +398,11 @@ class _Provider(grpc.GenericRpcHandler):
                 yield number, _encode((1, name), (2, _encode_schema(block)))
 
         schema = self._schema
-        maps = *entries(2, schema["resource"]), *entries(3, schema["data"]), *entries(8, schema["ephemeral"])
+        maps = (
+            *entries(2, schema["resource"]),
+            *entries(3, schema["data"]),
+            *entries(8, schema["ephemeral"]),
+        )
         return _encode((1, _encode_schema(schema["provider"])), *maps)
 
     def _validate(self, request: dict[int, bytes], kind: str) -> bytes:
@@ -398,7 +431,13 @@ class _Provider(grpc.GenericRpcHandler):
     def _read(self, request: dict[int, bytes], kind: str) -> bytes:
         name = request[1].decode()
         config = msgpack.unpackb(_decode(request[2])[1], strict_map_key=False)
-        config.update({key: value for key, value in self._answers.get(name, {}).items() if config[key] is None})
+        config.update(
+            {
+                key: value
+                for key, value in self._answers.get(name, {}).items()
+                if config[key] is None
+            }
+        )
         block: Block = self._schema[kind][name]  # type: ignore[literal-required]
         return _encode((1, msgpack.packb(_fill(block, config, _placeholder))))
 
@@ -406,13 +445,17 @@ class _Provider(grpc.GenericRpcHandler):
 class Providers:
     """Serves ``schemas`` (by source address, "hashicorp/aws") until closed."""
 
-    def __init__(self, schemas: Mapping[str, Schema], answers: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self, schemas: Mapping[str, Schema], answers: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="tf-")
         self._servers: list[grpc.Server] = []
         reattach = {}
         for number, (address, schema) in enumerate(schemas.items()):
             socket = f"{self._folder.name}/{number}.sock"
-            server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.max_send_message_length", -1)])
+            server = grpc.server(
+                futures.ThreadPoolExecutor(8), options=[("grpc.max_send_message_length", -1)]
+            )
             server.add_generic_rpc_handlers((_Provider(schema, answers or {}),))
             server.add_insecure_port(f"unix:{socket}")
             server.start()
@@ -444,7 +487,10 @@ class Providers:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 

@@ -97,14 +97,18 @@ class Environment:
         """One invocation, to its response, its error, or the end of its time."""
         self.api.count += 1
         began = time.monotonic()
-        self.api.asks.put((f"request-{self.api.count}", json.dumps(event).encode(), time.time() + timeout_s))
+        self.api.asks.put(
+            (f"request-{self.api.count}", json.dumps(event).encode(), time.time() + timeout_s)
+        )
         try:
             path, body = self.api.done.get(timeout=timeout_s)
         except queue.Empty:
             self.process.kill()
             self.process.wait()
             return Outcome("timeout", None, time.monotonic() - began)
-        kind = "/".join(path.split("/")[-2:]) if path.startswith("init") else path.rpartition("/")[2]
+        kind = (
+            "/".join(path.split("/")[-2:]) if path.startswith("init") else path.rpartition("/")[2]
+        )
         return Outcome(kind, json.loads(body), time.monotonic() - began)
 
     def said(self) -> str:

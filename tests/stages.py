@@ -21,10 +21,10 @@ import pytest
 from clients import PLACE, VENV, client, git_backend
 from conftest import Vendor
 from internet import Internet, open_internet
-from nightporter.config import parse_config
+from nightporter.core.config import parse_config
+from nightporter.core.model import Role
 from nightporter.issuers import VENDORS
-from nightporter.model import Role
-from nightporter.policies import render_policy
+from nightporter.operations.policies import render_policy
 from runtime_api import open_function
 from support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao
 from tls import Call, Reply, open_guarded
@@ -70,7 +70,9 @@ class World:
     def guarded(self, answers: Mapping[str, Any], **more: Any) -> Iterator[int]:
         """The port of a server that takes only the vendor's tokens."""
         is_live = self.vendor.world.is_live
-        with open_guarded(self.directory, is_live=is_live, answers=answers, is_plain=True, **more) as server:
+        with open_guarded(
+            self.directory, is_live=is_live, answers=answers, is_plain=True, **more
+        ) as server:
             yield server.port
 
     @contextlib.contextmanager
@@ -105,14 +107,22 @@ def kubectl(world: World) -> Iterator[Home]:
             "status": {"userInfo": {"username": "svc-acme", "groups": ["system:authenticated"]}},
         }
     }
-    with world.guarded(answers) as port, world.home({"kube.example.com:6443": port}) as (home, internet):
+    with (
+        world.guarded(answers) as port,
+        world.home({"kube.example.com:6443": port}) as (home, internet),
+    ):
         for words in (
             ("set-cluster", "prod", "--server=https://kube.example.com:6443"),
             ("set", "clusters.prod.certificate-authority", str(internet.ca_file)),
             ("set-context", "prod", "--cluster=prod"),
             ("use-context", "prod"),
         ):
-            subprocess.run([BIN / "kubectl", "config", *words], env=home.environment, check=True, capture_output=True)
+            subprocess.run(
+                [BIN / "kubectl", "config", *words],
+                env=home.environment,
+                check=True,
+                capture_output=True,
+            )
         yield home
 
 
@@ -123,7 +133,17 @@ def git(world: World) -> Iterator[Home]:
     served = world.directory / "served"
     repository = served / "acme/orders.git"
     work = world.directory / "work"
-    commit = ("-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "--allow-empty", "-m", "first")
+    commit = (
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@example.com",
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        "first",
+    )
     for words in (
         ("init", "-q", "--bare", "-b", "main", str(repository)),
         ("init", "-q", "-b", "main", str(work)),
@@ -134,7 +154,11 @@ def git(world: World) -> Iterator[Home]:
     challenges = ('Basic realm="git"', 'Bearer realm="git"')
     with world.guarded({"/*": git_backend(served)}, challenges=challenges) as port:
         with world.home({"git.example.com:443": port}) as (home, _):
-            home.environment |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_PAGER": "cat"}
+            home.environment |= {
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_TERMINAL_PROMPT": "0",
+                "GIT_PAGER": "cat",
+            }
             yield home
 
 
@@ -151,13 +175,17 @@ def _emptied(bao: OpenBao) -> Iterator[None]:
 def cron(world: World) -> Iterator[Home]:
     """A server beside a Vault that holds the credentials and lets it in by AppRole, with the policy of role full."""
     bao = world.openbao()
-    configured = parse_config('[stores.v]\ntype = "vault"\n' + CONFIG.format(hosts=""), source="t", vendors=VENDORS)
+    configured = parse_config(
+        '[stores.v]\ntype = "vault"\n' + CONFIG.format(hosts=""), source="t", vendors=VENDORS
+    )
     policy = render_policy(configured.profiles["pitchpoint"], Role.FULL)
     bao.put("secret", "prod/pitchpoint", CREDENTIALS)
     bao.call("PUT", "sys/policies/acl/nightporter", {"policy": policy})
     with contextlib.suppress(Exception):  # another stage has enabled it
         bao.call("POST", "sys/auth/approle", {"type": "approle"})
-    bao.call("POST", "auth/approle/role/porter", {"token_policies": ["nightporter"], "role_id": "porter"})
+    bao.call(
+        "POST", "auth/approle/role/porter", {"token_policies": ["nightporter"], "role_id": "porter"}
+    )
     secret_id = bao.call("POST", "auth/approle/role/porter/secret-id", {})["data"]["secret_id"]
     with world.home({"vault.example.com:8200": _port(bao.address)}) as (home, _):
         (home.path / "secret-id").write_text(secret_id)
@@ -174,7 +202,10 @@ def aws(world: World) -> Iterator[Home]:
         pytest.skip("Lambda's runtime is not installed; ./scripts/clients installs it")
     moto = _port(world.moto())
     amazon = "eu-west-1.amazonaws.com:443"
-    with world.guarded({"/v1/orders": {"orders": [4711]}}) as orders, contextlib.ExitStack() as stack:
+    with (
+        world.guarded({"/v1/orders": {"orders": [4711]}}) as orders,
+        contextlib.ExitStack() as stack,
+    ):
         running: dict[str, Any] = {}
 
         def invoke(call: Call) -> Reply:
@@ -186,13 +217,21 @@ def aws(world: World) -> Iterator[Home]:
             return Reply(json.dumps(outcome.body).encode(), kind="application/json", headers=error)
 
         functions = {"/2015-03-31/functions/orders/invocations": invoke, "/*": _forward(moto)}
-        with open_guarded(world.directory, is_live=lambda _: True, answers=functions, is_plain=True) as front:
+        with open_guarded(
+            world.directory, is_live=lambda _: True, answers=functions, is_plain=True
+        ) as front:
             services = {f"{name}.{amazon}": moto for name in ("secretsmanager", "sts")}
             places = {"orders.example.com:443": orders, f"lambda.{amazon}": front.port, **services}
             with world.home(places, **AWS_VARIABLES) as (home, _):
                 home.environment["AWS_PAGER"] = ""
-                files = {"app.py": APP, "nightporter.toml": APP_CONFIG, "account.json": json.dumps(CREDENTIALS)}
-                files["variables.json"] = '{"Variables": {"NIGHTPORTER_CONFIG": "nightporter.toml"}}\n'
+                files = {
+                    "app.py": APP,
+                    "nightporter.toml": APP_CONFIG,
+                    "account.json": json.dumps(CREDENTIALS),
+                }
+                files["variables.json"] = (
+                    '{"Variables": {"NIGHTPORTER_CONFIG": "nightporter.toml"}}\n'
+                )
                 for name, content in files.items():
                     (home.path / name).write_text(content)
                 (home.path / "nightporter").symlink_to(ROOT)
@@ -210,19 +249,29 @@ def _forward(port: int) -> Callable[[Call], Reply]:
         connection.request(call.method, f"{call.path}{query}", body=call.body, headers=headers)
         reply = connection.getresponse()
         body = reply.read()
-        return Reply(body, status=reply.status, kind=reply.getheader("Content-Type", "application/json"))
+        return Reply(
+            body, status=reply.status, kind=reply.getheader("Content-Type", "application/json")
+        )
 
     return answer
 
 
 def _amazon(service: str, moto: int) -> Any:
-    identity = {"aws_access_key_id": "AKIAFULL", "aws_secret_access_key": "x", "region_name": "eu-west-1"}
+    identity = {
+        "aws_access_key_id": "AKIAFULL",
+        "aws_secret_access_key": "x",
+        "region_name": "eu-west-1",
+    }
     return boto3.client(service, endpoint_url=f"http://127.0.0.1:{moto}", **identity)
 
 
 def _make_role(moto: int) -> None:
     """The function's role; who may be it, moto asks only to be told."""
-    statement = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "lambda.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     _amazon("iam", moto).create_role(RoleName="orders", AssumeRolePolicyDocument=document)
 
@@ -239,9 +288,17 @@ def _function(directory: Path, moto: int, environment: Mapping[str, str]) -> Ite
         archive.extractall(layer)
     with zipfile.ZipFile(directory / "home/app.zip") as archive:
         archive.extractall(task)
-    kept = {name: value for name, value in environment.items() if name.startswith("AWS_") or "PROXY" in name.upper()}
-    trusted = {name: environment[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")}
-    with open_function(LAMBDA_PYTHON, task, layer, None, {**kept, **trusted, **variables}) as running:
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("AWS_") or "PROXY" in name.upper()
+    }
+    trusted = {
+        name: environment[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+    }
+    with open_function(
+        LAMBDA_PYTHON, task, layer, None, {**kept, **trusted, **variables}
+    ) as running:
         yield running
 
 
@@ -263,7 +320,9 @@ def signed_in(world: World) -> Iterator[Home]:
         home.run("setup", "docker", "pitchpoint")
         users, world.vendor.world.users = world.vendor.world.users, {}
         helper = home.path / ".local/bin/docker-credential-nightporter"
-        subprocess.run([helper, "get"], env=home.environment, input=b"reg.example.com", capture_output=True)
+        subprocess.run(
+            [helper, "get"], env=home.environment, input=b"reg.example.com", capture_output=True
+        )
         world.vendor.world.users = users
         home.set_credentials(**CREDENTIALS)
         yield home
@@ -273,7 +332,10 @@ def signed_in(world: World) -> Iterator[Home]:
 def two_stores(world: World) -> Iterator[Home]:
     """A laptop that is to move from the embedded store to Vault."""
     bao = world.openbao()
-    with world.home({"vault.example.com:8200": _port(bao.address)}, VAULT_TOKEN=bao.token) as (home, _):
+    with world.home({"vault.example.com:8200": _port(bao.address)}, VAULT_TOKEN=bao.token) as (
+        home,
+        _,
+    ):
         home.configure(CONFIG.format(hosts=""))
         home.set_credentials(**CREDENTIALS)
         assert home.run("token").code == 0

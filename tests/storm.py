@@ -45,7 +45,9 @@ def run_storm(fleet: Fleet, consumers: int, *, kills: int = 2, at_once: int = 60
             (home.path / "tmp").mkdir()
             command = [str(BIN / "nightporter"), "-v", "--timeout", TIMEOUT_S, "token", "acme"]
             if apart:
-                script = 'mount --bind "$HOME/tmp" /var/tmp && mount -t tmpfs none /dev/shm && exec "$@"'
+                script = (
+                    'mount --bind "$HOME/tmp" /var/tmp && mount -t tmpfs none /dev/shm && exec "$@"'
+                )
                 command = ["unshare", "-m", "sh", "-c", script, "sh", *command]
             running.append(
                 subprocess.Popen(

@@ -44,10 +44,14 @@ class Secret:
     versions: dict[str, Version] = field(default_factory=dict)
     deleted: bool = False
     kms_key_id: str | None = None
-    history: deque[tuple[float, dict[str, tuple[str, frozenset[str]]]]] = field(default_factory=deque)
+    history: deque[tuple[float, dict[str, tuple[str, frozenset[str]]]]] = field(
+        default_factory=deque
+    )
 
     def current(self) -> dict[str, tuple[str, frozenset[str]]]:
-        return {key: (version.text, frozenset(version.labels)) for key, version in self.versions.items()}
+        return {
+            key: (version.text, frozenset(version.labels)) for key, version in self.versions.items()
+        }
 
 
 @dataclass
@@ -76,7 +80,9 @@ class StrictAws:
             if allowed is not None and not any(
                 action == wanted and re.fullmatch(resource, target) for wanted, resource in allowed
             ):
-                raise AwsError("AccessDeniedException", f"not authorized to perform: secretsmanager:{action}")
+                raise AwsError(
+                    "AccessDeniedException", f"not authorized to perform: secretsmanager:{action}"
+                )
             if self.faults and action in (*_WRITES, "CreateSecret"):
                 raise AwsError(self.faults.popleft())
             if action in _WRITES:
@@ -105,7 +111,9 @@ class StrictAws:
         )
         secret = self.secrets.get(name)
         if secret is None:
-            raise AwsError("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
+            raise AwsError(
+                "ResourceNotFoundException", "Secrets Manager can't find the specified secret."
+            )
         return secret
 
     def _living(self, secret_id: str) -> Secret:
@@ -131,7 +139,9 @@ class StrictAws:
         if not self.delay_s or not secret.history:
             return secret.current()
         if not states:
-            raise AwsError("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
+            raise AwsError(
+                "ResourceNotFoundException", "Secrets Manager can't find the specified secret."
+            )
         return states[-1]
 
     def _check(self, asked: dict[str, Any]) -> tuple[str, str]:
@@ -150,7 +160,10 @@ class StrictAws:
             raise AwsError("ValidationException", "Invalid name.")
         there = self.secrets.get(name)
         if there and there.deleted:
-            raise AwsError("InvalidRequestException", "a secret with this name is already scheduled for deletion.")
+            raise AwsError(
+                "InvalidRequestException",
+                "a secret with this name is already scheduled for deletion.",
+            )
         if "SecretString" not in asked:
             if there:
                 raise AwsError("ResourceExistsException", "The secret already exists.")
@@ -173,7 +186,10 @@ class StrictAws:
         there = secret.versions.get(token)
         if there is not None:
             if there.text != text:
-                raise AwsError("ResourceExistsException", "A version with that token exists with another value.")
+                raise AwsError(
+                    "ResourceExistsException",
+                    "A version with that token exists with another value.",
+                )
             return {"Name": secret.name, "VersionId": token}
         self._prune(secret)
         labels = set(asked.get("VersionStages", ["AWSCURRENT"]))
@@ -181,7 +197,11 @@ class StrictAws:
         for label in labels:
             self._move(secret, label, token)
         self._remember(secret)
-        return {"Name": secret.name, "VersionId": token, "VersionStages": sorted(secret.versions[token].labels)}
+        return {
+            "Name": secret.name,
+            "VersionId": token,
+            "VersionStages": sorted(secret.versions[token].labels),
+        }
 
     def _move(self, secret: Secret, label: str, token: str) -> None:
         for version_id, version in secret.versions.items():
@@ -226,14 +246,19 @@ class StrictAws:
     def do_update_secret_version_stage(self, asked: dict[str, Any]) -> dict[str, Any]:
         secret, label = self._living(asked["SecretId"]), str(asked["VersionStage"])
         to, off = asked.get("MoveToVersionId"), asked.get("RemoveFromVersionId")
-        holder = next((key for key, version in secret.versions.items() if label in version.labels), None)
+        holder = next(
+            (key for key, version in secret.versions.items() if label in version.labels), None
+        )
         if off is not None and holder != off:
-            raise AwsError("InvalidParameterException", "The staging label is not attached to that version.")
+            raise AwsError(
+                "InvalidParameterException", "The staging label is not attached to that version."
+            )
         if to is None and label == "AWSCURRENT":
             raise AwsError("InvalidParameterException", "AWSCURRENT can be moved, not removed.")
         if to is not None and holder not in (None, to) and off is None:
             raise AwsError(
-                "InvalidParameterException", "The staging label is attached; say from which version to move."
+                "InvalidParameterException",
+                "The staging label is attached; say from which version to move.",
             )
         if to is None:
             secret.versions[str(off)].labels.discard(label)
@@ -255,7 +280,10 @@ class StrictAws:
     def do_list_secret_version_ids(self, asked: dict[str, Any]) -> dict[str, Any]:
         secret = self._find(asked["SecretId"])
         return {
-            "Versions": [{"VersionId": key, "VersionStages": sorted(v.labels)} for key, v in secret.versions.items()]
+            "Versions": [
+                {"VersionId": key, "VersionStages": sorted(v.labels)}
+                for key, v in secret.versions.items()
+            ]
         }
 
 
@@ -297,7 +325,9 @@ def open_strict_aws(aws: StrictAws) -> Iterator[str]:
     """Serves the stand-in on loopback; yields its address."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.aws = aws
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

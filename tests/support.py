@@ -31,7 +31,18 @@ def free_port() -> int:
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment without anything that would redirect a client: proxies, CA bundles, cloud identities."""
     dirty = (
-        *("AWS_", "VAULT_", "BAO_", "NIGHTPORTER_", "XDG_", "KUBE", "SSL_CERT", "REQUESTS_CA", "CURL_CA", "GIT_"),
+        *(
+            "AWS_",
+            "VAULT_",
+            "BAO_",
+            "NIGHTPORTER_",
+            "XDG_",
+            "KUBE",
+            "SSL_CERT",
+            "REQUESTS_CA",
+            "CURL_CA",
+            "GIT_",
+        ),
         *("TF_", "CARGO", "DOCKER_", "NPM_", "npm_", "PIP_", "UV_", "GO", "GOOGLE_", "NODE_"),
     )
     kept = {
@@ -59,7 +70,14 @@ class OpenBao:
     token: str
     ca_cert: str | None = None
 
-    def call(self, method: str, path: str, body: Any = None, token: str | None = None, namespace: str = "") -> Any:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        token: str | None = None,
+        namespace: str = "",
+    ) -> Any:
         """One API request; the JSON answer, {} for none."""
         import ssl
 
@@ -67,7 +85,10 @@ class OpenBao:
             f"{self.address}/v1/{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"X-Vault-Token": token or self.token, **({"X-Vault-Namespace": namespace} if namespace else {})},
+            headers={
+                "X-Vault-Token": token or self.token,
+                **({"X-Vault-Namespace": namespace} if namespace else {}),
+            },
         )
         context = ssl.create_default_context(cafile=self.ca_cert) if self.ca_cert else None
         with _shown_errors(), urllib.request.urlopen(request, timeout=10, context=context) as reply:
@@ -77,7 +98,11 @@ class OpenBao:
     def mount(self, version: int = 2, **config: Any) -> str:
         """A KV mount of its own for one test."""
         name = f"kv-{secrets.token_hex(4)}"
-        self.call("POST", f"sys/mounts/{name}", {"type": "kv", "options": {"version": str(version)}, **config})
+        self.call(
+            "POST",
+            f"sys/mounts/{name}",
+            {"type": "kv", "options": {"version": str(version)}, **config},
+        )
         return name
 
     def put(self, mount: str, path: str, value: Mapping[str, Any]) -> None:
@@ -99,7 +124,9 @@ class OpenBao:
         """A token with exactly this policy (and the default one)."""
         name = f"p-{secrets.token_hex(4)}"
         self.call("PUT", f"sys/policies/acl/{name}", {"policy": policy})
-        return str(self.call("POST", "auth/token/create", {"policies": [name]})["auth"]["client_token"])
+        return str(
+            self.call("POST", "auth/token/create", {"policies": [name]})["auth"]["client_token"]
+        )
 
 
 @contextlib.contextmanager
@@ -116,7 +143,11 @@ def open_openbao(*, tls: bool = False) -> Iterator[OpenBao]:
             "-dev-no-store-token",
         ]
         process = subprocess.Popen(
-            command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert process.stdout is not None
         ca_cert, said = None, ""
@@ -149,11 +180,16 @@ def open_moto() -> Iterator[str]:
     """moto's server in a process of its own; yields its address."""
     port = free_port()
     command = [sys.executable, str(ROOT / "tests/motoserver.py"), str(port)]
-    process = subprocess.Popen(command, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port), timeout=1),
+            ):
                 break
             assert process.poll() is None, "moto's server did not start"
             time.sleep(0.1)

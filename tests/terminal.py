@@ -19,7 +19,8 @@ import pexpect
 from support import BIN, Home
 
 BLOCK = re.compile(
-    r"<!-- transcript: (?P<stage>[a-z-]+)(?:; types: (?P<typed>[^>]*?))? -->\n```console\n(?P<text>.*?)```", re.S
+    r"<!-- transcript: (?P<stage>[a-z-]+)(?:; types: (?P<typed>[^>]*?))? -->\n```console\n(?P<text>.*?)```",
+    re.S,
 )
 PROMPT, CONTINUED = "$ ", "> "
 REAL_PROMPT = "anna@laptop$ "  # which no output ends with
@@ -31,13 +32,17 @@ QUIET_S = 0.25
 Answers = list[tuple[str, str | None]]  # what is waited for, and what is then typed, if anything
 
 
-def at_terminal(home: Home, words: list[str], answers: Answers, seconds: float = 60) -> tuple[int, str]:
+def at_terminal(
+    home: Home, words: list[str], answers: Answers, seconds: float = 60
+) -> tuple[int, str]:
     """Runs `nightporter` at a terminal of its own, and types each answer when what it waits for is there.
 
     Its exit code, and all that it has said. What is waited for in vain fails the test.
     """
     environment = {**home.environment, "TERM": "xterm"}
-    child = pexpect.spawn(str(BIN / "nightporter"), words, env=environment, encoding="utf-8", timeout=seconds)
+    child = pexpect.spawn(
+        str(BIN / "nightporter"), words, env=environment, encoding="utf-8", timeout=seconds
+    )
     said = ""
     for awaited, typed in answers:
         found = child.expect_exact([awaited, pexpect.EOF, pexpect.TIMEOUT])
@@ -96,7 +101,13 @@ class Shell:
     """
 
     def __init__(self, home: Home, directory: Path) -> None:
-        environment = {**home.environment, "TERM": "dumb", "PS1": REAL_PROMPT, "PS2": "", "LC_ALL": "C.UTF-8"}
+        environment = {
+            **home.environment,
+            "TERM": "dumb",
+            "PS1": REAL_PROMPT,
+            "PS2": "",
+            "LC_ALL": "C.UTF-8",
+        }
         self._child = pexpect.spawn(
             "bash",
             ["--norc", "--noprofile", "--noediting", "-i"],
@@ -116,9 +127,13 @@ class Shell:
         screen, deadline = "", time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             try:
-                screen += self._child.read_nonblocking(65_536, timeout=QUIET_S).replace("\r\n", "\n")
+                screen += self._child.read_nonblocking(65_536, timeout=QUIET_S).replace(
+                    "\r\n", "\n"
+                )
                 continue
-            except pexpect.TIMEOUT:  # nothing more for now: somebody is waited for, or there is more to do
+            except (
+                pexpect.TIMEOUT
+            ):  # nothing more for now: somebody is waited for, or there is more to do
                 last = screen.rpartition("\n")[2]
             if screen.endswith(REAL_PROMPT):
                 return screen.removesuffix(REAL_PROMPT).splitlines()
@@ -164,8 +179,14 @@ def plain(line: str) -> str:
 
 def differences(shown: Sequence[str], seen: Sequence[str]) -> list[str]:
     """Where the screen is not what the document shows. A line `...` there stands for any number of lines."""
-    pattern = "".join(".*\n(?:.*\n)*?" if line == "..." else re.escape(plain(line)) + "\n" for line in shown)
+    pattern = "".join(
+        ".*\n(?:.*\n)*?" if line == "..." else re.escape(plain(line)) + "\n" for line in shown
+    )
     text = "".join(f"{plain(line)}\n" for line in seen)
     if re.fullmatch(pattern, text):
         return []
-    return list(difflib.unified_diff([plain(line) for line in shown], text.splitlines(), "shown", "seen", lineterm=""))
+    return list(
+        difflib.unified_diff(
+            [plain(line) for line in shown], text.splitlines(), "shown", "seen", lineterm=""
+        )
+    )

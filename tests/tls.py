@@ -83,7 +83,11 @@ def _reply_of(answer: Answer, call: Call) -> Reply:
         return Reply(answer)
     if answer is None:
         return Reply(b"{}", status=404, kind="application/json")
-    kind = str(answer.get("mediaType", "application/json")) if isinstance(answer, dict) else "application/json"
+    kind = (
+        str(answer.get("mediaType", "application/json"))
+        if isinstance(answer, dict)
+        else "application/json"
+    )
     return Reply(json.dumps(answer).encode(), kind=kind)
 
 
@@ -113,13 +117,21 @@ def open_guarded(
         def serve(self) -> None:
             path, _, query = self.path.partition("?")
             authorization = self.headers.get("Authorization", "")
-            call = Call(self.command, path, query, {k.lower(): v for k, v in self.headers.items()}, self.body())
+            call = Call(
+                self.command,
+                path,
+                query,
+                {k.lower(): v for k, v in self.headers.items()},
+                self.body(),
+            )
             guarded.seen.append((self.command, self.path, authorization))
             if is_live(token_of(authorization)):
                 self.answer(_reply_of(_find(answers, path), call))
             else:
                 refusal = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401}
-                self.answer(Reply(json.dumps(refusal).encode(), status=401, kind="application/json"))
+                self.answer(
+                    Reply(json.dumps(refusal).encode(), status=401, kind="application/json")
+                )
 
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = serve
 

@@ -12,8 +12,10 @@ TYPE_CHECKING = False  # without importing typing, which costs more than this mo
 if TYPE_CHECKING:
     from typing import Any
 
-    from nightporter.bearer import BearerAuth, httpx_auth
-    from nightporter.errors import (
+    from nightporter.client.bearer import BearerAuth, httpx_auth
+    from nightporter.client.configuration import load_config
+    from nightporter.client.porter import Porter
+    from nightporter.core.errors import (
         ConfigError,
         CredentialsRefusedError,
         HostNotAllowedError,
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
         NightporterError,
         StoreError,
     )
-    from nightporter.model import Token
-    from nightporter.wiring import Porter, load_config
+    from nightporter.core.model import Token
 
 __version__ = "0.1.0"
 __all__ = [
@@ -45,11 +46,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BearerAuth": "nightporter.bearer",
-    "Porter": "nightporter.wiring",
-    "Token": "nightporter.model",
-    "httpx_auth": "nightporter.bearer",
-    "load_config": "nightporter.wiring",
+    "BearerAuth": "nightporter.client.bearer",
+    "Porter": "nightporter.client.porter",
+    "Token": "nightporter.core.model",
+    "httpx_auth": "nightporter.client.bearer",
+    "load_config": "nightporter.client.porter",
 }
 _porter: Porter | None = None
 _warm: dict[str | None, tuple[float, float, Token]] = {}
@@ -82,14 +83,16 @@ async def aget_token(
 ) -> Token:
     """As `get_token`, without blocking the event loop. A cancelled caller leaves the exchange to end by itself."""
     porter = _porter or default_porter()
-    return await porter.aget_token(profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout)
+    return await porter.aget_token(
+        profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout
+    )
 
 
 def default_porter() -> Porter:
     """The porter behind `get_token`, opened when it is first needed."""
     global _porter, _warm
     if _porter is None:
-        from nightporter.wiring import Porter
+        from nightporter.client.porter import Porter
 
         _porter = Porter()
         _warm = _porter.warm
@@ -103,4 +106,4 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("nightporter.aws_lambda")
     if name not in __all__:
         raise AttributeError(f"module 'nightporter' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES.get(name, "nightporter.errors")), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "nightporter.core.errors")), name)

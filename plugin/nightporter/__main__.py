@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from nightporter import door
+from nightporter.machine import reply as reply_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line (sys.argv without `arguments`) and exits by the contract's table."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        given = _read() if door.takes_input(arguments) else None
-        reply = door.answer(arguments, os.environ, time.time(), given)
+        given = _read() if reply_files.takes_input(arguments) else None
+        reply = reply_files.answer(arguments, os.environ, time.time(), given)
     except KeyboardInterrupt:
         _write("nightporter: interrupted\n", to=2)
         os._exit(130)
@@ -31,27 +31,38 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if given is not None:
         import io
 
-        sys.stdin = io.TextIOWrapper(io.BytesIO(given), encoding="utf-8")  # for whoever reads it now
+        sys.stdin = io.TextIOWrapper(
+            io.BytesIO(given), encoding="utf-8"
+        )  # for whoever reads it now
     import contextlib
     import gc
 
-    from nightporter import commands  # deferred: what stands above answers most asks alone
+    from nightporter.cli import (  # deferred: what stands above answers most asks alone
+        fast,
+        terminal,
+    )
 
-    parsed = commands.parse_plain(arguments)
-    is_helper = arguments[:1] == ["credential"] and len(arguments) > 1 and not set(arguments) & {"-h", "--help"}
+    parsed = fast.parse_plain(arguments)
+    is_helper = (
+        arguments[:1] == ["credential"]
+        and len(arguments) > 1
+        and not set(arguments) & {"-h", "--help"}
+    )
     if parsed is None and not is_helper:
-        from nightporter import cli  # deferred: click, which the ordinary forms do without
+        from nightporter.cli import app  # deferred: click, which the ordinary forms do without
 
-        sys.exit(commands.exit_code_of(lambda: cli.run(arguments)))
+        sys.exit(terminal.exit_code_of(lambda: app.run(arguments)))
     gc.disable()
     if parsed is not None:
-        code = commands.exit_code_of(lambda: commands.answer(*parsed))
+        code = terminal.exit_code_of(lambda: fast.answer(*parsed))
     else:
-        from nightporter import helpers  # deferred: the two plain commands need none of them
+        from nightporter.cli import helpers  # deferred: the two plain commands need none of them
 
         code = helpers.run_credential(arguments[1:])
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the caller, or not there at all
+        with contextlib.suppress(
+            OSError, ValueError, AttributeError
+        ):  # closed by the caller, or not there at all
             stream.flush()
     os._exit(code)
 
@@ -75,7 +86,9 @@ def _read() -> bytes:
     """Standard input to its end, or beyond what any protocol takes; nothing where it can't be read to there."""
     found = b""
     try:
-        while len(found) < door.MAX_INPUT and (piece := os.read(0, door.MAX_INPUT - len(found))):
+        while len(found) < reply_files.MAX_INPUT and (
+            piece := os.read(0, reply_files.MAX_INPUT - len(found))
+        ):
             found += piece
     except OSError:
         return b""  # half an ask may name another host

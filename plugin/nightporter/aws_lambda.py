@@ -16,11 +16,18 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from nightporter import rotation, secret_rotation
-from nightporter.errors import ConfigError, CredentialsRefusedError, NightporterError, RotationFailedError
-from nightporter.expiry import format_rfc3339
-from nightporter.invocation import EXCHANGE_NEEDS_S, bounded_by, remaining_s
-from nightporter.wiring import Porter, config_place, read_environment
+from nightporter.client.configuration import config_place
+from nightporter.client.porter import Porter
+from nightporter.core.errors import (
+    ConfigError,
+    CredentialsRefusedError,
+    NightporterError,
+    RotationFailedError,
+)
+from nightporter.core.expiry import format_rfc3339
+from nightporter.machine.lambda_time import EXCHANGE_NEEDS_S, bounded_by, remaining_s
+from nightporter.machine.places import read_environment
+from nightporter.operations import rotate, secrets_manager_rotation
 
 NAMESPACE = "nightporter"
 JOBS = 8
@@ -41,17 +48,25 @@ def rotate_handler(event: Any, context: Any) -> dict[str, Any]:
     with _guarded(context):
         asked = _parse_event(event)
         porter = _open_porter()
-        names = asked["profiles"] or rotation.rotatable(porter.config)
+        names = asked["profiles"] or rotate.rotatable(porter.config)
         if asked["shard"]:
-            names = rotation.of_shard(names, *rotation.parse_shard(asked["shard"], None))
+            names = rotate.of_shard(names, *rotate.parse_shard(asked["shard"], None))
         reports = _rotate(porter, names, asked)
         missed = [name for name in names if name not in {report.profile for report in reports}]
-        failed = [f"{report.profile} ({report.error.reference})" for report in reports if report.error]
+        failed = [
+            f"{report.profile} ({report.error.reference})" for report in reports if report.error
+        ]
         failed += [f"{name} (not reached)" for name in missed]
         if failed:
-            raise RotationFailedError(f"{len(failed)} of {len(names)} profiles failed: {', '.join(failed)}")
-        changed = sum(report.did != rotation.Due.NOTHING.value for report in reports)
-        return {"rotated": changed, "failed": 0, "profiles": [report.to_json() for report in reports]}
+            raise RotationFailedError(
+                f"{len(failed)} of {len(names)} profiles failed: {', '.join(failed)}"
+            )
+        changed = sum(report.did != rotate.Due.NOTHING.value for report in reports)
+        return {
+            "rotated": changed,
+            "failed": 0,
+            "profiles": [report.to_json() for report in reports],
+        }
 
 
 def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
@@ -64,10 +79,10 @@ def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
     with _guarded(context):
         step, secret_id, version_id = _parse_step(event)
         porter = _open_porter()
-        profile = secret_rotation.profile_of(porter.config, secret_id)
+        profile = secrets_manager_rotation.profile_of(porter.config, secret_id)
         broker = porter.broker_for(profile.name)
         store: Any = broker.session.store  # profile_of has seen that it is Secrets Manager
-        rotating = secret_rotation.Rotating(
+        rotating = secrets_manager_rotation.Rotating(
             broker=broker,
             store=store,
             path=profile.refresh_token,
@@ -101,10 +116,15 @@ def _open_porter() -> Porter:
     environment = read_environment()
     file = config_place(None, environment)
     changed_ns = os.stat(file).st_mtime_ns if os.path.exists(file) else 0
-    identity = (changed_ns, {key: value for key, value in environment.items() if key.startswith(_IDENTITY)})
+    identity = (
+        changed_ns,
+        {key: value for key, value in environment.items() if key.startswith(_IDENTITY)},
+    )
     known, porter = _open.get("porter", (None, None))
     if porter is None or known != identity:
-        porter = Porter(is_library=False, emit=log_event, notify=lambda text: log_event("notice", message=text))
+        porter = Porter(
+            is_library=False, emit=log_event, notify=lambda text: log_event("notice", message=text)
+        )
         _open["porter"] = (identity, porter)
     return porter
 
@@ -115,7 +135,13 @@ def _parse_event(event: Any) -> dict[str, Any]:
     Raises: ConfigError.
     """
     kinds = {"profiles": list, "access": bool, "shard": str, "jobs": int, "dry_run": bool}
-    found: dict[str, Any] = {"profiles": [], "access": False, "shard": "", "jobs": JOBS, "dry_run": False}
+    found: dict[str, Any] = {
+        "profiles": [],
+        "access": False,
+        "shard": "",
+        "jobs": JOBS,
+        "dry_run": False,
+    }
     if event is None or (isinstance(event, dict) and "detail-type" in event):
         return found
     if not isinstance(event, dict):
@@ -126,8 +152,13 @@ def _parse_event(event: Any) -> dict[str, Any]:
         if type(value) is not kinds[key]:
             raise ConfigError(f"the event's member {key!r} has a wrong type")
     asked = {**found, **event}
-    if not all(isinstance(name, str) for name in asked["profiles"]) or not 1 <= asked["jobs"] <= 256:
-        raise ConfigError("the event's `profiles` are not all names, or its `jobs` is not from 1 to 256")
+    if (
+        not all(isinstance(name, str) for name in asked["profiles"])
+        or not 1 <= asked["jobs"] <= 256
+    ):
+        raise ConfigError(
+            "the event's `profiles` are not all names, or its `jobs` is not from 1 to 256"
+        )
     return asked
 
 
@@ -135,31 +166,37 @@ def _parse_step(event: Any) -> tuple[str, str, str]:
     names = ("Step", "SecretId", "ClientRequestToken")
     found = tuple(event.get(name) for name in names) if isinstance(event, dict) else (None,)
     if len(found) != len(names) or not all(isinstance(value, str) and value for value in found):
-        raise ConfigError("the event is none of Secrets Manager's rotation: Step, SecretId, ClientRequestToken")
+        raise ConfigError(
+            "the event is none of Secrets Manager's rotation: Step, SecretId, ClientRequestToken"
+        )
     step, secret_id, version_id = (str(value) for value in found)
-    if step not in secret_rotation.STEPS:
-        raise ConfigError(f"the event names an unknown step; known are {', '.join(secret_rotation.STEPS)}")
+    if step not in secrets_manager_rotation.STEPS:
+        raise ConfigError(
+            f"the event names an unknown step; known are {', '.join(secrets_manager_rotation.STEPS)}"
+        )
     return step, secret_id, version_id
 
 
 def _time_s() -> float:
     """What one profile may take: what is left of the invocation, less what the end of it needs."""
     left = remaining_s()
-    return PROFILE_TIMEOUT_S if left is None else max(0.1, min(PROFILE_TIMEOUT_S, left - END_MARGIN_S))
+    return (
+        PROFILE_TIMEOUT_S if left is None else max(0.1, min(PROFILE_TIMEOUT_S, left - END_MARGIN_S))
+    )
 
 
-def _rotate(porter: Porter, names: list[str], asked: dict[str, Any]) -> list[rotation.Report]:
+def _rotate(porter: Porter, names: list[str], asked: dict[str, Any]) -> list[rotate.Report]:
     """Every profile that there is time for, with its metrics printed as soon as it is done."""
 
     def is_late() -> bool:
         left = remaining_s()
         return left is not None and left < EXCHANGE_NEEDS_S
 
-    reports: list[rotation.Report] = []
+    reports: list[rotate.Report] = []
     function = read_environment().get("AWS_LAMBDA_FUNCTION_NAME", "local")
     _put(heartbeat("access" if asked["access"] else "rotate", function=function, now=time.time()))
     brokers = [porter.broker_for(name) for name in names]
-    for report in rotation.rotate_all(
+    for report in rotate.rotate_all(
         brokers,
         jobs=asked["jobs"],
         timeout_s=_time_s,
@@ -179,10 +216,13 @@ def heartbeat(kind: str, *, function: str, now: float) -> dict[str, Any]:
     return _embedded([["FunctionName", "Kind"]], names, {"Runs": ("Count", 1)}, now)
 
 
-def metrics(report: rotation.Report, *, function: str, now: float) -> dict[str, Any]:
+def metrics(report: rotate.Report, *, function: str, now: float) -> dict[str, Any]:
     """One profile's outcome, for the function as a whole and for the profile."""
     values: dict[str, tuple[str, float]] = {
-        "Rotations": ("Count", int(report.error is None and report.did != rotation.Due.NOTHING.value)),
+        "Rotations": (
+            "Count",
+            int(report.error is None and report.did != rotate.Due.NOTHING.value),
+        ),
         "Failures": ("Count", int(report.error is not None)),
         "RefusedSignIns": ("Count", int(isinstance(report.error, CredentialsRefusedError))),
     }
@@ -193,7 +233,10 @@ def metrics(report: rotation.Report, *, function: str, now: float) -> dict[str, 
 
 
 def _embedded(
-    dimensions: list[list[str]], names: dict[str, str], values: dict[str, tuple[str, float]], now: float
+    dimensions: list[list[str]],
+    names: dict[str, str],
+    values: dict[str, tuple[str, float]],
+    now: float,
 ) -> dict[str, Any]:
     """Values (name to unit and number) in the embedded metric format.
 

@@ -10,14 +10,15 @@ from keyring.backend import KeyringBackend
 from keyring.credentials import SimpleCredential
 from keyring.errors import PasswordDeleteError, PasswordSetError
 
-from nightporter.access_cache import KEYRING_SERVICE
-from nightporter.broker import Broker
-from nightporter.commands import Options, say
-from nightporter.errors import ConfigError, NightporterError
-from nightporter.helpers.desk import Desk, open_desk
-from nightporter.hosts import BadAskError, Target, parse_target, profile_for
-from nightporter.model import Profile
-from nightporter.wiring import has_config, load_config, read_environment
+from nightporter.cli.helpers.desk import Desk, open_desk
+from nightporter.cli.terminal import Options, say
+from nightporter.client.broker import Broker
+from nightporter.client.configuration import has_config, load_config
+from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.core.hosts import BadAskError, Target, parse_target, profile_for
+from nightporter.core.model import Profile
+from nightporter.machine.access_cache import KEYRING_SERVICE
+from nightporter.machine.places import read_environment
 
 
 class NightporterKeyring(KeyringBackend):

@@ -45,7 +45,10 @@ class OnAws:
     def grant(self, role: str) -> str:
         document = json.loads(policy(self.home, role))
         allowed = {
-            (action.removeprefix("secretsmanager:"), re.escape(arn.partition(":secret:")[2].removesuffix("-??????")))
+            (
+                action.removeprefix("secretsmanager:"),
+                re.escape(arn.partition(":secret:")[2].removesuffix("-??????")),
+            )
             for statement in document["Statement"]
             for action in statement["Action"]
             for arn in statement["Resource"]
@@ -63,13 +66,17 @@ Place = OnVault | OnAws
 
 
 @pytest.fixture(params=["vault", "strict-aws"])
-def place(request: pytest.FixtureRequest, empty_home: Home, vendor: Vendor, openbao: OpenBao) -> Iterator[Place]:
+def place(
+    request: pytest.FixtureRequest, empty_home: Home, vendor: Vendor, openbao: OpenBao
+) -> Iterator[Place]:
     more = PUBLISH + 'role = "full"\n'
     if request.param == "vault":
         mount = openbao.mount()
         openbao.put(mount, PATHS, {"username": "svc-acme", "password": "correct-horse"})
         empty_home.configure(
-            pitchpoint_config(vendor.address, stores=f'[stores.s]\ntype = "vault"\nmount = "{mount}"', more=more)
+            pitchpoint_config(
+                vendor.address, stores=f'[stores.s]\ntype = "vault"\nmount = "{mount}"', more=more
+            )
         )
         empty_home.environment |= {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.token}
         yield OnVault(empty_home, openbao, mount)
@@ -85,7 +92,13 @@ def place(request: pytest.FixtureRequest, empty_home: Home, vendor: Vendor, open
 
 def test_full(place: Place, vendor: Vendor) -> None:
     key = place.grant("full")
-    for args in (("token",), ("rotate", "--access"), ("rotate",), ("logout", "pitchpoint", "--everywhere"), ("token",)):
+    for args in (
+        ("token",),
+        ("rotate", "--access"),
+        ("rotate",),
+        ("logout", "pitchpoint", "--everywhere"),
+        ("token",),
+    ):
         code, said = place.run(*args, key=key)
         assert code == 0, (args, said)
         assert "denied" not in said

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from nightporter.errors import (
+from nightporter.core.errors import (
     ConfigError,
     StoreBusyError,
     StoreDeniedError,
@@ -19,9 +19,9 @@ from nightporter.errors import (
     StoreValueError,
     VersionConflictError,
 )
-from nightporter.expiry import format_rfc3339
-from nightporter.record import Unreadable
-from nightporter.stores import ABSENT
+from nightporter.core.expiry import format_rfc3339
+from nightporter.core.record import Unreadable
+from nightporter.session.port import ABSENT
 from nightporter.stores.secrets_manager import SecretsManagerStore, derived_id
 from strict_aws import StrictAws, open_strict_aws
 from support import free_port
@@ -94,13 +94,17 @@ def test_a_secret_without_a_value(store: SecretsManagerStore, aws: StrictAws) ->
     assert store.read(PATH, timeout_s=T).value == {"n": 1}
 
 
-def test_a_deletion_is_a_tombstone_without_a_previous_value(store: SecretsManagerStore, address: str) -> None:
+def test_a_deletion_is_a_tombstone_without_a_previous_value(
+    store: SecretsManagerStore, address: str
+) -> None:
     version = write(store, {"refresh_token": "r", "generation": 4})
     store.delete(PATH, version, timeout_s=T)
     gone = store.read(PATH, timeout_s=T)
     assert (gone.value, gone.version.floor) == (None, 4)
     client = raw_client(address)
-    stored = json.loads(client.get_secret_value(SecretId=PATH, VersionStage="AWSCURRENT")["SecretString"])
+    stored = json.loads(
+        client.get_secret_value(SecretId=PATH, VersionStage="AWSCURRENT")["SecretString"]
+    )
     assert stored["refresh_token"] is None
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.get_secret_value(SecretId=PATH, VersionStage="AWSPREVIOUS")
@@ -124,7 +128,9 @@ def test_an_arn_as_a_path(store: SecretsManagerStore, address: str) -> None:
 def test_an_arn_on_moto(moto: str) -> None:
     name = f"arn/{uuid.uuid4()}"
     arn = raw_client(moto).create_secret(Name=name, SecretString='{"username": "u"}')["ARN"]
-    assert SecretsManagerStore({"endpoint_url": moto}).read(arn, timeout_s=T).value == {"username": "u"}
+    assert SecretsManagerStore({"endpoint_url": moto}).read(arn, timeout_s=T).value == {
+        "username": "u"
+    }
 
 
 def test_a_value_that_is_no_object(store: SecretsManagerStore, address: str) -> None:
@@ -177,7 +183,9 @@ def test_throttled(store: SecretsManagerStore, aws: StrictAws) -> None:
         ("SomethingNew", StoreUnreachableError),
     ],
 )
-def test_other_answers(store: SecretsManagerStore, aws: StrictAws, code: str, kind: type[Exception]) -> None:
+def test_other_answers(
+    store: SecretsManagerStore, aws: StrictAws, code: str, kind: type[Exception]
+) -> None:
     aws.faults.append(code)
     with pytest.raises(kind):
         write(store, {"n": 1})
@@ -216,7 +224,9 @@ def test_a_role_is_assumed(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store._client._request_signer._credentials.access_key != "AKIAFULL"
 
 
-def test_pruned_versions_do_not_let_an_old_writer_in_within_a_day(store: SecretsManagerStore, aws: StrictAws) -> None:
+def test_pruned_versions_do_not_let_an_old_writer_in_within_a_day(
+    store: SecretsManagerStore, aws: StrictAws
+) -> None:
     """Versions beyond 100 are pruned, but never one under 24 hours old: a claim lives 15 seconds."""
     first = write(store, {"n": 0})
     version = first
@@ -232,11 +242,15 @@ def test_an_expired_value_keeps_its_generation_as_the_floor(store: SecretsManage
     assert (seen.value, seen.version.floor) == (None, 41)
 
 
-def test_a_sweep_takes_the_former_session_out_of_sight(store: SecretsManagerStore, address: str) -> None:
+def test_a_sweep_takes_the_former_session_out_of_sight(
+    store: SecretsManagerStore, address: str
+) -> None:
     first = write(store, {"refresh_token": "old", "generation": 1})
     write(store, {"refresh_token": "new", "generation": 2}, first)
     client = raw_client(address)
-    assert "old" in client.get_secret_value(SecretId=PATH, VersionStage="AWSPREVIOUS")["SecretString"]
+    assert (
+        "old" in client.get_secret_value(SecretId=PATH, VersionStage="AWSPREVIOUS")["SecretString"]
+    )
     assert store.sweep(PATH, timeout_s=T)
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.get_secret_value(SecretId=PATH, VersionStage="AWSPREVIOUS")

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from nightporter.errors import StoreValueError, VersionConflictError
-from nightporter.expiry import format_rfc3339
-from nightporter.stores import ABSENT, KEEP_EXPIRY, Store, Stored, Version
+from nightporter.core.errors import StoreValueError, VersionConflictError
+from nightporter.core.expiry import format_rfc3339
+from nightporter.session.port import ABSENT, KEEP_EXPIRY, Store, Stored, Version
 from nightporter.stores.local import LocalStore
 from nightporter.stores.secrets_manager import SecretsManagerStore
 from nightporter.stores.vault import VaultStore
@@ -84,7 +84,9 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         mount = server.mount()
         server.put(mount, "ready", {"yes": "1"})
         environment = {"VAULT_TOKEN": server.token, "VAULT_ADDR": server.address}
-        yield Bench(lambda: keep(VaultStore({"mount": mount, "auth": {"method": "token"}}, environment)))
+        yield Bench(
+            lambda: keep(VaultStore({"mount": mount, "auth": {"method": "token"}}, environment))
+        )
     else:
         request.getfixturevalue("aws_environment")
         with contextlib.ExitStack() as stack:
@@ -95,7 +97,9 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
                 address = stack.enter_context(open_strict_aws(StrictAws(delay_s=delay_s)))
             is_slow = request.param == "slow-aws"
             settle_s, writers = (0.4, 12) if is_slow else (0.0, 32)
-            yield Bench(lambda: keep(SecretsManagerStore({"endpoint_url": address}), settle_s), writers)
+            yield Bench(
+                lambda: keep(SecretsManagerStore({"endpoint_url": address}), settle_s), writers
+            )
     for store in opened:
         store.close()
 
@@ -163,7 +167,9 @@ def test_of_many_creators_exactly_one_wins(bench: Bench, path: str) -> None:
     assert sorted(results) == ["lost"] * (bench.writers - 1) + ["won"]
 
 
-def test_expired_is_absent_and_the_next_compare_and_set_still_works(store: Store, path: str) -> None:
+def test_expired_is_absent_and_the_next_compare_and_set_still_works(
+    store: Store, path: str
+) -> None:
     ends = int(time.time()) + 3
     value = {"refresh_token": "r", "generation": 5, "expires_at": format_rfc3339(ends)}
     store.write(path, value, ABSENT, ends, timeout_s=TIMEOUT_S)
@@ -178,7 +184,9 @@ def test_expired_is_absent_and_the_next_compare_and_set_still_works(store: Store
     assert store.read(path, timeout_s=TIMEOUT_S).value == {"n": "new"}
 
 
-def test_a_generation_has_somewhere_to_go_on_from_when_the_value_is_gone(store: Store, path: str) -> None:
+def test_a_generation_has_somewhere_to_go_on_from_when_the_value_is_gone(
+    store: Store, path: str
+) -> None:
     """The floor is no smaller than any generation that the path can have held."""
     version = ABSENT
     ends = int(time.time()) + 3
@@ -227,7 +235,9 @@ def test_what_has_expired_is_swept_and_the_next_write_still_works(store: Store, 
     value = {"refresh_token": "hunter2", "generation": 3, "expires_at": format_rfc3339(ends)}
     store.write(path, value, ABSENT, ends, timeout_s=TIMEOUT_S)
     assert not store.sweep(path, timeout_s=TIMEOUT_S)
-    time.sleep(ends + 5.5 - time.time() if isinstance(store, VaultStore) else ends + 0.1 - time.time())
+    time.sleep(
+        ends + 5.5 - time.time() if isinstance(store, VaultStore) else ends + 0.1 - time.time()
+    )
     assert store.sweep(path, timeout_s=TIMEOUT_S)
     gone = store.read(path, timeout_s=TIMEOUT_S)
     assert gone.value is None

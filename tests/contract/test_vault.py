@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
-from nightporter.errors import (
+from nightporter.core.errors import (
     ConfigError,
     StoreBusyError,
     StoreDeniedError,
@@ -23,8 +23,8 @@ from nightporter.errors import (
     StoreUnreachableError,
     StoreValueError,
 )
-from nightporter.expiry import format_rfc3339, parse_rfc3339
-from nightporter.stores import ABSENT, KEEP_EXPIRY
+from nightporter.core.expiry import format_rfc3339, parse_rfc3339
+from nightporter.session.port import ABSENT, KEEP_EXPIRY
 from nightporter.stores.vault import VaultStore
 from support import OpenBao, free_port, open_openbao
 
@@ -39,7 +39,9 @@ def mount(openbao: OpenBao) -> str:
     return mount
 
 
-def open_store(server: OpenBao, mount: str, *, token: str | None = None, notes: list[str] | None = None) -> VaultStore:
+def open_store(
+    server: OpenBao, mount: str, *, token: str | None = None, notes: list[str] | None = None
+) -> VaultStore:
     return VaultStore(
         {"mount": mount, "auth": {"method": "token"}},
         {"VAULT_ADDR": server.address, "VAULT_TOKEN": token or server.token},
@@ -133,7 +135,9 @@ def test_a_deleted_value_can_not_be_undeleted(openbao: OpenBao, mount: str) -> N
     store.delete(SESSION, version, timeout_s=T)
     openbao.call("POST", f"{mount}/undelete/{SESSION}", {"versions": [1, 2]})
     assert store.read(SESSION, timeout_s=T).value is None
-    assert all(version["destroyed"] for version in openbao.metadata(mount, SESSION)["versions"].values())
+    assert all(
+        version["destroyed"] for version in openbao.metadata(mount, SESSION)["versions"].values()
+    )
 
 
 def test_a_swept_value_can_not_be_undeleted(openbao: OpenBao, mount: str) -> None:
@@ -176,7 +180,11 @@ def test_the_minimal_policy_suffices(openbao: OpenBao, mount: str) -> None:
 
 
 def test_a_missing_right_is_named(openbao: OpenBao, mount: str) -> None:
-    store = open_store(openbao, mount, token=openbao.token_with(f'path "{mount}/data/x" {{ capabilities = ["read"] }}'))
+    store = open_store(
+        openbao,
+        mount,
+        token=openbao.token_with(f'path "{mount}/data/x" {{ capabilities = ["read"] }}'),
+    )
     with pytest.raises(StoreDeniedError) as denied:
         store.read(SESSION, timeout_s=T)
     assert f"read on {mount}/data/{SESSION}" in str(denied.value)
@@ -186,7 +194,9 @@ def test_a_missing_right_is_named(openbao: OpenBao, mount: str) -> None:
     assert f"create and update on {mount}/data/x" in str(denied.value)
 
 
-def test_a_missing_right_to_the_metadata_does_not_cost_the_result(openbao: OpenBao, mount: str) -> None:
+def test_a_missing_right_to_the_metadata_does_not_cost_the_result(
+    openbao: OpenBao, mount: str
+) -> None:
     policy = f'path "{mount}/data/{SESSION}" {{ capabilities = ["create", "read", "update"] }}'
     notes: list[str] = []
     store = open_store(openbao, mount, token=openbao.token_with(policy), notes=notes)
@@ -270,7 +280,11 @@ def test_429_with_retry_after_0_is_busy_and_asks_for_nothing(openbao: OpenBao) -
 
 
 def test_a_real_rate_quota(openbao: OpenBao, mount: str) -> None:
-    openbao.call("POST", f"sys/quotas/rate-limit/{mount}", {"path": f"{mount}/", "rate": 1.0, "interval": "60s"})
+    openbao.call(
+        "POST",
+        f"sys/quotas/rate-limit/{mount}",
+        {"path": f"{mount}/", "rate": 1.0, "interval": "60s"},
+    )
     store = open_store(openbao, mount)
     with pytest.raises(StoreBusyError):
         for _ in range(10):
@@ -279,12 +293,17 @@ def test_a_real_rate_quota(openbao: OpenBao, mount: str) -> None:
 
 
 def test_the_token_does_not_follow_a_redirect() -> None:
-    with canned(200, b"{}") as elsewhere, canned(307, b"", Location=f"{elsewhere.address}/v1/x") as server:
+    with (
+        canned(200, b"{}") as elsewhere,
+        canned(307, b"", Location=f"{elsewhere.address}/v1/x") as server,
+    ):
         with pytest.raises(StoreUnreachableError, match="redirects"):
             open_store(server, "secret").read(SESSION, timeout_s=T)
 
 
-@pytest.mark.parametrize("body", [b"<html>hello</html>", b"[]", b"{}", b'{"data": 7}', b"null", b""])
+@pytest.mark.parametrize(
+    "body", [b"<html>hello</html>", b"[]", b"{}", b'{"data": 7}', b"null", b""]
+)
 def test_an_answer_that_no_vault_gives(body: bytes) -> None:
     with canned(200, body) as server, pytest.raises(StoreError):
         open_store(server, "secret").read(SESSION, timeout_s=T)
@@ -319,8 +338,14 @@ def test_tls_is_verified_against_the_ca_that_is_named() -> None:
 
 def test_namespaces(openbao: OpenBao) -> None:
     openbao.call("POST", "sys/namespaces/team-a", {})
-    openbao.call("POST", "sys/mounts/kv", {"type": "kv", "options": {"version": "2"}}, namespace="team-a")
-    environment = {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.token, "VAULT_NAMESPACE": "team-a"}
+    openbao.call(
+        "POST", "sys/mounts/kv", {"type": "kv", "options": {"version": "2"}}, namespace="team-a"
+    )
+    environment = {
+        "VAULT_ADDR": openbao.address,
+        "VAULT_TOKEN": openbao.token,
+        "VAULT_NAMESPACE": "team-a",
+    }
     deadline = time.monotonic() + 10
     store = VaultStore({"mount": "kv"}, environment)
     while time.monotonic() < deadline:  # a new version 2 mount needs a moment
@@ -364,16 +389,22 @@ def test_approle(openbao: OpenBao, mount: str, tmp_path: Path) -> None:
     path = f"approle-{mount}"
     grant(openbao, mount, mount)
     openbao.call("POST", f"sys/auth/{path}", {"type": "approle"})
-    openbao.call("POST", f"auth/{path}/role/porter", {"token_policies": [mount], "secret_id_num_uses": 2})
+    openbao.call(
+        "POST", f"auth/{path}/role/porter", {"token_policies": [mount], "secret_id_num_uses": 2}
+    )
     role_id = openbao.call("GET", f"auth/{path}/role/porter/role-id")["data"]["role_id"]
     secret_id = openbao.call("POST", f"auth/{path}/role/porter/secret-id", {})["data"]["secret_id"]
     (tmp_path / "secret-id").write_text(secret_id + "\n")
     auth = {"method": "approle", "role_id": role_id, "mount": path}
     by_file = store_with(openbao, mount, {**auth, "secret_id_file": str(tmp_path / "secret-id")})
     assert by_file.read(CREDENTIALS, timeout_s=T).value is not None
-    by_variable = store_with(openbao, mount, {**auth, "secret_id_env": "SECRET_ID"}, SECRET_ID=secret_id)
+    by_variable = store_with(
+        openbao, mount, {**auth, "secret_id_env": "SECRET_ID"}, SECRET_ID=secret_id
+    )
     assert by_variable.read(CREDENTIALS, timeout_s=T).value is not None
-    used_up = store_with(openbao, mount, {**auth, "secret_id_env": "SECRET_ID"}, SECRET_ID=secret_id)
+    used_up = store_with(
+        openbao, mount, {**auth, "secret_id_env": "SECRET_ID"}, SECRET_ID=secret_id
+    )
     with pytest.raises(StoreDeniedError, match="refused the approle log-in"):
         used_up.read(CREDENTIALS, timeout_s=T)
 
@@ -404,8 +435,15 @@ def userpass(server: OpenBao, mount: str, password: str) -> VaultStore:
     grant(server, mount, mount)
     if f"{path}/" not in server.call("GET", "sys/auth")["data"]:
         server.call("POST", f"sys/auth/{path}", {"type": "userpass"})
-    server.call("POST", f"auth/{path}/users/porter", {"password": "correct", "token_policies": [mount]})
-    auth = {"method": "userpass", "username": "porter", "password_env": "PORTER_PASSWORD", "mount": path}
+    server.call(
+        "POST", f"auth/{path}/users/porter", {"password": "correct", "token_policies": [mount]}
+    )
+    auth = {
+        "method": "userpass",
+        "username": "porter",
+        "password_env": "PORTER_PASSWORD",
+        "mount": path,
+    }
     return store_with(server, mount, auth, PORTER_PASSWORD=password)
 
 
@@ -427,12 +465,24 @@ def jwt_pair() -> tuple[str, str]:
     def part(document: Any) -> str:
         return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
 
-    claims: dict[str, Any] = {"sub": "porter", "aud": ["vault"], "iss": "tests", "exp": int(time.time()) + 600}
+    claims: dict[str, Any] = {
+        "sub": "porter",
+        "aud": ["vault"],
+        "iss": "tests",
+        "exp": int(time.time()) + 600,
+    }
     claims |= {"iat": int(time.time()) - 10, "nbf": int(time.time()) - 10}
-    claims["kubernetes.io"] = {"namespace": "apps", "serviceaccount": {"name": "porter", "uid": "u-1"}}
+    claims["kubernetes.io"] = {
+        "namespace": "apps",
+        "serviceaccount": {"name": "porter", "uid": "u-1"},
+    }
     signed = f"{part({'alg': 'RS256', 'typ': 'JWT'})}.{part(claims)}"
-    signature = base64.urlsafe_b64encode(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())).rstrip(b"=")
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    signature = base64.urlsafe_b64encode(
+        key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    ).rstrip(b"=")
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     return f"{signed}.{signature.decode()}", public.decode()
 
 
@@ -442,7 +492,12 @@ def test_jwt(openbao: OpenBao, mount: str, tmp_path: Path) -> None:
     grant(openbao, mount, mount)
     openbao.call("POST", f"sys/auth/{path}", {"type": "jwt"})
     openbao.call("POST", f"auth/{path}/config", {"jwt_validation_pubkeys": [public_key]})
-    role = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["vault"], "token_policies": [mount]}
+    role = {
+        "role_type": "jwt",
+        "user_claim": "sub",
+        "bound_audiences": ["vault"],
+        "token_policies": [mount],
+    }
     openbao.call("POST", f"auth/{path}/role/porter", role)
     (tmp_path / "jwt").write_text(jwt)
     auth = {"method": "jwt", "role": "porter", "jwt_file": str(tmp_path / "jwt"), "mount": path}
@@ -484,5 +539,10 @@ def test_kubernetes(openbao: OpenBao, mount: str, tmp_path: Path) -> None:
             "token_policies": [mount],
         }
         openbao.call("POST", f"auth/{path}/role/porter", role)
-        auth = {"method": "kubernetes", "role": "porter", "jwt_file": str(tmp_path / "jwt"), "mount": path}
+        auth = {
+            "method": "kubernetes",
+            "role": "porter",
+            "jwt_file": str(tmp_path / "jwt"),
+            "mount": path,
+        }
         assert store_with(openbao, mount, auth).read(CREDENTIALS, timeout_s=T).value is not None

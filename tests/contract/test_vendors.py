@@ -9,11 +9,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from nightporter.config import parse_config
-from nightporter.errors import ConfigError, IssuerReplyError, NightporterError
+from nightporter.core.config import parse_config
+from nightporter.core.errors import ConfigError, IssuerReplyError, NightporterError
+from nightporter.core.model import Credentials, Profile, Rotation, Secret
 from nightporter.issuers import VENDORS, issuer_for
-from nightporter.model import Credentials, Profile, Rotation, Secret
-from nightporter.oauth import Call, Request, Response, form_request, parse_tokens
+from nightporter.issuers.oauth import Call, Request, Response, form_request, parse_tokens
 
 CLIENT = Credentials(version="1", client_id="id", client_secret=Secret("se:cret /ü"))
 
@@ -47,16 +47,27 @@ def reply(status: int, members: Any) -> Response:
 
 def test_pitchpoint_sign_in_is_json_posted_to_sign_in_with_password() -> None:
     which = profile("pitchpoint")
-    credentials = Credentials(version="1", username="customerUsername", password=Secret("customerPassword"))
+    credentials = Credentials(
+        version="1", username="customerUsername", password=Secret("customerPassword")
+    )
     request = issuer_for(which).sign_in_request(which, credentials)
-    assert request.url == "https://api.pointservices.com/user-management-services-ws/oauth2/002/signInWithPassword"
+    assert (
+        request.url
+        == "https://api.pointservices.com/user-management-services-ws/oauth2/002/signInWithPassword"
+    )
     assert request.headers["Content-Type"] == "application/json"
-    assert json.loads(request.body) == {"username": "customerUsername", "password": "customerPassword"}
+    assert json.loads(request.body) == {
+        "username": "customerUsername",
+        "password": "customerPassword",
+    }
 
 
 def test_pitchpoint_refresh_is_json_posted_to_refresh_id_token() -> None:
     request = refresh(profile("pitchpoint"))
-    assert request.url == "https://api.pointservices.com/user-management-services-ws/oauth2/002/refreshIdToken"
+    assert (
+        request.url
+        == "https://api.pointservices.com/user-management-services-ws/oauth2/002/refreshIdToken"
+    )
     assert json.loads(request.body) == {"refresh_token": "old"}
 
 
@@ -95,16 +106,27 @@ def test_vault_ist_partner_id_from_the_secret_is_checked_too() -> None:
 
 
 def test_vault_ist_a_new_refresh_token_if_applicable() -> None:
-    with_one = parse_tokens(reply(200, {"access_token": "a", "refresh_token": "new", "expires_in": 3600}), Call.REFRESH)
+    with_one = parse_tokens(
+        reply(200, {"access_token": "a", "refresh_token": "new", "expires_in": 3600}), Call.REFRESH
+    )
     without = parse_tokens(reply(200, {"access_token": "a", "expires_in": 86400}), Call.REFRESH)
     assert with_one.refresh_token is not None
     assert without.refresh_token is None
     which = profile("vault-ist")
-    assert (which.rotation, which.is_exclusive, which.share_access_token) == (Rotation.MAY_ROTATE, True, False)
+    assert (which.rotation, which.is_exclusive, which.share_access_token) == (
+        Rotation.MAY_ROTATE,
+        True,
+        False,
+    )
 
 
 def test_vault_ist_the_reply_is_believed_about_the_life_of_the_access_token() -> None:
-    assert parse_tokens(reply(200, {"access_token": "a", "expires_in": 86400}), Call.REFRESH).expires_in == 86_400
+    assert (
+        parse_tokens(
+            reply(200, {"access_token": "a", "expires_in": 86400}), Call.REFRESH
+        ).expires_in
+        == 86_400
+    )
 
 
 def test_vault_ist_no_sign_in_is_invented() -> None:
@@ -141,17 +163,29 @@ def test_perspio_client_credentials_ask_for_the_default_scope() -> None:
 
 def test_perspio_rotates_and_shares() -> None:
     which = profile("perspio")
-    assert (which.rotation, which.share_access_token, which.grant) == (Rotation.ROTATES, True, "authorization_code")
+    assert (which.rotation, which.share_access_token, which.grant) == (
+        Rotation.ROTATES,
+        True,
+        "authorization_code",
+    )
 
 
 def test_entra_takes_tenant_and_scopes() -> None:
     which = profile("entra", tenant="contoso", scopes=["a", "b"])
-    assert refresh(which, CLIENT).url == "https://login.microsoftonline.com/contoso/oauth2/v2.0/token"
+    assert (
+        refresh(which, CLIENT).url == "https://login.microsoftonline.com/contoso/oauth2/v2.0/token"
+    )
     assert form(refresh(which, CLIENT))["scope"] == "a b"
 
 
 def test_an_id_token_is_ignored() -> None:
-    answer = {"access_token": "a", "expires_in": 3599, "refresh_token": "n", "id_token": "eyJ0...", "scope": "x"}
+    answer = {
+        "access_token": "a",
+        "expires_in": 3599,
+        "refresh_token": "n",
+        "id_token": "eyJ0...",
+        "scope": "x",
+    }
     assert parse_tokens(reply(200, answer), Call.REFRESH).expires_in == 3599
 
 
@@ -161,7 +195,10 @@ def test_refresh_tokens_have_no_stated_life() -> None:
 
 
 def test_the_aadsts_number_is_kept_for_people_and_nothing_else_of_the_prose() -> None:
-    body = {"error": "invalid_grant", "error_description": "AADSTS70008: The token of bob@contoso has expired"}
+    body = {
+        "error": "invalid_grant",
+        "error_description": "AADSTS70008: The token of bob@contoso has expired",
+    }
     with pytest.raises(NightporterError) as caught:
         parse_tokens(reply(400, body), Call.REFRESH)
     assert "AADSTS70008" in str(caught.value)
@@ -211,7 +248,10 @@ def test_password_grant_with_extra_parameters_and_scopes() -> None:
     [
         ({}, None),
         ({"refresh_token_life": "30d"}, 1_784_037_600 + 30 * 86_400),
-        ({"refresh_token_life": "24h", "refresh_token_midnight": "America/New_York"}, 1_784_174_400),
+        (
+            {"refresh_token_life": "24h", "refresh_token_midnight": "America/New_York"},
+            1_784_174_400,
+        ),
         ({"refresh_token_midnight": "Europe/Berlin"}, 1_784_066_400),
     ],
 )
@@ -225,11 +265,16 @@ def test_discovery() -> None:
     issuer = issuer_for(which)
     request = issuer.discovery_request(which)
     assert request is not None
-    assert (request.method, request.url) == ("GET", "https://issuer.example/.well-known/openid-configuration")
+    assert (request.method, request.url) == (
+        "GET",
+        "https://issuer.example/.well-known/openid-configuration",
+    )
     metadata = {"issuer": "https://issuer.example", "token_endpoint": "https://issuer.example/t"}
     found = issuer.with_discovery(which, reply(200, metadata))
     assert refresh(found, CLIENT).url == "https://issuer.example/t"
-    assert found.token_endpoint == "https://issuer.example/"  # the record's identity stays what is configured
+    assert (
+        found.token_endpoint == "https://issuer.example/"
+    )  # the record's identity stays what is configured
 
 
 @pytest.mark.parametrize(
@@ -254,14 +299,21 @@ def test_metadata_that_must_not_be_used(status: int, metadata: Any) -> None:
 
 DEAD = {
     "pitchpoint": (403, {"error": "access_denied"}),
-    "vault-ist": (400, {"error": "invalid_grant", "error_description": "Refresh token has expired or is invalid."}),
+    "vault-ist": (
+        400,
+        {"error": "invalid_grant", "error_description": "Refresh token has expired or is invalid."},
+    ),
     "perspio": (400, {"error": "interaction_required"}),
     "entra": (400, {"error": "invalid_grant"}),
     "oauth2": (200, {"error": "invalid_grant"}),
 }
 ROWS = {
     "stop and tell a person": (401, {"error": "invalid_client"}, "credentials-refused"),
-    "too many attempts": (400, {"error": {"message": "TOO_MANY_ATTEMPTS_TRY_LATER"}}, "sign-in-throttled"),
+    "too many attempts": (
+        400,
+        {"error": {"message": "TOO_MANY_ATTEMPTS_TRY_LATER"}},
+        "sign-in-throttled",
+    ),
     "back off (429)": (429, {}, "issuer-busy"),
     "back off (503)": (503, {}, "issuer-busy"),
     "back off (said)": (400, {"error": "temporarily_unavailable"}, "issuer-busy"),
@@ -272,7 +324,9 @@ ROWS = {
 
 @pytest.mark.parametrize("issuer", VENDORS)
 def test_a_dead_grant_is_recognised(issuer: str) -> None:
-    which = profile(issuer, **({"token_endpoint": "https://i.example/t"} if issuer == "oauth2" else {}))
+    which = profile(
+        issuer, **({"token_endpoint": "https://i.example/t"} if issuer == "oauth2" else {})
+    )
     with pytest.raises(NightporterError) as caught:
         issuer_for(which).parse(reply(*DEAD[issuer]), Call.REFRESH)
     assert caught.value.reference == "session-rejected"
@@ -281,7 +335,9 @@ def test_a_dead_grant_is_recognised(issuer: str) -> None:
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("issuer", VENDORS)
 def test_each_row_for_each_vendor(issuer: str, row: str) -> None:
-    which = profile(issuer, **({"token_endpoint": "https://i.example/t"} if issuer == "oauth2" else {}))
+    which = profile(
+        issuer, **({"token_endpoint": "https://i.example/t"} if issuer == "oauth2" else {})
+    )
     status, body, reference = ROWS[row]
     with pytest.raises(NightporterError) as caught:
         issuer_for(which).parse(reply(status, body), Call.REFRESH)
@@ -295,5 +351,7 @@ def test_every_row_names_its_document_and_the_day_it_was_read() -> None:
 
 
 def test_no_request_prints_its_secrets() -> None:
-    request = form_request("https://i.example/t", {"a": "hunter2"}, client_id="i", client_secret=Secret("hunter3"))
+    request = form_request(
+        "https://i.example/t", {"a": "hunter2"}, client_id="i", client_secret=Secret("hunter3")
+    )
     assert "hunter" not in repr(request)

@@ -12,9 +12,9 @@ import boto3
 import pytest
 
 from conftest import Vendor
-from nightporter import errors
-from nightporter.expiry import format_rfc3339
-from nightporter.explanations import EXPLANATIONS, render_exits, render_page
+from nightporter.core import errors
+from nightporter.core.expiry import format_rfc3339
+from nightporter.core.explanations import EXPLANATIONS, render_exits, render_page
 from nightporter.stores.secrets_manager import derived_id
 from support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao, pitchpoint_config
 
@@ -107,21 +107,29 @@ def test_an_issuer_that_is_away_and_a_clock_that_is_wrong(well: Home, vendor: Ve
     assert "issuer-unreachable" in examined(well, code=6)
 
 
-def test_commands_that_are_missing_and_what_docker_keeps_to_itself(well: Home, vendor: Vendor) -> None:
+def test_commands_that_are_missing_and_what_docker_keeps_to_itself(
+    well: Home, vendor: Vendor
+) -> None:
     well.configure(pitchpoint_config(vendor.address, more='hosts = ["reg.example.com"]'))
     well.run("setup", "docker", "pitchpoint")
-    assert any("docker asks nightporter for reg.example.com" in text for text in examined(well)["ok"])
+    assert any(
+        "docker asks nightporter for reg.example.com" in text for text in examined(well)["ok"]
+    )
     vendor.world.users = {}
     well.run("credential", "docker", "get", stdin="reg.example.com")
     found = examined(well, code=3, PATH="/usr/bin:/bin")
-    assert any("docker asks docker-credential-nightporter" in text for text in found["command-missing"])
+    assert any(
+        "docker asks docker-credential-nightporter" in text for text in found["command-missing"]
+    )
     assert "docker" in found["helper-failed"][0]
 
 
 def test_two_profiles_for_one_host(well: Home, vendor: Vendor) -> None:
     two = '\n[profiles.two]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\nrefresh_token = "r"\n'
     hosts = 'hosts = ["git.example.com"]'
-    well.configure(f'{pitchpoint_config(vendor.address, more=hosts)}{two}{hosts}\nbase_url = "{vendor.address}"\n')
+    well.configure(
+        f'{pitchpoint_config(vendor.address, more=hosts)}{two}{hosts}\nbase_url = "{vendor.address}"\n'
+    )
     assert "more than one profile" in examined(well, code=7)["host-not-allowed"][0]
 
 
@@ -140,15 +148,22 @@ def test_rights_in_a_real_vault(empty_home: Home, vendor: Vendor, openbao: OpenB
     assert set(examined(empty_home, VAULT_TOKEN=full)) == {"ok"}
     less = openbao.token_with(f'path "{mount}/data/prod/pitchpoint" {{ capabilities = ["read"] }}')
     found = examined(empty_home, code=5, VAULT_TOKEN=less)["store-denied"]
-    assert any(f"create, read, update on {mount}/data/prod/pitchpoint/refresh-token" in text for text in found)
+    assert any(
+        f"create, read, update on {mount}/data/prod/pitchpoint/refresh-token" in text
+        for text in found
+    )
     assert "store-unreachable" in examined(empty_home, code=5, VAULT_ADDR="http://127.0.0.1:1")
     assert vendor.count("sign-in") == 0
 
 
-def test_a_label_that_was_moved_back_is_moved_again(empty_home: Home, vendor: Vendor, moto: str) -> None:
+def test_a_label_that_was_moved_back_is_moved_again(
+    empty_home: Home, vendor: Vendor, moto: str
+) -> None:
     path = f"doctor/{time.monotonic_ns()}"
     store = f'[stores.s]\ntype = "aws-secrets-manager"\nendpoint_url = "{moto}"\n'
-    text = pitchpoint_config(vendor.address, stores=store, more='store = "s"').replace("prod/pitchpoint", path)
+    text = pitchpoint_config(vendor.address, stores=store, more='store = "s"').replace(
+        "prod/pitchpoint", path
+    )
     empty_home.configure(text)
     empty_home.environment |= {**AWS_VARIABLES, "PATH": f"{BIN}:{empty_home.environment['PATH']}"}
     empty_home.set_credentials(username="svc-acme", password="correct-horse")
@@ -165,11 +180,16 @@ def test_a_label_that_was_moved_back_is_moved_again(empty_home: Home, vendor: Ve
     older = derived_id(record)
     assert newest != older
     client.update_secret_version_stage(
-        SecretId=record, VersionStage="AWSCURRENT", MoveToVersionId=older, RemoveFromVersionId=newest
+        SecretId=record,
+        VersionStage="AWSCURRENT",
+        MoveToVersionId=older,
+        RemoveFromVersionId=newest,
     )
     assert "moved back" in examined(empty_home, code=5)["store-rolled-back"][0]
     examined(empty_home, "--repair")
-    assert client.get_secret_value(SecretId=record, VersionStage="AWSCURRENT")["VersionId"] == newest
+    assert (
+        client.get_secret_value(SecretId=record, VersionStage="AWSCURRENT")["VersionId"] == newest
+    )
     assert set(examined(empty_home)) == {"ok"}
     client.close()
 
@@ -193,11 +213,18 @@ def test_every_reference_is_explained_and_the_page_is_the_code_s() -> None:
     raised = {item.reference for item in classes if issubclass(item, errors.NightporterError)}
     assert raised <= set(EXPLANATIONS)
     assert (ROOT / "plugin/docs/errors.md").read_text() == render_page()
-    assert f"<!-- generated: exits -->\n{render_exits()}<!-- end -->" in (ROOT / "README.md").read_text()
+    assert (
+        f"<!-- generated: exits -->\n{render_exits()}<!-- end -->"
+        in (ROOT / "README.md").read_text()
+    )
 
 
 def test_every_explanation_is_of_something_that_is_said() -> None:
-    sources = [file for file in (ROOT / "plugin/nightporter").rglob("*.py") if file.name != "explanations.py"]
+    sources = [
+        file
+        for file in (ROOT / "plugin/nightporter").rglob("*.py")
+        if file.name != "explanations.py"
+    ]
     code = "\n".join(file.read_text() for file in sources)
     assert [name for name in EXPLANATIONS if f'"{name}"' not in code] == []
 
@@ -235,7 +262,9 @@ def test_what_happens_to_a_session_is_one_line_each(home: Home, vendor: Vendor) 
     assert all(event["profile"] == "pitchpoint" for event in events(home))
 
 
-def test_a_stale_answer_is_noted_and_a_log_that_can_t_be_written_stops_nobody(home: Home, vendor: Vendor) -> None:
+def test_a_stale_answer_is_noted_and_a_log_that_can_t_be_written_stops_nobody(
+    home: Home, vendor: Vendor
+) -> None:
     vendor.world.expires_in = 50  # less than min_ttl
     first = home.run("token").out
     vendor.fail(*({"kind": "status", "status": 503, "times": 50} for _ in range(1)))
@@ -269,8 +298,12 @@ def test_a_reader_without_a_published_token_is_no_healthy_one(home: Home, vendor
     assert "read-only" in done.err
 
 
-def test_a_client_s_secret_that_is_not_there_is_found_before_the_log_in(empty_home: Home, vendor: Vendor) -> None:
-    profile = f'[profiles.p]\nissuer = "perspio"\nbase_url = "{vendor.address}"\ncredentials = "c"\n'
+def test_a_client_s_secret_that_is_not_there_is_found_before_the_log_in(
+    empty_home: Home, vendor: Vendor
+) -> None:
+    profile = (
+        f'[profiles.p]\nissuer = "perspio"\nbase_url = "{vendor.address}"\ncredentials = "c"\n'
+    )
     empty_home.configure(profile)
     assert "[credentials-absent]" in empty_home.run("doctor", "p").out
     empty_home.set_credentials("p", client_id="demo-client", client_secret="demo-secret")

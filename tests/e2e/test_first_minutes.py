@@ -64,14 +64,25 @@ def test_an_answer_that_does_not_work_is_asked_for_again(empty_home: Home, vendo
         ("Which client", "git"),
         ("git: set up", None),
     ]
-    code, said = at_terminal(empty_home, ["init", "--base-url", vendor.address, "--timeout", "5"], answers)
+    code, said = at_terminal(
+        empty_home, ["init", "--base-url", vendor.address, "--timeout", "5"], answers
+    )
     assert code == 0, said
     assert vendor.count("sign-in") == 2
     assert "git.example.com" in (empty_home.path / ".gitconfig").read_text()
 
 
 def test_a_refused_password_is_not_tried_again_by_itself(empty_home: Home, vendor: Vendor) -> None:
-    flags = ["--vendor", "pitchpoint", "--store", "local", "--credentials", "prod/x", "--base-url", vendor.address]
+    flags = [
+        "--vendor",
+        "pitchpoint",
+        "--store",
+        "local",
+        "--credentials",
+        "prod/x",
+        "--base-url",
+        vendor.address,
+    ]
     answers: Answers = [
         ("Hosts", ""),
         ("Username", "svc-acme"),
@@ -86,15 +97,35 @@ def test_a_refused_password_is_not_tried_again_by_itself(empty_home: Home, vendo
 
 def test_init_with_a_refresh_token(empty_home: Home, vendor: Vendor) -> None:
     seeded = vendor.world.new_refresh_token()
-    flags = ("--vendor", "vault-ist", "--store", "local", "--base-url", vendor.address, "--set", "partner_id=7")
+    flags = (
+        "--vendor",
+        "vault-ist",
+        "--store",
+        "local",
+        "--base-url",
+        vendor.address,
+        "--set",
+        "partner_id=7",
+    )
     done = empty_home.run("init", *flags, stdin=seeded)
     assert done.code == 0, done.err
     assert "it works" in done.err
     assert "nightporter/vault-ist/refresh-token" in empty_home.config_file.read_text()
 
 
-def test_init_uses_the_session_that_another_machine_has_begun(empty_home: Home, vendor: Vendor) -> None:
-    flags = ("--vendor", "vault-ist", "--store", "local", "--base-url", vendor.address, "--set", "partner_id=7")
+def test_init_uses_the_session_that_another_machine_has_begun(
+    empty_home: Home, vendor: Vendor
+) -> None:
+    flags = (
+        "--vendor",
+        "vault-ist",
+        "--store",
+        "local",
+        "--base-url",
+        vendor.address,
+        "--set",
+        "partner_id=7",
+    )
     assert empty_home.run("init", *flags, stdin=vendor.world.new_refresh_token()).code == 0
     before = json.loads(next(empty_home.data.glob("*refresh-token.json")).read_text())
     empty_home.config_file.unlink()
@@ -105,13 +136,33 @@ def test_init_uses_the_session_that_another_machine_has_begun(empty_home: Home, 
 
 
 @pytest.mark.parametrize("grant", ["authorization_code", "device_code"])
-def test_init_waits_for_nobody_who_is_not_there(grant: str, empty_home: Home, vendor: Vendor) -> None:
+def test_init_waits_for_nobody_who_is_not_there(
+    grant: str, empty_home: Home, vendor: Vendor
+) -> None:
     members = json.dumps({"client_id": "demo-client", "client_secret": "demo-secret"})
-    flags = ("--vendor", "perspio", "--store", "local", "--credentials", "c", "--base-url", vendor.address)
+    flags = (
+        "--vendor",
+        "perspio",
+        "--store",
+        "local",
+        "--credentials",
+        "c",
+        "--base-url",
+        vendor.address,
+    )
     done = empty_home.run("init", *flags, "--set", f"grant={grant}", stdin=members)
     assert done.code == 4
     assert "nightporter login perspio" in done.err
-    seeds = ("--vendor", "vault-ist", "--store", "local", "--base-url", vendor.address, "--set", "partner_id=7")
+    seeds = (
+        "--vendor",
+        "vault-ist",
+        "--store",
+        "local",
+        "--base-url",
+        vendor.address,
+        "--set",
+        "partner_id=7",
+    )
     empty_home.config_file.unlink()
     done = empty_home.run("init", *seeds)
     assert done.code == 4
@@ -127,7 +178,16 @@ def test_init_by_device_code_at_a_terminal(empty_home: Home, vendor: Vendor) -> 
         ("Client secret", "demo-secret"),
         ("enter the code", None),
     ]
-    flags = ["--vendor", "perspio", "--store", "local", "--credentials", "c", "--base-url", vendor.address]
+    flags = [
+        "--vendor",
+        "perspio",
+        "--store",
+        "local",
+        "--credentials",
+        "c",
+        "--base-url",
+        vendor.address,
+    ]
     code, said = at_terminal(empty_home, ["--timeout", "20", "init", "p", *flags], answers)
     assert "demo-secret" not in said
     assert code == 4, said  # nobody approves it
@@ -141,7 +201,10 @@ def test_init_by_device_code_at_a_terminal(empty_home: Home, vendor: Vendor) -> 
             ["--vendor", "pitchpoint", "--credentials", "arn:aws:x"],
             [("A name", ""), ("Where is the secret", "local"), ("Where is the secret", "local")],
         ),
-        (["--vendor", "pitchpoint", "--store", "local", "--auth", "method=token"], [("A name", "")]),
+        (
+            ["--vendor", "pitchpoint", "--store", "local", "--auth", "method=token"],
+            [("A name", "")],
+        ),
     ],
 )
 def test_what_no_answer_can_mend_ends_the_conversation(
@@ -153,16 +216,38 @@ def test_what_no_answer_can_mend_ends_the_conversation(
 
 
 def test_an_issuer_that_is_away_is_said_and_may_be_passed_over(empty_home: Home) -> None:
-    flags = ["--vendor", "pitchpoint", "--store", "local", "--base-url", "http://127.0.0.1:1", "--timeout", "3"]
+    flags = [
+        "--vendor",
+        "pitchpoint",
+        "--store",
+        "local",
+        "--base-url",
+        "http://127.0.0.1:1",
+        "--timeout",
+        "3",
+    ]
     code, said = at_terminal(empty_home, ["init", *flags], [("Go on all the same", "no")])
     assert code == 6, said
-    unattended = empty_home.run("init", *flags, "--credentials", "c", "--no-check", stdin='{"username": "a"}')
+    unattended = empty_home.run(
+        "init", *flags, "--credentials", "c", "--no-check", stdin='{"username": "a"}'
+    )
     assert unattended.code == 0, unattended.err
     assert "issuer-unreachable" not in unattended.err
 
 
-def test_a_client_that_can_not_be_set_up_is_known_before_anything_is_written(empty_home: Home, vendor: Vendor) -> None:
-    flags = ("--vendor", "pitchpoint", "--store", "local", "--credentials", "prod/x", "--base-url", vendor.address)
+def test_a_client_that_can_not_be_set_up_is_known_before_anything_is_written(
+    empty_home: Home, vendor: Vendor
+) -> None:
+    flags = (
+        "--vendor",
+        "pitchpoint",
+        "--store",
+        "local",
+        "--credentials",
+        "prod/x",
+        "--base-url",
+        vendor.address,
+    )
     members = json.dumps({"username": "svc-acme", "password": "correct-horse"})
     done = empty_home.run("init", *flags, "--setup", "git", stdin=members)
     assert done.code == 7
@@ -171,11 +256,22 @@ def test_a_client_that_can_not_be_set_up_is_known_before_anything_is_written(emp
 
 def test_init_with_closed_standard_input(empty_home: Home, vendor: Vendor) -> None:
     members = json.dumps({"username": "svc-acme", "password": "correct-horse"})
-    flags = ["--vendor", "pitchpoint", "--store", "local", "--credentials", "p", "--base-url", vendor.address]
+    flags = [
+        "--vendor",
+        "pitchpoint",
+        "--store",
+        "local",
+        "--credentials",
+        "p",
+        "--base-url",
+        vendor.address,
+    ]
     assert empty_home.run("init", *flags, stdin=members).code == 0
     empty_home.config_file.unlink()
     command = shlex.join([str(BIN / "nightporter"), "init", *flags]) + " <&-"
-    done = subprocess.run(["sh", "-c", command], env=empty_home.environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["sh", "-c", command], env=empty_home.environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -185,13 +281,24 @@ def test_credentials_set_asks_for_what_the_profile_needs(empty_home: Home, vendo
     assert at_terminal(empty_home, ["credentials", "set"], [("Partner id", "42")])[0] == 0
     assert '"partner_id": "42"' in (empty_home.data / "c.json").read_text()
     empty_home.configure(f'{profile}issuer = "perspio"\nusername = "svc"\nclient = "s/client"\n')
-    code, said = at_terminal(empty_home, ["credentials", "set"], [("Client id: ", "demo"), ("Client secret", "")])
+    code, said = at_terminal(
+        empty_home, ["credentials", "set"], [("Client id: ", "demo"), ("Client secret", "")]
+    )
     assert code == 0, said
     assert '"client_id": "demo"' in (empty_home.data / "s%2Fclient.json").read_text()
 
 
 def test_init_without_a_person(empty_home: Home, vendor: Vendor) -> None:
-    flags = ("--vendor", "pitchpoint", "--store", "local", "--credentials", "prod/x", "--base-url", vendor.address)
+    flags = (
+        "--vendor",
+        "pitchpoint",
+        "--store",
+        "local",
+        "--credentials",
+        "prod/x",
+        "--base-url",
+        vendor.address,
+    )
     members = json.dumps({"username": "svc-acme", "password": "correct-horse"})
     done = empty_home.run("init", *flags, "--host", "git.example.com", stdin=members)
     assert (done.code, done.out) == (0, ""), done.err
@@ -201,11 +308,15 @@ def test_init_without_a_person(empty_home: Home, vendor: Vendor) -> None:
     assert "not written over" in again.err
 
 
-def test_init_says_precisely_what_is_wrong_and_leaves_nothing(empty_home: Home, vendor: Vendor) -> None:
+def test_init_says_precisely_what_is_wrong_and_leaves_nothing(
+    empty_home: Home, vendor: Vendor
+) -> None:
     assert "--vendor is needed" in empty_home.run("init").err
     flags = ("--vendor", "pitchpoint", "--credentials", "x")
     empty_home.environment["VAULT_TOKEN"] = "x"
-    away = empty_home.run("init", *flags, "--store", "vault", "--address", "http://127.0.0.1:1", "--timeout", "2")
+    away = empty_home.run(
+        "init", *flags, "--store", "vault", "--address", "http://127.0.0.1:1", "--timeout", "2"
+    )
     assert away.code == 5
     assert "store-unreachable" in away.err
     assert not empty_home.config_file.exists()
@@ -235,7 +346,9 @@ def test_timeline_as_text_and_picture(home: Home) -> None:
     assert "the refresh token ends" in out
     lines = out.splitlines()
     (begins,) = [line for line in lines if "`rotate` signs in" in line]
-    assert re.search(" 0[01]:00 E", begins)  # midnight, or an hour later where a day has 25: before, nothing is gained
+    assert re.search(
+        " 0[01]:00 E", begins
+    )  # midnight, or an hour later where a day has 25: before, nothing is gained
     assert "midnight in New York" in out
     assert all(len(line) <= 80 for line in out.splitlines())
     assert file.read_text().startswith("<svg")

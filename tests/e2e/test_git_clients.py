@@ -53,7 +53,9 @@ def takes_bearer(home: Home, git: str) -> bool:
     return (int(version[0]), int(version[1])) >= (2, 46)
 
 
-def test_clone_push_ls_remote_and_a_revoked_token(git: str, home: Home, vendor: Vendor, server: Guarded) -> None:
+def test_clone_push_ls_remote_and_a_revoked_token(
+    git: str, home: Home, vendor: Vendor, server: Guarded
+) -> None:
     url = f"{server.address}/r.git"
     run(home, git, "clone", "-q", url, "work")
     work = home.path / "work"
@@ -90,13 +92,17 @@ def test_no_other_helper_is_handed_the_token(git: str, home: Home, server: Guard
     """git hands what one helper gave to all others in `store`; `setup` therefore clears the list for our hosts."""
     witness = home.path / "witness"
     run(home, git, "config", "--global", "credential.helper", f"!cat >>{witness}; true")
-    assert "set up" in home.run("setup", "git", "pitchpoint").err  # it must stand below every general helper
+    assert (
+        "set up" in home.run("setup", "git", "pitchpoint").err
+    )  # it must stand below every general helper
     assert "nothing to change" in home.run("setup", "git", "pitchpoint").err
     run(home, git, "ls-remote", f"{server.address}/r.git")
     assert "password" not in (witness.read_text() if witness.exists() else "")
 
 
-def test_a_host_that_is_in_no_hosts_gets_nothing(git: str, home: Home, vendor: Vendor, server: Guarded) -> None:
+def test_a_host_that_is_in_no_hosts_gets_nothing(
+    git: str, home: Home, vendor: Vendor, server: Guarded
+) -> None:
     run(home, git, "ls-remote", f"{server.address}/r.git")
     record = home.record()
     home.configure(pitchpoint_config(vendor.address, more='hosts = ["elsewhere.example"]'))

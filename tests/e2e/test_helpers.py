@@ -22,7 +22,11 @@ BEARER = "capability[]=authtype\ncapability[]=state\n" + OURS
 
 @pytest.fixture
 def serving(home: Home, vendor: Vendor) -> Home:
-    home.configure(pitchpoint_config(vendor.address, more='hosts = ["git.example.com", "reg.example.com:5000"]'))
+    home.configure(
+        pitchpoint_config(
+            vendor.address, more='hosts = ["git.example.com", "reg.example.com:5000"]'
+        )
+    )
     return home
 
 
@@ -57,7 +61,12 @@ def test_git_get_with_bearer_and_a_silent_second_try(serving: Home, vendor: Vend
 
 @pytest.mark.parametrize(
     "text",
-    ["protocol=https\nhost=elsewhere.example\n", "protocol=http\nhost=git.example.com\n", "", OURS + "username=bob\n"],
+    [
+        "protocol=https\nhost=elsewhere.example\n",
+        "protocol=http\nhost=git.example.com\n",
+        "",
+        OURS + "username=bob\n",
+    ],
 )
 def test_git_none_of_ours_is_silence(serving: Home, vendor: Vendor, text: str) -> None:
     assert git(serving, "get", text) == (0, "", "")
@@ -73,7 +82,9 @@ def test_git_failure_is_said_and_stops_git(serving: Home, vendor: Vendor) -> Non
 
 def test_git_may_ask_on_where_the_profile_says_so(home: Home, vendor: Vendor) -> None:
     vendor.world.users = {}
-    home.configure(pitchpoint_config(vendor.address, more='hosts = ["git.example.com"]\ngit_quit = false'))
+    home.configure(
+        pitchpoint_config(vendor.address, more='hosts = ["git.example.com"]\ngit_quit = false')
+    )
     code, out, err = git(home, "get", OURS)
     assert (code, out) == (0, "")
     assert "refused the sign-in" in err
@@ -88,7 +99,9 @@ def test_git_a_broken_configuration_stops_nobody_elses_host(home: Home) -> None:
 
 def test_git_two_profiles_for_one_host_are_named(home: Home, vendor: Vendor) -> None:
     one = pitchpoint_config(vendor.address, more='hosts = ["git.example.com"]')
-    two = '\n[profiles.two]\nissuer = "pitchpoint"\ncredentials = "two"\nhosts = ["*.example.com"]\n'
+    two = (
+        '\n[profiles.two]\nissuer = "pitchpoint"\ncredentials = "two"\nhosts = ["*.example.com"]\n'
+    )
     home.configure(one + two)
     code, out, err = git(home, "get", OURS)
     assert (code, out) == (0, "quit=1\n")
@@ -110,7 +123,9 @@ def test_git_a_megabyte_and_closed_streams(serving: Home) -> None:
         command = f"{BIN}/nightporter credential git get {closed} </dev/null" if closed != "<&-" else (
             f"{BIN}/nightporter credential git get {closed}"
         )  # fmt: skip
-        done = subprocess.run(["sh", "-c", command], env=serving.environment, capture_output=True, text=True)
+        done = subprocess.run(
+            ["sh", "-c", command], env=serving.environment, capture_output=True, text=True
+        )
         assert "Traceback" not in done.stderr + done.stdout
         assert done.returncode == 0
 
@@ -118,11 +133,21 @@ def test_git_a_megabyte_and_closed_streams(serving: Home) -> None:
 def test_options_of_ours_on_a_helpers_own_command_line(serving: Home, vendor: Vendor) -> None:
     elsewhere = serving.path / "elsewhere.toml"
     elsewhere.write_text(pitchpoint_config(vendor.address, more='hosts = ["other.example.com"]'))
-    command = [str(BIN / "git-credential-nightporter"), "--config", str(elsewhere), "--timeout=20", "get"]
+    command = [
+        str(BIN / "git-credential-nightporter"),
+        "--config",
+        str(elsewhere),
+        "--timeout=20",
+        "get",
+    ]
     ask = "protocol=https\nhost=other.example.com\n"
-    done = subprocess.run(command, env=serving.environment, input=ask, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=serving.environment, input=ask, capture_output=True, text=True
+    )
     assert "password=" in done.stdout
-    bad = subprocess.run([command[0], "--timeout", "x", "get"], env=serving.environment, stdin=subprocess.DEVNULL)
+    bad = subprocess.run(
+        [command[0], "--timeout", "x", "get"], env=serving.environment, stdin=subprocess.DEVNULL
+    )
     assert bad.returncode == 2
 
 
@@ -132,7 +157,9 @@ def test_git_a_hostile_ask_is_refused_without_an_echo(serving: Home) -> None:
     assert "evil" not in err
 
 
-def test_git_erase_drops_the_refused_token_and_never_the_session(serving: Home, vendor: Vendor) -> None:
+def test_git_erase_drops_the_refused_token_and_never_the_session(
+    serving: Home, vendor: Vendor
+) -> None:
     token = keys(git(serving, "get", OURS)[1])["password"]
     assert git(serving, "erase", OURS + "password=another\n") == (0, "", "")
     assert keys(git(serving, "get", OURS)[1])["password"] == token
@@ -150,7 +177,15 @@ def test_git_store_capability_and_the_unknown(serving: Home) -> None:
 def test_git_credential_fill_with_the_real_git(serving: Home, vendor: Vendor) -> None:
     helper = BIN / "git-credential-nightporter"
     done = subprocess.run(
-        ["git", "-c", "credential.helper=", "-c", f"credential.helper={helper}", "credential", "fill"],
+        [
+            "git",
+            "-c",
+            "credential.helper=",
+            "-c",
+            f"credential.helper={helper}",
+            "credential",
+            "fill",
+        ],
         env={**serving.environment, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"},
         input=OURS + "\n",
         capture_output=True,
@@ -177,11 +212,18 @@ def test_docker_get(serving: Home, vendor: Vendor) -> None:
 
 
 def test_docker_words(serving: Home, vendor: Vendor) -> None:
-    assert docker(serving, "get", "elsewhere.example") == (1, "credentials not found in native keychain\n", "")
+    assert docker(serving, "get", "elsewhere.example") == (
+        1,
+        "credentials not found in native keychain\n",
+        "",
+    )
     assert docker(serving, "get", "\n") == (1, "no credentials server URL\n", "")
     assert docker(serving, "store", '{"ServerURL":"x","Username":"u","Secret":"s"}\n')[0] == 1
     assert docker(serving, "erase", "elsewhere.example")[0] == 0
-    assert json.loads(docker(serving, "list")[1]) == {"git.example.com": "oauth2", "reg.example.com:5000": "oauth2"}
+    assert json.loads(docker(serving, "list")[1]) == {
+        "git.example.com": "oauth2",
+        "reg.example.com:5000": "oauth2",
+    }
     assert docker(serving, "version")[1].startswith("docker-credential-nightporter ")
     assert docker(serving, "invented")[0] == 1
     assert docker(serving, "get", "user@reg.example.com:5000")[0] == 1
@@ -195,7 +237,9 @@ def test_what_docker_keeps_to_itself_is_in_status(serving: Home, vendor: Vendor)
     vendor.world.users = {}
     assert docker(serving, "get", "reg.example.com:5000")[0] == 1
     shown = json.loads(serving.run("status", "-o", "json").out)[0]["helper_failures"]
-    assert [(note["protocol"], note["reference"]) for note in shown] == [("docker", "credentials-refused")]
+    assert [(note["protocol"], note["reference"]) for note in shown] == [
+        ("docker", "credentials-refused")
+    ]
     assert "docker failed" in serving.run("status").out
     vendor.world.users = {"svc-acme": "new"}
     serving.set_credentials(username="svc-acme", password="new")
@@ -206,13 +250,21 @@ def test_what_docker_keeps_to_itself_is_in_status(serving: Home, vendor: Vendor)
 # The others: the map of protocols.md, section 13.
 
 
-def helper(home: Home, protocol: str, *arguments: str, stdin: str = "", **more: str) -> tuple[int, str, str]:
+def helper(
+    home: Home, protocol: str, *arguments: str, stdin: str = "", **more: str
+) -> tuple[int, str, str]:
     done = home.run("credential", protocol, *arguments, stdin=stdin, **more)
     return done.code, done.out, done.err
 
 
 def cargo_ask(index: str, **more: Any) -> str:
-    document = {"v": 1, "registry": {"index-url": index}, "kind": "get", "operation": "read", **more}
+    document = {
+        "v": 1,
+        "registry": {"index-url": index},
+        "kind": "get",
+        "operation": "read",
+        **more,
+    }
     return json.dumps(document) + "\n"
 
 
@@ -237,7 +289,9 @@ def test_cargo_a_conversation(serving: Home, vendor: Vendor) -> None:
     assert (code, err, hello) == (0, "", {"v": [1]})
     assert vendor.world.is_live(answers[0]["Ok"]["token"].removeprefix("Bearer "))
     assert isinstance(answers[0]["Ok"]["expiration"], int)
-    kinds = [answer["Err"]["kind"] if "Err" in answer else answer["Ok"]["kind"] for answer in answers]
+    kinds = [
+        answer["Err"]["kind"] if "Err" in answer else answer["Ok"]["kind"] for answer in answers
+    ]
     assert kinds == [
         "get", "url-not-supported", "operation-not-supported", "operation-not-supported", "other",
         "url-not-supported", "login", "logout", "not-found", "other",
@@ -257,7 +311,9 @@ def test_terraform_verbs(serving: Home, vendor: Vendor) -> None:
     assert (code, err) == (0, "")
     assert vendor.world.is_live(json.loads(out)["token"])
     assert helper(serving, "terraform", "get", "registry.example.org") == (0, "{}\n", "")
-    code, out, err = helper(serving, "terraform", "store", "git.example.com", stdin='{"token": "x"}')
+    code, out, err = helper(
+        serving, "terraform", "store", "git.example.com", stdin='{"token": "x"}'
+    )
     assert (code, out) == (1, "")
     assert "nothing was stored" in err
     assert helper(serving, "terraform", "forget", "git.example.com") == (0, "", "")
@@ -270,7 +326,9 @@ def test_go_phases(serving: Home, vendor: Vendor) -> None:
     assert helper(serving, "go") == (0, "", "")
     code, out, err = helper(serving, "go", "pitchpoint")
     assert (code, err) == (0, "")
-    assert out.startswith("https://git.example.com\nhttps://reg.example.com:5000\n\nAuthorization: Bearer ")
+    assert out.startswith(
+        "https://git.example.com\nhttps://reg.example.com:5000\n\nAuthorization: Bearer "
+    )
     assert out.endswith("\n\n")
     url = "https://git.example.com/mod?go-get=1"
     missing = helper(serving, "go", "pitchpoint", url, stdin="HTTP/1.1 404 Not Found\r\n\r\n")
@@ -286,18 +344,32 @@ def test_go_phases(serving: Home, vendor: Vendor) -> None:
 
 
 def test_go_answers_first_for_hosts_of_one_profile_only(home: Home, vendor: Vendor) -> None:
-    more = '\n[profiles.two]\nissuer = "pitchpoint"\ncredentials = "two"\nhosts = ["*.example.com"]\n'
-    home.configure(pitchpoint_config(vendor.address, more='hosts = ["git.example.com", "go.example.org"]') + more)
+    more = (
+        '\n[profiles.two]\nissuer = "pitchpoint"\ncredentials = "two"\nhosts = ["*.example.com"]\n'
+    )
+    home.configure(
+        pitchpoint_config(vendor.address, more='hosts = ["git.example.com", "go.example.org"]')
+        + more
+    )
     assert helper(home, "go", "pitchpoint")[1].startswith("https://go.example.org\n\n")
 
 
 def test_closed_and_full_outputs(serving: Home) -> None:
     ask = serving.path / "ask"
     ask.write_text(OURS)
-    for words in ("git get", "docker get", "cargo --cargo-plugin", "go pitchpoint", "pnpm", "google"):
+    for words in (
+        "git get",
+        "docker get",
+        "cargo --cargo-plugin",
+        "go pitchpoint",
+        "pnpm",
+        "google",
+    ):
         for target in (">&-", ">/dev/full", "<&-"):
             command = f"{BIN}/nightporter credential {words} <{ask} {target}"
-            done = subprocess.run(["sh", "-c", command], env=serving.environment, capture_output=True, text=True)
+            done = subprocess.run(
+                ["sh", "-c", command], env=serving.environment, capture_output=True, text=True
+            )
             assert "a defect" not in done.stderr, (words, target)
             assert "Traceback" not in done.stderr
 
@@ -359,8 +431,16 @@ def test_bazel_and_its_failures(serving: Home, vendor: Vendor) -> None:
     reply = json.loads(out)
     jsonschema.validate(reply, BAZEL_SCHEMA)
     assert vendor.world.is_live(reply["headers"]["Authorization"][0].removeprefix("Bearer "))
-    assert helper(serving, "bazel", "get", stdin='{"uri": "https://elsewhere.example/"}') == (0, "{}\n", "")
-    assert helper(serving, "bazel", "get", stdin='{"uri": "http://git.example.com/"}') == (0, "{}\n", "")
+    assert helper(serving, "bazel", "get", stdin='{"uri": "https://elsewhere.example/"}') == (
+        0,
+        "{}\n",
+        "",
+    )
+    assert helper(serving, "bazel", "get", stdin='{"uri": "http://git.example.com/"}') == (
+        0,
+        "{}\n",
+        "",
+    )
     assert helper(serving, "bazel")[0] == 2
     assert helper(serving, "bazel", "get", stdin="nonsense")[:2] == (1, "")
 
@@ -469,7 +549,10 @@ def test_the_real_docker_asks_the_helper(home: Home, vendor: Vendor, registry: G
         "SSL_CERT_FILE": str(registry.ca_file),
     }
     subprocess.run(
-        [client, "manifest", "inspect", f"{host}/x/y:latest"], env=environment, capture_output=True, timeout=60
+        [client, "manifest", "inspect", f"{host}/x/y:latest"],
+        env=environment,
+        capture_output=True,
+        timeout=60,
     )
     sent = [token_of(authorization) for _, _, authorization in registry.seen if authorization]
     assert sent

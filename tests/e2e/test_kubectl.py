@@ -10,12 +10,21 @@ from pathlib import Path
 import pytest
 
 from conftest import Vendor
-from nightporter.expiry import parse_rfc3339, pitchpoint_refresh_expiry
+from nightporter.core.expiry import parse_rfc3339, pitchpoint_refresh_expiry
 from support import BIN, Home, OpenBao, pitchpoint_config
 from tls import Guarded, open_guarded
 
-VERSION = {"major": "1", "minor": "32", "gitVersion": "v1.32.4", "gitCommit": "0", "goVersion": "go1.23"}
-ANSWERS = {"/version": VERSION, "/api/v1/namespaces/default": {"kind": "Namespace", "metadata": {"name": "default"}}}
+VERSION = {
+    "major": "1",
+    "minor": "32",
+    "gitVersion": "v1.32.4",
+    "gitCommit": "0",
+    "goVersion": "go1.23",
+}
+ANSWERS = {
+    "/version": VERSION,
+    "/api/v1/namespaces/default": {"kind": "Namespace", "metadata": {"name": "default"}},
+}
 
 KUBECTLS = {
     "PyPI's": str(BIN / "kubectl"),
@@ -23,7 +32,9 @@ KUBECTLS = {
 }
 
 
-def kubeconfig(server: Guarded, *, api_version: str = "v1", command: str = str(BIN / "nightporter")) -> str:
+def kubeconfig(
+    server: Guarded, *, api_version: str = "v1", command: str = str(BIN / "nightporter")
+) -> str:
     return f"""
 apiVersion: v1
 kind: Config
@@ -63,18 +74,27 @@ def vault_home(empty_home: Home, vendor: Vendor, openbao: OpenBao, mount: str) -
     return empty_home
 
 
-def run_kubectl(kubectl: str | None, home: Home, config: str, *args: str) -> subprocess.CompletedProcess[str]:
+def run_kubectl(
+    kubectl: str | None, home: Home, config: str, *args: str
+) -> subprocess.CompletedProcess[str]:
     if kubectl is None or not Path(kubectl).exists():
         pytest.skip("this machine has no such kubectl")
     file = home.path / "kubeconfig"
     file.write_text(config)
     environment = {**home.environment, "KUBECONFIG": str(file)}
-    return subprocess.run([kubectl, *args], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [kubectl, *args], env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
 @pytest.mark.parametrize("kubectl", KUBECTLS.values(), ids=KUBECTLS.keys())
 def test_the_main_job(
-    kubectl: str | None, vault_home: Home, vendor: Vendor, guarded: Guarded, openbao: OpenBao, mount: str
+    kubectl: str | None,
+    vault_home: Home,
+    vendor: Vendor,
+    guarded: Guarded,
+    openbao: OpenBao,
+    mount: str,
 ) -> None:
     config = kubeconfig(guarded)
     done = run_kubectl(kubectl, vault_home, config, "get", "--raw", "/api/v1/namespaces/default")
@@ -93,12 +113,19 @@ def test_the_main_job(
 
 def test_a_kubeconfig_of_the_older_version(vault_home: Home, guarded: Guarded) -> None:
     done = run_kubectl(
-        KUBECTLS["PyPI's"], vault_home, kubeconfig(guarded, api_version="v1beta1"), "get", "--raw", "/version"
+        KUBECTLS["PyPI's"],
+        vault_home,
+        kubeconfig(guarded, api_version="v1beta1"),
+        "get",
+        "--raw",
+        "/version",
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_kubectl_shows_the_error_as_it_is(vault_home: Home, vendor: Vendor, guarded: Guarded) -> None:
+def test_kubectl_shows_the_error_as_it_is(
+    vault_home: Home, vendor: Vendor, guarded: Guarded
+) -> None:
     vendor.world.users = {"svc-acme": "changed"}
     done = run_kubectl(KUBECTLS["PyPI's"], vault_home, kubeconfig(guarded), "get", "namespaces")
     assert done.returncode != 0
@@ -108,7 +135,9 @@ def test_kubectl_shows_the_error_as_it_is(vault_home: Home, vendor: Vendor, guar
     assert guarded.seen == []
 
 
-def test_a_sealed_vault_and_one_that_denies(vault_home: Home, openbao: OpenBao, mount: str, vendor: Vendor) -> None:
+def test_a_sealed_vault_and_one_that_denies(
+    vault_home: Home, openbao: OpenBao, mount: str, vendor: Vendor
+) -> None:
     token = openbao.token_with(f'path "{mount}/data/other" {{ capabilities = ["read"] }}')
     done = vault_home.run("exec-credential", "pitchpoint", VAULT_TOKEN=token)
     assert (done.code, done.out) == (5, "")
@@ -129,22 +158,31 @@ def test_who_can_not_write_the_claim_sends_nothing(
     assert vendor.count("sign-in") == 0
 
 
-def test_a_consumer_needs_read_rights_only(vault_home: Home, openbao: OpenBao, mount: str, vendor: Vendor) -> None:
+def test_a_consumer_needs_read_rights_only(
+    vault_home: Home, openbao: OpenBao, mount: str, vendor: Vendor
+) -> None:
     """A reused refresh token without sharing needs no claim."""
     assert vault_home.run("token").code == 0
     vault_home.drop_cache()
-    token = openbao.token_with(f'path "{mount}/data/prod/pitchpoint/refresh-token" {{ capabilities = ["read"] }}')
+    token = openbao.token_with(
+        f'path "{mount}/data/prod/pitchpoint/refresh-token" {{ capabilities = ["read"] }}'
+    )
     done = vault_home.run("token", VAULT_TOKEN=token)
     assert (done.code, done.err) == (0, "")
     assert (vendor.count("sign-in"), vendor.count("refresh")) == (1, 1)
 
 
-def test_another_vault_identity_never_gets_the_cached_token(vault_home: Home, openbao: OpenBao, vendor: Vendor) -> None:
+def test_another_vault_identity_never_gets_the_cached_token(
+    vault_home: Home, openbao: OpenBao, vendor: Vendor
+) -> None:
     first = vault_home.run("token").out
     assert vault_home.run("token").out == first
     other = openbao.token_with('path "*" { capabilities = ["create", "read", "update", "patch"] }')
     assert vault_home.run("token", VAULT_TOKEN=other).out != first
-    assert vault_home.run("token", VAULT_ADDR=openbao.address.replace("127.0.0.1", "localhost")).out != first
+    assert (
+        vault_home.run("token", VAULT_ADDR=openbao.address.replace("127.0.0.1", "localhost")).out
+        != first
+    )
 
 
 def test_a_changed_token_file_is_another_identity(vault_home: Home, openbao: OpenBao) -> None:
@@ -153,5 +191,7 @@ def test_a_changed_token_file_is_another_identity(vault_home: Home, openbao: Ope
     file.write_text(openbao.token)
     first = vault_home.run("token").out
     assert vault_home.run("token").out == first
-    file.write_text(openbao.token_with('path "*" { capabilities = ["create", "read", "update", "patch"] }'))
+    file.write_text(
+        openbao.token_with('path "*" { capabilities = ["create", "read", "update", "patch"] }')
+    )
     assert vault_home.run("token").out != first

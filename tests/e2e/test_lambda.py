@@ -22,9 +22,16 @@ import pytest
 
 from clients import PLACE, client
 from conftest import Vendor
-from nightporter import aws_lambda, invocation
-from nightporter.errors import ConfigError, InitPhaseError, InvocationEndsError, NightporterError, RotationFailedError
-from nightporter.wiring import Porter
+from nightporter import aws_lambda
+from nightporter.client.porter import Porter
+from nightporter.core.errors import (
+    ConfigError,
+    InitPhaseError,
+    InvocationEndsError,
+    NightporterError,
+    RotationFailedError,
+)
+from nightporter.machine import lambda_time
 from runtime_api import Environment, open_function
 from support import AWS_VARIABLES, ROOT, Home, pitchpoint_config
 
@@ -75,7 +82,9 @@ def test_rotate_handler_reports_and_measures(
         assert isinstance(line["_aws"]["Timestamp"], int)
         assert 0 < line["RefreshTokenLifeLeft"] <= 48 * 3600
     assert "correct-horse" not in out
-    assert not any(token in out for token in [*vendor.world.access_tokens, *vendor.world.refresh_tokens])
+    assert not any(
+        token in out for token in [*vendor.world.access_tokens, *vendor.world.refresh_tokens]
+    )
 
 
 def test_rotate_handler_fails_at_the_end_and_counts_refusals(
@@ -97,7 +106,9 @@ def test_a_failed_rotation_still_says_what_is_left(
 ) -> None:
     aws_lambda.rotate_handler({}, Context())
     record = function.record()
-    function.set_record(expires_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600)))
+    function.set_record(
+        expires_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+    )
     vendor.world.users = {}
     with pytest.raises(RotationFailedError):
         aws_lambda.rotate_handler({}, Context())
@@ -107,7 +118,17 @@ def test_a_failed_rotation_still_says_what_is_left(
 
 
 @pytest.mark.parametrize(
-    "event", [{"profile": "x"}, {"profiles": "x"}, {"profiles": [1]}, {"access": 1}, {"jobs": 0}, {"shard": "x"}, [], 1]
+    "event",
+    [
+        {"profile": "x"},
+        {"profiles": "x"},
+        {"profiles": [1]},
+        {"access": 1},
+        {"jobs": 0},
+        {"shard": "x"},
+        [],
+        1,
+    ],
 )
 def test_rotate_handler_refuses_odd_events(function: Home, event: Any) -> None:
     with pytest.raises(ConfigError):
@@ -124,7 +145,7 @@ def test_a_defect_leaves_without_its_text(function: Home, monkeypatch: pytest.Mo
     def explode(*_args: Any, **_kwargs: Any) -> None:
         raise RuntimeError("secret inside")
 
-    monkeypatch.setattr("nightporter.rotation.rotate_all", explode)
+    monkeypatch.setattr("nightporter.operations.rotate.rotate_all", explode)
     with pytest.raises(NightporterError) as raised:
         aws_lambda.rotate_handler({}, Context())
     assert "secret" not in str(raised.value)
@@ -133,12 +154,14 @@ def test_a_defect_leaves_without_its_text(function: Home, monkeypatch: pytest.Mo
 
 def test_no_exchange_without_time_but_a_living_token(function: Home, vendor: Vendor) -> None:
     with Porter() as porter:
-        with invocation.bounded_by(Context(left_s=5)), pytest.raises(InvocationEndsError):
+        with lambda_time.bounded_by(Context(left_s=5)), pytest.raises(InvocationEndsError):
             porter.get_token()
         assert vendor.count("sign-in") == 0
         token = porter.get_token()
-        with invocation.bounded_by(Context(left_s=5)):
-            assert porter.get_token(min_ttl=3500 + 99).value == token.value  # it still lives: served meanwhile
+        with lambda_time.bounded_by(Context(left_s=5)):
+            assert (
+                porter.get_token(min_ttl=3500 + 99).value == token.value
+            )  # it still lives: served meanwhile
             assert porter.get_token().value == token.value
 
 
@@ -146,7 +169,9 @@ def test_no_exchange_without_time_but_a_living_token(function: Home, vendor: Ven
 
 
 @pytest.fixture
-def aws(moto: str, aws_environment: None, monkeypatch: pytest.MonkeyPatch, vendor: Vendor) -> Iterator[Any]:
+def aws(
+    moto: str, aws_environment: None, monkeypatch: pytest.MonkeyPatch, vendor: Vendor
+) -> Iterator[Any]:
     path = f"prod/{time.monotonic_ns()}"
     client = boto3.client("secretsmanager", endpoint_url=moto)
     client.create_secret(Name=path, SecretString=json.dumps(CREDENTIALS))
@@ -168,7 +193,9 @@ def begin_rotation(client: Any) -> tuple[str, str]:
     with contextlib.suppress(client.exceptions.ResourceExistsException):
         client.create_secret(Name=client.path, SecretString='{"schema": 0}')
     token = f"{time.monotonic_ns():032d}"
-    with contextlib.suppress(client.exceptions.ResourceNotFoundException):  # moto knows no such function
+    with contextlib.suppress(
+        client.exceptions.ResourceNotFoundException
+    ):  # moto knows no such function
         client.rotate_secret(
             SecretId=client.path,
             ClientRequestToken=token,
@@ -209,12 +236,14 @@ def test_all_four_steps_each_twice(aws: Any, vendor: Vendor) -> None:
     assert vendor.count("sign-in") == 1
 
 
-def test_a_second_rotation_signs_in_anew_when_it_is_time(aws: Any, vendor: Vendor, monkeypatch: Any) -> None:
+def test_a_second_rotation_signs_in_anew_when_it_is_time(
+    aws: Any, vendor: Vendor, monkeypatch: Any
+) -> None:
     for _ in range(2):
         arn, token = begin_rotation(aws)
         for name in ("createSecret", "setSecret", "testSecret", "finishSecret"):
             step(name, arn, token)
-        monkeypatch.setattr("nightporter.secret_rotation.RETRY_WITHIN_S", -1)
+        monkeypatch.setattr("nightporter.operations.secrets_manager_rotation.RETRY_WITHIN_S", -1)
     assert vendor.count("sign-in") == 2
     assert current(aws)["generation"] == 2
 
@@ -231,10 +260,15 @@ def test_steps_out_of_order_are_refused(aws: Any, vendor: Vendor) -> None:
     assert vendor.count("sign-in") == 0
 
 
-def test_a_crash_after_the_sign_in_costs_no_second_one(aws: Any, vendor: Vendor, monkeypatch: Any) -> None:
+def test_a_crash_after_the_sign_in_costs_no_second_one(
+    aws: Any, vendor: Vendor, monkeypatch: Any
+) -> None:
     arn, token = begin_rotation(aws)
     with monkeypatch.context() as patch:
-        patch.setattr("nightporter.stores.secrets_manager.SecretsManagerStore.write_pending", lambda *_args: 1 / 0)
+        patch.setattr(
+            "nightporter.stores.secrets_manager.SecretsManagerStore.write_pending",
+            lambda *_args: 1 / 0,
+        )
         with pytest.raises(NightporterError, match="a defect"):
             step("createSecret", arn, token)
     assert step("createSecret", arn, token) == "created"
@@ -308,7 +342,10 @@ def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The layer as it is built, unpacked as Lambda does."""
     target = tmp_path_factory.mktemp("layer")
     command = [sys.executable, str(ROOT / "scripts/layer.py"), "--target", str(target)]
-    built = [subprocess.run([*command, "--variant", "layer"], check=True, capture_output=True).stdout for _ in range(2)]
+    built = [
+        subprocess.run([*command, "--variant", "layer"], check=True, capture_output=True).stdout
+        for _ in range(2)
+    ]
     assert built[0] == built[1]  # the same bytes
     subprocess.run([*command, "--variant", "layer-vault"], check=True, capture_output=True)
     with zipfile.ZipFile(target / "nightporter-layer.zip") as archive:
@@ -328,7 +365,7 @@ def test_the_layer_holds_all_it_needs_and_nothing_compiled(layer: Path) -> None:
     assert not [name for name in names if name.startswith(("python/boto", "python/click"))]
     script = (
         f"import sys; sys.path.insert(0, {str(layer / 'python')!r})\n"
-        "import nightporter, nightporter.http, nightporter.aws_lambda, nightporter.bearer, zoneinfo\n"
+        "import nightporter, nightporter.net.http, nightporter.aws_lambda, nightporter.client.bearer, zoneinfo\n"
         "zoneinfo.ZoneInfo('America/New_York'); nightporter.get_token; nightporter.BearerAuth; print('fine')"
     )
     for python in runtimes():
@@ -345,7 +382,9 @@ def test_the_bill_of_materials(layer: Path) -> None:
             "from cyclonedx.validation.json import JsonStrictValidator\n"
             "print(JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read()))"
         )
-        done = subprocess.run([client("python"), "-c", script], input=text, capture_output=True, text=True)
+        done = subprocess.run(
+            [client("python"), "-c", script], input=text, capture_output=True, text=True
+        )
         assert done.stdout == "None\n", done.stderr + done.stdout
         bill = json.loads(text)
         references = [item["bom-ref"] for item in bill["components"]]
@@ -396,7 +435,9 @@ def variables(moto: str, vendor: Vendor, aws_environment: None) -> Mapping[str, 
 
 
 @pytest.fixture(params=runtimes(), ids=lambda path: path.parent.parent.name)
-def function_of(request: pytest.FixtureRequest, layer: Path, tmp_path: Path, variables: Mapping[str, str]) -> Any:
+def function_of(
+    request: pytest.FixtureRequest, layer: Path, tmp_path: Path, variables: Mapping[str, str]
+) -> Any:
     """Opens environments of one function, one after the other."""
     if not request.param.exists():
         pytest.skip("./scripts/clients has installed no runtime of Lambda here")
@@ -425,17 +466,23 @@ def test_a_function_from_cold_to_warm(function_of: Any, vendor: Vendor) -> None:
         assert later.body["token"] != first.body["token"]
         said = environment.said()
     assert not any(
-        secret in said for secret in ["correct-horse", *vendor.world.access_tokens, *vendor.world.refresh_tokens]
+        secret in said
+        for secret in ["correct-horse", *vendor.world.access_tokens, *vendor.world.refresh_tokens]
     )
 
 
 @pytest.mark.clients
-def test_no_exchange_with_little_time_and_errors_without_secrets(function_of: Any, vendor: Vendor) -> None:
+def test_no_exchange_with_little_time_and_errors_without_secrets(
+    function_of: Any, vendor: Vendor
+) -> None:
     with function_of() as environment:
         short = environment.invoke({}, timeout_s=5)
         assert (short.kind, short.body["errorType"]) == ("error", "InvocationEndsError")
         assert vendor.count("sign-in") == 0
-        assert environment.invoke({"thread": True}, timeout_s=5).body["errorType"] == "InvocationEndsError"
+        assert (
+            environment.invoke({"thread": True}, timeout_s=5).body["errorType"]
+            == "InvocationEndsError"
+        )
         vendor.world.users = {"svc-acme": "changed"}
         refused = environment.invoke({})
         assert refused.body["errorType"] == "CredentialsRefusedError"
@@ -486,11 +533,11 @@ def test_frozen_over_the_end_of_a_token(function_of: Any, vendor: Vendor) -> Non
 def test_init_phase_is_told_from_an_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
     def handle_event_request() -> float | None:
         lambda_context = Context(20)  # noqa: F841 - read from this frame
-        return invocation.remaining_s()
+        return lambda_time.remaining_s()
 
     runtime = types.SimpleNamespace(handle_event_request=handle_event_request)
     monkeypatch.setitem(sys.modules, "awslambdaric.bootstrap", runtime)
     assert handle_event_request() == 20.0
-    assert invocation.remaining_s() == 0.0
+    assert lambda_time.remaining_s() == 0.0
     with pytest.raises(InitPhaseError):
-        invocation.check_exchange()
+        lambda_time.check_exchange()

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.clients
 CHROMIUM = shutil.which("chromium")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (./scripts/test clients does it, as root)")
+@pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium is not installed (./scripts/test clients does it, as root)"
+)
 def test_login_in_headless_chromium(empty_home: Home, vendor: Vendor, tmp_path: Path) -> None:
     empty_home.configure(
         f'[profiles.acme]\nissuer = "perspio"\nbase_url = "{vendor.address}"\ncredentials = "prod/acme"\n'
@@ -30,10 +32,14 @@ def test_login_in_headless_chromium(empty_home: Home, vendor: Vendor, tmp_path: 
     flags += " --disable-component-update"
     profile = tmp_path / "browser-profile"
     browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\nexec {CHROMIUM} {flags} --user-data-dir={profile} "$1" >/dev/null 2>&1\n')
+    browser.write_text(
+        f'#!/bin/sh\nexec {CHROMIUM} {flags} --user-data-dir={profile} "$1" >/dev/null 2>&1\n'
+    )
     browser.chmod(0o755)
     try:
-        done = empty_home.run("--timeout", "60", "login", "acme", "--check", BROWSER=f"{browser} %s &")
+        done = empty_home.run(
+            "--timeout", "60", "login", "acme", "--check", BROWSER=f"{browser} %s &"
+        )
     finally:
         subprocess.run(["pkill", "-f", str(profile)], check=False)
     assert done.code == 0, done.err
@@ -72,7 +78,9 @@ opener.open(sys.argv[1], data=b"sub=alice").read()
 """
 
 
-def test_the_generic_issuer_by_discovery_alone(empty_home: Home, other_make: str, tmp_path: Path) -> None:
+def test_the_generic_issuer_by_discovery_alone(
+    empty_home: Home, other_make: str, tmp_path: Path
+) -> None:
     metadata = json.load(urllib.request.urlopen(f"{other_make}/.well-known/openid-configuration"))
     empty_home.configure(
         f'[profiles.acme]\nissuer = "oauth2"\ngrant = "authorization_code"\nissuer_url = "{metadata["issuer"]}"\n'

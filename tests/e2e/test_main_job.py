@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Vendor
-from nightporter.expiry import format_rfc3339, parse_rfc3339, pitchpoint_refresh_expiry
+from nightporter.core.expiry import format_rfc3339, parse_rfc3339, pitchpoint_refresh_expiry
 from support import Home, pitchpoint_config
 
 
@@ -45,8 +45,13 @@ def test_the_exec_credential(home: Home, vendor: Vendor) -> None:
 
 def test_the_api_version_is_the_one_that_is_asked_for(home: Home) -> None:
     for version in ("v1", "v1beta1"):
-        info = json.dumps({"apiVersion": f"client.authentication.k8s.io/{version}", "kind": "ExecCredential"})
-        assert credential(home, KUBERNETES_EXEC_INFO=info)["apiVersion"] == f"client.authentication.k8s.io/{version}"
+        info = json.dumps(
+            {"apiVersion": f"client.authentication.k8s.io/{version}", "kind": "ExecCredential"}
+        )
+        assert (
+            credential(home, KUBERNETES_EXEC_INFO=info)["apiVersion"]
+            == f"client.authentication.k8s.io/{version}"
+        )
     done = home.run("exec-credential", "pitchpoint", KUBERNETES_EXEC_INFO='{"apiVersion": "x/v9"}')
     assert (done.code, done.out) == (2, "")
 
@@ -62,9 +67,14 @@ def test_the_api_version_is_the_one_that_is_asked_for(home: Home) -> None:
         ("nonsense\n", 7),
     ],
 )
-def test_a_cluster_that_is_told_must_be_in_hosts(home: Home, vendor: Vendor, server: str, code: int) -> None:
+def test_a_cluster_that_is_told_must_be_in_hosts(
+    home: Home, vendor: Vendor, server: str, code: int
+) -> None:
     home.configure(pitchpoint_config(vendor.address, more='hosts = ["api.cluster.example:6443"]'))
-    info = {"apiVersion": "client.authentication.k8s.io/v1", "spec": {"cluster": {"server": server}}}
+    info = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "spec": {"cluster": {"server": server}},
+    }
     done = home.run("exec-credential", "pitchpoint", KUBERNETES_EXEC_INFO=json.dumps(info))
     assert done.code == code, done.err
     assert bool(done.out) is (code == 0)
@@ -157,8 +167,12 @@ def test_a_fresh_token_is_handed_out_whatever_is_left_of_it(home: Home, vendor: 
     assert parse_rfc3339(status["expirationTimestamp"]) > time.time()
 
 
-def test_run_puts_the_token_into_the_environment_and_exits_as_the_command_does(home: Home, vendor: Vendor) -> None:
-    done = home.run("run", "pitchpoint", "--", "sh", "-c", 'printf %s "$NIGHTPORTER_TOKEN"; exit 7', "-v")
+def test_run_puts_the_token_into_the_environment_and_exits_as_the_command_does(
+    home: Home, vendor: Vendor
+) -> None:
+    done = home.run(
+        "run", "pitchpoint", "--", "sh", "-c", 'printf %s "$NIGHTPORTER_TOKEN"; exit 7', "-v"
+    )
     assert done.code == 7
     assert vendor.world.is_live(done.out)
     assert home.run("run", "pitchpoint", "--", "no-such-command").code == 127
@@ -170,7 +184,10 @@ def test_global_options_stand_before_and_after_the_command(home: Home, tmp_path:
     assert home.run("--config", str(elsewhere), "token").code == 0
     assert home.run("token", "--config", str(elsewhere), "--timeout", "20", "-v").code == 0
     assert home.run("token", NIGHTPORTER_CONFIG=str(elsewhere)).code == 0
-    assert home.run("token", NIGHTPORTER_CONFIG="", NIGHTPORTER_CONFIG_TOML=elsewhere.read_text()).code == 0
+    assert (
+        home.run("token", NIGHTPORTER_CONFIG="", NIGHTPORTER_CONFIG_TOML=elsewhere.read_text()).code
+        == 0
+    )
 
 
 def test_the_working_directory_is_never_read(home: Home) -> None:
@@ -237,7 +254,12 @@ def test_version_help_and_completion(empty_home: Home) -> None:
 
 
 def test_usage_errors_exit_2(home: Home) -> None:
-    for args in (["nonsense"], ["token", "--nonsense"], ["token", "-o", "nonsense"], ["token", "a", "b"]):
+    for args in (
+        ["nonsense"],
+        ["token", "--nonsense"],
+        ["token", "-o", "nonsense"],
+        ["token", "a", "b"],
+    ):
         assert home.run(*args).code == 2
     assert home.run("token", NIGHTPORTER_TIMEOUT="soon").code == 2
     assert home.run("token", NIGHTPORTER_TIMEOUT="").code == 0
@@ -252,7 +274,9 @@ def test_a_closed_standard_output_is_no_traceback(home: Home) -> None:
 
 
 def test_the_sandbox_command_prints_its_address(empty_home: Home) -> None:
-    process = empty_home.start("sandbox", "--username", "u", "--password", "p", "--expires-in", "120")
+    process = empty_home.start(
+        "sandbox", "--username", "u", "--password", "p", "--expires-in", "120"
+    )
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
@@ -286,7 +310,11 @@ def test_credentials_set_prompts_at_a_terminal(home: Home) -> None:
     if pid == 0:
         from support import BIN
 
-        os.execve(str(BIN / "nightporter"), ["nightporter", "credentials", "set", "pitchpoint"], home.environment)
+        os.execve(
+            str(BIN / "nightporter"),
+            ["nightporter", "credentials", "set", "pitchpoint"],
+            home.environment,
+        )
     seen = b""
     for answer in (b"typed-user\n", b"typed-secret\n"):
         while b": " not in seen:
@@ -301,11 +329,16 @@ def test_credentials_set_prompts_at_a_terminal(home: Home) -> None:
         pass
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert b"typed-secret" not in rest
-    assert json.loads((home.data / "prod%2Fpitchpoint.json").read_text())["value"]["password"] == "typed-secret"
+    assert (
+        json.loads((home.data / "prod%2Fpitchpoint.json").read_text())["value"]["password"]
+        == "typed-secret"
+    )
 
 
 def test_other_names_of_the_members(empty_home: Home, vendor: Vendor) -> None:
-    empty_home.configure(pitchpoint_config(vendor.address, more='fields = { username = "user", password = "pw" }'))
+    empty_home.configure(
+        pitchpoint_config(vendor.address, more='fields = { username = "user", password = "pw" }')
+    )
     empty_home.set_credentials(username="svc-acme", password="correct-horse")
     value = json.loads((empty_home.data / "prod%2Fpitchpoint.json").read_text())["value"]
     assert value == {"user": "svc-acme", "pw": "correct-horse"}

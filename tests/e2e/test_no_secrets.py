@@ -8,7 +8,9 @@ from support import Home
 PASSWORD = "correct-horse"
 
 
-def test_no_secret_in_anything_printed_and_no_refresh_token_outside_the_store(home: Home, vendor: Vendor) -> None:
+def test_no_secret_in_anything_printed_and_no_refresh_token_outside_the_store(
+    home: Home, vendor: Vendor
+) -> None:
     printed = ""
     for args in (
         ["-v", "token"],
@@ -19,8 +21,14 @@ def test_no_secret_in_anything_printed_and_no_refresh_token_outside_the_store(ho
         ["-v", "logout", "pitchpoint"],
     ):
         printed += home.run(*args).err
-    printed += home.run("status").out + home.run("status", "-o", "json").out + home.run("config", "show").out
-    vendor.fail({"kind": "status", "status": 500, "times": 9, "body": {"error": "x", "echo": PASSWORD}})
+    printed += (
+        home.run("status").out
+        + home.run("status", "-o", "json").out
+        + home.run("config", "show").out
+    )
+    vendor.fail(
+        {"kind": "status", "status": 500, "times": 9, "body": {"error": "x", "echo": PASSWORD}}
+    )
     vendor.world.revoke_all()
     printed += home.run("-v", "token").err
     home.drop_cache()
@@ -33,13 +41,17 @@ def test_no_secret_in_anything_printed_and_no_refresh_token_outside_the_store(ho
     assert [secret for secret in secrets if secret in printed] == []
 
 
-def test_the_password_and_the_refresh_token_are_in_the_store_alone(home: Home, vendor: Vendor) -> None:
+def test_the_password_and_the_refresh_token_are_in_the_store_alone(
+    home: Home, vendor: Vendor
+) -> None:
     home.run("token")
     secrets = [PASSWORD, *vendor.world.refresh_tokens]
     leaks = [
         file.name
         for file in home.path.rglob("*")
-        if file.is_file() and file.parent != home.data and any(secret in file.read_text() for secret in secrets)
+        if file.is_file()
+        and file.parent != home.data
+        and any(secret in file.read_text() for secret in secrets)
     ]
     assert leaks == []
 

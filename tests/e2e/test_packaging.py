@@ -50,12 +50,24 @@ def test_what_the_wheel_holds(tmp_path: Path) -> None:
 def test_what_the_sdist_holds(tmp_path: Path) -> None:
     with tarfile.open(built("sdist", tmp_path)) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
-    assert {"README.md", "LICENSE", "CHANGELOG.md", "plugin/nightporter/__main__.py", "scripts/test"} <= names
+    assert {
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "plugin/nightporter/__main__.py",
+        "scripts/test",
+    } <= names
     assert not [name for name in names if name.startswith((".venv", ".clients", "dist"))]
 
 
 def test_the_single_file_works(home: Home, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts/layer.py"), "--zipapp", "--target", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts/layer.py"),
+        "--zipapp",
+        "--target",
+        str(tmp_path),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     program = tmp_path / "nightporter.pyz"
     first = program.read_bytes()
@@ -73,7 +85,11 @@ def test_the_single_file_works(home: Home, tmp_path: Path) -> None:
 def test_the_steps_of_the_container_file(home: Home, tmp_path: Path) -> None:
     """What it copies and runs, run here; the engine and the base image are all that is missing."""
     text = (ROOT / "Containerfile").read_text()
-    sources = [word for line in re.findall(r"^COPY (scripts/.*|dist/.*) /src/$", text, re.M) for word in line.split()]
+    sources = [
+        word
+        for line in re.findall(r"^COPY (scripts/.*|dist/.*) /src/$", text, re.M)
+        for word in line.split()
+    ]
     (tmp_path / "src").mkdir()
     built("wheel", tmp_path / "dist")
     for source in sources:

@@ -25,7 +25,9 @@ document.title = JSON.stringify({width: frame.width, texts: boxes.length, outsid
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (./scripts/test clients does it, as root)")
+@pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium is not installed (./scripts/test clients does it, as root)"
+)
 @pytest.mark.parametrize("which", ["start", "timeline"])
 def test_a_picture_can_be_read(which: str, home: Home, tmp_path: Path) -> None:
     picture = ROOT / "plugin/docs/pictures/start.svg"
@@ -35,10 +37,26 @@ def test_a_picture_can_be_read(which: str, home: Home, tmp_path: Path) -> None:
         assert home.run("timeline", "--svg", str(picture)).code == 0
     page = tmp_path / "page.html"
     page.write_text(f'<body style="margin: 0">{picture.read_text()}<script>{MEASURE}</script>')
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-    command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=900,600", "--dump-dom"]
+    flags = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-sync",
+    ]
+    command = [
+        CHROMIUM,
+        *flags,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=900,600",
+        "--dump-dom",
+    ]
     done = subprocess.run(
-        [*map(str, command), page.as_uri()], env=clean_environment(), capture_output=True, text=True, timeout=120
+        [*map(str, command), page.as_uri()],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr

@@ -30,7 +30,10 @@ Serving = AbstractContextManager[Guarded]
 def serve(home: Home, vendor: Vendor, answers: Mapping[str, Answer], *challenges: str) -> Serving:
     home.environment["PATH"] = f"{BIN}:{home.environment['PATH']}"
     return open_guarded(
-        home.path, is_live=vendor.world.is_live, answers=answers, challenges=challenges or ('Basic realm="r"',)
+        home.path,
+        is_live=vendor.world.is_live,
+        answers=answers,
+        challenges=challenges or ('Basic realm="r"',),
     )
 
 
@@ -45,7 +48,11 @@ def setup(home: Home, name: str, *words: str) -> None:
 
 def only_live_tokens_came(server: Guarded, vendor: Vendor) -> bool:
     sent = server.sent_tokens()
-    return bool(sent) and all(vendor.world.is_live(token) for token in sent) and vendor.count("sign-in") == 1
+    return (
+        bool(sent)
+        and all(vendor.world.is_live(token) for token in sent)
+        and vendor.count("sign-in") == 1
+    )
 
 
 # docker and skopeo.
@@ -66,7 +73,9 @@ REGISTRY: Mapping[str, Answer] = {
     "/v2/x/y/manifests/latest": lambda _call: Reply(
         json.dumps(MANIFEST).encode(),
         kind=str(MANIFEST["mediaType"]),
-        headers={"Docker-Content-Digest": f"sha256:{hashlib.sha256(json.dumps(MANIFEST).encode()).hexdigest()}"},
+        headers={
+            "Docker-Content-Digest": f"sha256:{hashlib.sha256(json.dumps(MANIFEST).encode()).hexdigest()}"
+        },
     ),
     "/v2/x/y/blobs/*": CONFIG,
 }
@@ -84,7 +93,11 @@ def test_docker_inspects_logs_in_and_out(home: Home, vendor: Vendor) -> None:
         token = home.run("token", "pitchpoint").out.strip()
         (home.path / "password").write_text(token)
         logged_in = run(
-            home, "sh", "-c", f"{docker} login -u x --password-stdin {server.host} < {home.path}/password", code=1
+            home,
+            "sh",
+            "-c",
+            f"{docker} login -u x --password-stdin {server.host} < {home.path}/password",
+            code=1,
         )
         assert "nightporter keeps no passwords" in logged_in.text
         run(home, docker, "logout", server.host)
@@ -108,7 +121,11 @@ def test_skopeo_asks_the_helper_and_shows_its_failures(home: Home, vendor: Vendo
         home.environment["SSL_CERT_FILE"] = str(server.ca_file)
         command = (
             *(skopeo, "--policy", str(policy), "inspect", "--raw"),
-            *("--authfile", str(home.path / ".docker/config.json"), f"docker://{server.host}/x/y:latest"),
+            *(
+                "--authfile",
+                str(home.path / ".docker/config.json"),
+                f"docker://{server.host}/x/y:latest",
+            ),
         )
         assert json.loads(run(home, *command).out)["schemaVersion"] == 2
         assert only_live_tokens_came(server, vendor)
@@ -133,7 +150,9 @@ def test_cargo_reads_publishes_logs_in_and_out(home: Home, vendor: Vendor) -> No
     answers = {
         "/index/config.json": config,
         "/index/to/yc/toycrate": json.dumps(CRATE).encode(),
-        "/api/v1/crates/new": {"warnings": {"invalid_categories": [], "invalid_badges": [], "other": []}},
+        "/api/v1/crates/new": {
+            "warnings": {"invalid_categories": [], "invalid_badges": [], "other": []}
+        },
     }
     with serve(home, vendor, answers, 'Cargo login_url="https://localhost/me"') as server:
         configure(home, vendor, server)
@@ -147,14 +166,26 @@ def test_cargo_reads_publishes_logs_in_and_out(home: Home, vendor: Vendor) -> No
         (package / "src").mkdir(parents=True)
         (package / ".cargo").mkdir()
         (package / "src/lib.rs").write_text("")
-        (package / ".cargo/config.toml").write_text(f'[registries.toy]\nindex = "sparse+{server.address}/index/"\n')
+        (package / ".cargo/config.toml").write_text(
+            f'[registries.toy]\nindex = "sparse+{server.address}/index/"\n'
+        )
         (package / "Cargo.toml").write_text(
             '[package]\nname = "mine"\nversion = "0.1.0"\nedition = "2021"\ndescription = "d"\nlicense = "MIT"\n'
             '[dependencies]\ntoycrate = { version = "1", registry = "toy" }\n'
         )
         run(home, cargo, "generate-lockfile", cwd=package)
         assert "toycrate" in (package / "Cargo.lock").read_text()
-        run(home, cargo, "publish", "--registry", "toy", "--allow-dirty", "--no-verify", cwd=package, code=None)
+        run(
+            home,
+            cargo,
+            "publish",
+            "--registry",
+            "toy",
+            "--allow-dirty",
+            "--no-verify",
+            cwd=package,
+            code=None,
+        )
         assert ("PUT", "/api/v1/crates/new") in [(method, path) for method, path, _ in server.seen]
         assert only_live_tokens_came(server, vendor)
         run(home, cargo, "login", "--registry", "toy", cwd=package)
@@ -164,7 +195,10 @@ def test_cargo_reads_publishes_logs_in_and_out(home: Home, vendor: Vendor) -> No
         vendor.world.users = {}
         home.run("logout", "pitchpoint", "--everywhere")
         (package / "Cargo.lock").unlink()
-        assert "refused the sign-in" in run(home, cargo, "generate-lockfile", cwd=package, code=101).err
+        assert (
+            "refused the sign-in"
+            in run(home, cargo, "generate-lockfile", cwd=package, code=101).err
+        )
 
 
 # Terraform.
@@ -178,7 +212,9 @@ def test_terraform_fetches_a_module_and_logs_out(home: Home, vendor: Vendor) -> 
     base = "/tfmods/v1/ns/m/x"
     answers: dict[str, Answer] = {
         f"{base}/versions": {"modules": [{"versions": [{"version": "1.0.0"}]}]},
-        f"{base}/1.0.0/download": Reply(status=204, headers={"X-Terraform-Get": "/open/m.tar.gz?archive=tar.gz"}),
+        f"{base}/1.0.0/download": Reply(
+            status=204, headers={"X-Terraform-Get": "/open/m.tar.gz?archive=tar.gz"}
+        ),
     }
     anonymous = {"/open/m.tar.gz": Reply(archive.getvalue(), kind="application/gzip")}
     home.environment["PATH"] = f"{BIN}:{home.environment['PATH']}"
@@ -186,7 +222,9 @@ def test_terraform_fetches_a_module_and_logs_out(home: Home, vendor: Vendor) -> 
         open_guarded(home.path, is_live=vendor.world.is_live, answers=answers) as server,
         open_open(home.path / "open", anonymous) as free,
     ):
-        answers[f"{base}/1.0.0/download"].headers["X-Terraform-Get"] = f"{free.address}/open/m.tar.gz?archive=tar.gz"
+        answers[f"{base}/1.0.0/download"].headers["X-Terraform-Get"] = (
+            f"{free.address}/open/m.tar.gz?archive=tar.gz"
+        )
         both = home.path / "both.pem"
         both.write_text(server.ca_file.read_text() + free.ca_file.read_text())
         home.configure(pitchpoint_config(vendor.address, more='hosts = ["reg.example.test"]'))
@@ -197,7 +235,9 @@ def test_terraform_fetches_a_module_and_logs_out(home: Home, vendor: Vendor) -> 
         home.environment |= {"SSL_CERT_FILE": str(both), "CHECKPOINT_DISABLE": "1"}
         work = home.path / "work"
         work.mkdir()
-        (work / "main.tf").write_text('module "m" {\n  source  = "reg.example.test/ns/m/x"\n  version = "1.0.0"\n}\n')
+        (work / "main.tf").write_text(
+            'module "m" {\n  source  = "reg.example.test/ns/m/x"\n  version = "1.0.0"\n}\n'
+        )
         run(home, terraform, "init", "-input=false", cwd=work)
         assert only_live_tokens_came(server, vendor)
         run(home, terraform, "logout", "reg.example.test", cwd=work)
@@ -206,7 +246,9 @@ def test_terraform_fetches_a_module_and_logs_out(home: Home, vendor: Vendor) -> 
         home.run("logout", "pitchpoint", "--everywhere")
         shutil.rmtree(work / ".terraform")
         assert "401" in run(home, terraform, "init", "-input=false", cwd=work, code=1).text
-        assert "terraform failed" in home.run("status", "pitchpoint").out  # what Terraform kept to itself
+        assert (
+            "terraform failed" in home.run("status", "pitchpoint").out
+        )  # what Terraform kept to itself
 
 
 def open_open(directory: Path, answers: Mapping[str, Answer]) -> Serving:
@@ -224,7 +266,10 @@ def wheel() -> bytes:
         archive.writestr("toy.py", "")
         metadata = "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n"
         archive.writestr("toy-1.0.dist-info/METADATA", metadata)
-        archive.writestr("toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            "toy-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         archive.writestr("toy-1.0.dist-info/RECORD", "")
     return content.getvalue()
 
@@ -238,9 +283,15 @@ INDEX: Mapping[str, Answer] = {
 
 
 def open_index(home: Home, vendor: Vendor) -> Serving:
-    home.environment |= {"PIP_CONFIG_FILE": "/dev/null", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "UV_NO_CACHE": "1"}
+    home.environment |= {
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "UV_NO_CACHE": "1",
+    }
     found = serve(home, vendor, INDEX)
-    home.environment["PATH"] = f"{VENV}:{home.environment['PATH']}"  # where `keyring` knows our backend
+    home.environment["PATH"] = (
+        f"{VENV}:{home.environment['PATH']}"  # where `keyring` knows our backend
+    )
     return found
 
 
@@ -295,7 +346,11 @@ def test_keyring_leaves_others_alone_and_refuses_to_keep(home: Home, vendor: Ven
             assert vendor.world.is_live(token)
         creds = run(home, keyring, "--mode=creds", "--output=json", "get", server.host).out
         assert json.loads(creds)["username"] == "oauth2"
-        for service, user in (("elsewhere.example", "oauth2"), (server.host, "somebody"), ("not a host", "x")):
+        for service, user in (
+            ("elsewhere.example", "oauth2"),
+            (server.host, "somebody"),
+            ("not a host", "x"),
+        ):
             assert run(home, keyring, "get", service, user, code=1).out == ""
         refused = run(home, "sh", "-c", f"echo x | {keyring} set {server.host} oauth2", code=None)
         assert refused.code != 0
@@ -385,14 +440,18 @@ def test_npm_and_pnpm_install(name: str, home: Home, vendor: Vendor) -> None:
         configure(home, vendor, server)
         setup(home, name)
         rc = home.path / ".npmrc"
-        rc.write_text(f"{rc.read_text()}registry={server.address}/npm/\ncafile={server.ca_file}\nfetch-retries=0\n")
+        rc.write_text(
+            f"{rc.read_text()}registry={server.address}/npm/\ncafile={server.ca_file}\nfetch-retries=0\n"
+        )
         work = home.path / "work"
         work.mkdir()
         (work / "package.json").write_text('{"name": "mine", "dependencies": {"toy": "1.0.0"}}')
         wrapped = ("nightporter", "run", "pitchpoint", "--") if name == "npm" else ()
         home.environment["npm_config_update_notifier"] = "false"
         run(home, *wrapped, program, "install", cwd=work)
-        assert json.loads((work / "node_modules/toy/package.json").read_text())["version"] == "1.0.0"
+        assert (
+            json.loads((work / "node_modules/toy/package.json").read_text())["version"] == "1.0.0"
+        )
         assert only_live_tokens_came(server, vendor)
 
 
@@ -412,7 +471,9 @@ def test_curl_takes_the_header_the_config_and_netrc(home: Home, vendor: Vendor) 
         ):
             assert '"ok"' in run(home, "sh", "-c", command).out
         assert only_live_tokens_came(server, vendor)
-        assert home.run("token", "-o", "netrc").out.startswith("machine localhost login oauth2 password ")
+        assert home.run("token", "-o", "netrc").out.startswith(
+            "machine localhost login oauth2 password "
+        )
 
 
 def test_httpie_takes_the_value_from_a_file(home: Home, vendor: Vendor) -> None:
@@ -440,7 +501,12 @@ def test_google_auth_exchanges_our_token(home: Home, vendor: Vendor) -> None:
     def exchange(call: Call) -> Answer:
         subject_tokens.append(re.search(rb"subject_token=([^&]+)", call.body)[1].decode())  # type: ignore[index]
         kind = "urn:ietf:params:oauth:token-type:access_token"
-        return {"access_token": "google", "issued_token_type": kind, "token_type": "Bearer", "expires_in": 3600}
+        return {
+            "access_token": "google",
+            "issued_token_type": kind,
+            "token_type": "Bearer",
+            "expires_in": 3600,
+        }
 
     home.environment["PATH"] = f"{BIN}:{home.environment['PATH']}"
     with open_open(home.path / "sts", {"/token": exchange}) as sts:
@@ -453,7 +519,10 @@ def test_google_auth_exchanges_our_token(home: Home, vendor: Vendor) -> None:
             "credentials = pluggable.Credentials.from_info(info); credentials.refresh(Request())\n"
             "print(credentials.token)"
         )
-        home.environment |= {"GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1", "REQUESTS_CA_BUNDLE": str(sts.ca_file)}
+        home.environment |= {
+            "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1",
+            "REQUESTS_CA_BUNDLE": str(sts.ca_file),
+        }
         for _ in range(2):  # the second time from the output file
             assert run(home, python, "-c", script).out.strip() == "google"
         assert all(vendor.world.is_live(token) for token in subject_tokens)
@@ -465,13 +534,29 @@ def test_google_auth_exchanges_our_token(home: Home, vendor: Vendor) -> None:
 
 def test_the_python_client_of_kubernetes(home: Home, vendor: Vendor) -> None:
     python, kubectl = client("python"), client("kubectl")
-    version = {"major": "1", "minor": "33", "gitVersion": "v1.33.0", "gitCommit": "0", "goVersion": "go1.24"}
-    version |= {"buildDate": "x", "compiler": "gc", "gitTreeState": "clean", "platform": "linux/amd64"}
+    version = {
+        "major": "1",
+        "minor": "33",
+        "gitVersion": "v1.33.0",
+        "gitCommit": "0",
+        "goVersion": "go1.24",
+    }
+    version |= {
+        "buildDate": "x",
+        "compiler": "gc",
+        "gitTreeState": "clean",
+        "platform": "linux/amd64",
+    }
     with serve(home, vendor, {"/version/": version}) as server:
         configure(home, vendor, server)
         setup(home, "kubectl")
         for words in (
-            ("set-cluster", "here", f"--server={server.address}", f"--certificate-authority={server.ca_file}"),
+            (
+                "set-cluster",
+                "here",
+                f"--server={server.address}",
+                f"--certificate-authority={server.ca_file}",
+            ),
             ("set-context", "here", "--cluster=here", "--user=nightporter-pitchpoint"),
             ("use-context", "here"),
         ):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Vendor
-from nightporter.expiry import format_rfc3339, pitchpoint_refresh_expiry
+from nightporter.core.expiry import format_rfc3339, pitchpoint_refresh_expiry
 from support import Done, Home, pitchpoint_config
 
 
@@ -32,7 +32,11 @@ def test_it_signs_in_where_there_is_no_session_and_then_nothing(home: Home, vend
     report = lines(home.run("rotate"))[0]
     assert (report["did"], report["error"], report["exit_code"]) == ("sign-in", None, 0)
     assert report["refresh_expires_at"] == home.record()["expires_at"]
-    expected = "nothing" if pitchpoint_refresh_expiry(int(time.time())) - time.time() >= 90_000 else "sign-in"
+    expected = (
+        "nothing"
+        if pitchpoint_refresh_expiry(int(time.time())) - time.time() >= 90_000
+        else "sign-in"
+    )
     assert lines(home.run("rotate"))[0]["did"] in ("nothing", expected)
     assert home.run("token").code == 0
     assert vendor.count("sign-in") == 1
@@ -73,7 +77,9 @@ def test_a_dry_run_does_nothing(home: Home, vendor: Vendor) -> None:
 def test_one_failure_never_stops_the_others(home: Home, vendor: Vendor) -> None:
     many(home, vendor, 6)
     with home.config_file.open("a") as file:
-        file.write(f'[profiles.bad]\nissuer = "pitchpoint"\ncredentials = "nowhere"\nbase_url = "{vendor.address}"\n')
+        file.write(
+            f'[profiles.bad]\nissuer = "pitchpoint"\ncredentials = "nowhere"\nbase_url = "{vendor.address}"\n'
+        )
         file.write('[profiles.worse]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\n')
         file.write('refresh_token = "prod/worse"\nbase_url = "http://127.0.0.1:1"\n')
     done = home.run("rotate", "--jobs", "3", "--timeout", "8")
@@ -91,7 +97,11 @@ def test_text_for_people(home: Home) -> None:
 
 def test_shards(home: Home, vendor: Vendor) -> None:
     many(home, vendor, 12)
-    seen = [report["profile"] for index in range(3) for report in lines(home.run("rotate", "--shard", f"{index}/3"))]
+    seen = [
+        report["profile"]
+        for index in range(3)
+        for report in lines(home.run("rotate", "--shard", f"{index}/3"))
+    ]
     assert sorted(seen) == sorted(f"p{number}" for number in range(12))
     assert vendor.count("sign-in") == 12
     by_engine = lines(home.run("rotate", "--dry-run", "--shard", "3", JOB_COMPLETION_INDEX="1"))
@@ -132,7 +142,9 @@ def test_sigterm_ends_what_has_begun_and_begins_nothing_new(home: Home, vendor: 
 
 @pytest.fixture
 def publishing(home: Home, vendor: Vendor) -> Home:
-    home.configure(pitchpoint_config(vendor.address, more='publish_access_token = "prod/pitchpoint/access"'))
+    home.configure(
+        pitchpoint_config(vendor.address, more='publish_access_token = "prod/pitchpoint/access"')
+    )
     return home
 
 
@@ -143,10 +155,16 @@ def reader(home: Home, vendor: Vendor) -> str:
 
 def test_access_is_minted_and_published_for_readers(publishing: Home, vendor: Vendor) -> None:
     assert lines(publishing.run("rotate"))[0]["did"] == "sign-in"
-    published = json.loads((publishing.data / "prod%2Fpitchpoint%2Faccess.json").read_text())["value"]
+    published = json.loads((publishing.data / "prod%2Fpitchpoint%2Faccess.json").read_text())[
+        "value"
+    ]
     assert vendor.world.is_live(published["access_token"])
-    assert {"schema", "issuer", "token_endpoint", "token_type", "expires_at", "generation"} <= set(published)
-    assert lines(publishing.run("rotate", "--access"))[0]["did"] == "nothing"  # over half an hour is left
+    assert {"schema", "issuer", "token_endpoint", "token_type", "expires_at", "generation"} <= set(
+        published
+    )
+    assert (
+        lines(publishing.run("rotate", "--access"))[0]["did"] == "nothing"
+    )  # over half an hour is left
     (publishing.data / "prod%2Fpitchpoint.json").unlink()
     publishing.configure(reader(publishing, vendor))
     assert publishing.run("token").out.strip() == published["access_token"]
@@ -159,11 +177,15 @@ def test_access_that_ends_soon_is_minted_anew(publishing: Home, vendor: Vendor) 
     vendor.world.expires_in = 3600
     report = lines(publishing.run("rotate", "--access"))[0]
     assert report["did"] == "publish"
-    published = json.loads((publishing.data / "prod%2Fpitchpoint%2Faccess.json").read_text())["value"]
+    published = json.loads((publishing.data / "prod%2Fpitchpoint%2Faccess.json").read_text())[
+        "value"
+    ]
     assert published["expires_at"] == report["access_expires_at"]
 
 
-def test_a_reader_without_a_live_token_says_when_and_by_whom(publishing: Home, vendor: Vendor) -> None:
+def test_a_reader_without_a_live_token_says_when_and_by_whom(
+    publishing: Home, vendor: Vendor
+) -> None:
     publishing.run("rotate")
     publishing.configure(reader(publishing, vendor))
     began = time.monotonic()

@@ -17,7 +17,9 @@ from support import Home, free_port
 
 
 def configure(home: Home, issuer: str, address: str, *lines: str, credentials: bool = True) -> None:
-    head = f'[profiles.acme]\nissuer = "{issuer}"\nbase_url = "{address}"\ncredentials = "prod/acme"\n'
+    head = (
+        f'[profiles.acme]\nissuer = "{issuer}"\nbase_url = "{address}"\ncredentials = "prod/acme"\n'
+    )
     home.configure(head + "\n".join(lines) + "\n")
     if credentials:
         home.set_credentials("acme", client_id="demo-client", client_secret="demo-secret")
@@ -96,7 +98,9 @@ def test_an_unknown_refusal_costs_no_session(seeded: Home, vendor: Vendor) -> No
 
 def test_a_new_refresh_token_beside_a_useless_rest_is_kept(seeded: Home, vendor: Vendor) -> None:
     fresh = vendor.world.new_refresh_token()
-    vendor.fail({"kind": "status", "status": 200, "body": {"access_token": "a\nb", "refresh_token": fresh}})
+    vendor.fail(
+        {"kind": "status", "status": 200, "body": {"access_token": "a\nb", "refresh_token": fresh}}
+    )
     assert seeded.run("token").code == 6
     assert record(seeded)["refresh_token"] == fresh
 
@@ -106,7 +110,12 @@ def test_a_new_refresh_token_beside_a_useless_rest_is_kept(seeded: Home, vendor:
 
 def test_client_credentials_are_shared_through_the_store(empty_home: Home, vendor: Vendor) -> None:
     configure(
-        empty_home, "entra", vendor.address, 'tenant = "t"', 'grant = "client_credentials"', 'scopes = "x/.default"'
+        empty_home,
+        "entra",
+        vendor.address,
+        'tenant = "t"',
+        'grant = "client_credentials"',
+        'scopes = "x/.default"',
     )
     first = empty_home.run("token")
     assert first.code == 0, first.err
@@ -131,8 +140,15 @@ def test_a_wrong_client_secret_is_tried_once(empty_home: Home, vendor: Vendor) -
 
 
 def test_the_client_in_a_secret_of_its_own(empty_home: Home, vendor: Vendor) -> None:
-    configure(empty_home, "entra", vendor.address, 'tenant = "t"', 'client = "prod/client"', credentials=False)
-    from nightporter.stores import ABSENT
+    configure(
+        empty_home,
+        "entra",
+        vendor.address,
+        'tenant = "t"',
+        'client = "prod/client"',
+        credentials=False,
+    )
+    from nightporter.session.port import ABSENT
     from nightporter.stores.local import LocalStore
 
     members = {"client_id": "demo-client", "client_secret": "demo-secret"}
@@ -195,7 +211,9 @@ def test_login_denied(entra: Home, tmp_path: Path) -> None:
     assert "denied" in done.err
 
 
-def test_an_answer_with_another_state_is_ignored(entra: Home, vendor: Vendor, tmp_path: Path) -> None:
+def test_an_answer_with_another_state_is_ignored(
+    entra: Home, vendor: Vendor, tmp_path: Path
+) -> None:
     stray = "try: opener.open(target.replace('state=', 'state=x'))\nexcept Exception as exc: assert exc.code == 400"
     done = entra.run("login", "acme", BROWSER=browser(tmp_path, extra=stray))
     assert done.code == 0, done.err
@@ -291,7 +309,9 @@ def generic(empty_home: Home, vendor: Vendor) -> Home:
     return empty_home
 
 
-def test_discovery_login_refresh_and_revocation(generic: Home, vendor: Vendor, tmp_path: Path) -> None:
+def test_discovery_login_refresh_and_revocation(
+    generic: Home, vendor: Vendor, tmp_path: Path
+) -> None:
     done = generic.run("login", "acme", BROWSER=browser(tmp_path))
     assert done.code == 0, done.err
     token = str(record(generic)["refresh_token"])
@@ -304,7 +324,9 @@ def test_discovery_login_refresh_and_revocation(generic: Home, vendor: Vendor, t
 
 def test_an_issuer_without_metadata(generic: Home) -> None:
     generic.configure(
-        generic.config_file.read_text().replace("issuer_url = ", f'issuer_url = "http://127.0.0.1:{free_port()}"\n#')
+        generic.config_file.read_text().replace(
+            "issuer_url = ", f'issuer_url = "http://127.0.0.1:{free_port()}"\n#'
+        )
     )
     generic.run("seed", "acme", stdin="some-token")
     assert generic.run("token").code == 6
@@ -316,7 +338,7 @@ def test_password_grant_of_any_issuer(empty_home: Home, vendor: Vendor) -> None:
         f'[profiles.acme]\nissuer = "oauth2"\ntoken_endpoint = "{vendor.address}/oauth2/token"\n'
         'credentials = "prod/acme"\nclient = "prod/client"\nrotation = "rotates"\nrefresh_token_life = "30d"\n'
     )
-    from nightporter.stores import ABSENT
+    from nightporter.session.port import ABSENT
     from nightporter.stores.local import LocalStore
 
     members = {"client_id": "demo-client", "client_secret": "demo-secret"}

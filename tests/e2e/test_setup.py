@@ -31,7 +31,9 @@ def setup(home: Home, *words: str, code: int = 0) -> str:
 
 
 def asked(home: Home, *command: str) -> str:
-    done = subprocess.run(command, env=home.environment, capture_output=True, text=True, cwd=home.path)
+    done = subprocess.run(
+        command, env=home.environment, capture_output=True, text=True, cwd=home.path
+    )
     return done.stdout
 
 
@@ -48,20 +50,44 @@ def stub(home: Home, name: str, script: str) -> Path:
 
 
 def test_git_is_set_up_once_and_taken_back_whole(ready: Home, vendor: Vendor) -> None:
-    asked(ready, "git", "config", "--global", "credential.https://reg.example.com:5000.helper", "theirs")
-    asked(ready, "git", "config", "--global", "credential.https://git.example.com:444.useHttpPath", "false")
+    asked(
+        ready,
+        "git",
+        "config",
+        "--global",
+        "credential.https://reg.example.com:5000.helper",
+        "theirs",
+    )
+    asked(
+        ready,
+        "git",
+        "config",
+        "--global",
+        "credential.https://git.example.com:444.useHttpPath",
+        "false",
+    )
     before = (ready.path / ".gitconfig").read_text()
     setup(ready, "git", "pitchpoint")
     after = (ready.path / ".gitconfig").read_text()
     key = "credential.https://git.example.com.helper"
     assert asked(ready, "git", "config", "--global", "--get-all", key) == "\nnightporter\n"
-    switch = ("git", "config", "--get-urlmatch", "credential.usehttppath", "https://git.example.com:444/team/x")
+    switch = (
+        "git",
+        "config",
+        "--get-urlmatch",
+        "credential.usehttppath",
+        "https://git.example.com:444/team/x",
+    )
     assert asked(ready, *switch) == "true\n"
     assert "nothing to change" in setup(ready, "git", "pitchpoint")
     assert (ready.path / ".gitconfig").read_text() == after
     ask = "protocol=https\nhost=a.pages.example.com:8443\n\n"
     done = subprocess.run(
-        ["git", "credential", "fill"], env=ready.environment, input=ask, capture_output=True, text=True
+        ["git", "credential", "fill"],
+        env=ready.environment,
+        input=ask,
+        capture_output=True,
+        text=True,
     )
     token = dict(line.split("=", 1) for line in done.stdout.splitlines())["password"]
     assert vendor.world.is_live(token)
@@ -72,7 +98,9 @@ def test_git_is_set_up_once_and_taken_back_whole(ready: Home, vendor: Vendor) ->
 def test_git_stands_below_every_general_helper(ready: Home) -> None:
     """git reads in order: an entry that clears the list clears only what stands above it."""
     ready.configure(ready.config_file.read_text().replace(HOSTS, '"git.example.com"'))
-    asked(ready, "git", "config", "--global", "credential.https://git.example.com.username", "oauth2")
+    asked(
+        ready, "git", "config", "--global", "credential.https://git.example.com.username", "oauth2"
+    )
     setup(ready, "git", "pitchpoint")
     asked(ready, "git", "config", "--global", "credential.helper", "store")
     for _ in range(2):
@@ -84,7 +112,9 @@ def test_git_stands_below_every_general_helper(ready: Home) -> None:
             capture_output=True,
             text=True,
         ).stdout
-        subprocess.run(["git", "credential", "approve"], env=ready.environment, input=filled, text=True)
+        subprocess.run(
+            ["git", "credential", "approve"], env=ready.environment, input=filled, text=True
+        )
     assert "password=" in filled
     assert not (ready.path / ".git-credentials").exists()
     assert "nothing to change" in setup(ready, "git", "pitchpoint")
@@ -93,7 +123,9 @@ def test_git_stands_below_every_general_helper(ready: Home) -> None:
     assert "oauth2" in (ready.path / ".gitconfig").read_text()
 
 
-def test_an_undo_reaches_hosts_that_were_taken_out_and_leaves_other_profiles_alone(ready: Home, vendor: Vendor) -> None:
+def test_an_undo_reaches_hosts_that_were_taken_out_and_leaves_other_profiles_alone(
+    ready: Home, vendor: Vendor
+) -> None:
     setup(ready, "git", "pitchpoint")
     setup(ready, "docker", "pitchpoint")
     other = '\n[profiles.o]\nissuer = "pitchpoint"\ncredentials = "o"\nhosts = ["reg.example.com:5000"]\n'
@@ -143,7 +175,9 @@ def test_a_link_in_the_place_of_a_wrapper_is_replaced(ready: Home) -> None:
 def test_git_names_the_helpers_path_where_it_is_not_on_path(ready: Home) -> None:
     ready.environment["PATH"] = "/usr/bin:/bin"
     setup(ready, "git", "pitchpoint", "--config", str(ready.config_file))
-    listed = asked(ready, "git", "config", "--global", "--get-all", "credential.https://git.example.com.helper")
+    listed = asked(
+        ready, "git", "config", "--global", "--get-all", "credential.https://git.example.com.helper"
+    )
     assert listed == f"\n!{BIN}/git-credential-nightporter --config {ready.config_file}\n"
     filled = subprocess.run(
         ["git", "credential", "fill"],
@@ -162,7 +196,11 @@ def test_kubectl_gets_a_user(ready: Home) -> None:
     users = {item["name"]: item["user"]["exec"] for item in shown["users"]}
     user = users["nightporter-pitchpoint"]
     assert user["args"] == ["exec-credential", "pitchpoint"]
-    assert (user["command"], user["provideClusterInfo"], user["interactiveMode"]) == ("nightporter", True, "Never")
+    assert (user["command"], user["provideClusterInfo"], user["interactiveMode"]) == (
+        "nightporter",
+        True,
+        "Never",
+    )
     setup(ready, "kubectl", "pitchpoint", "--undo")
     assert not json.loads(asked(ready, "kubectl", "config", "view", "-o", "json"))["users"]
     setup(ready, "kubectl", "pitchpoint", "--undo")
@@ -193,7 +231,9 @@ def test_docker_merges_and_loses_nothing(ready: Home) -> None:
     assert json.loads(file.read_text()) == json.loads(before)
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"a": 1, "a": 2}', '{"credHelpers": {"git.example.com": "theirs"}}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"a": 1, "a": 2}', '{"credHelpers": {"git.example.com": "theirs"}}']
+)
 def test_docker_refuses_what_it_would_lose(ready: Home, text: str) -> None:
     file = ready.path / ".docker/config.json"
     file.parent.mkdir()
@@ -241,7 +281,9 @@ def test_cargo_keeps_comments_and_providers(ready: Home) -> None:
     file.unlink()
     setup(ready, "cargo", "pitchpoint")
     setup(ready, "cargo", "pitchpoint", "--undo")
-    assert tomllib.loads(file.read_text())["registry"] == {"global-credential-providers": ["cargo:token"]}
+    assert tomllib.loads(file.read_text())["registry"] == {
+        "global-credential-providers": ["cargo:token"]
+    }
     for text in ("registry = 1\n", '[registry]\nglobal-credential-providers = "cargo:token"\n'):
         file.write_text(text)
         assert "nothing was changed" in setup(ready, "cargo", "pitchpoint", code=2)
@@ -322,12 +364,19 @@ def test_uv_pip_and_twine_want_the_backend(ready: Home) -> None:
 
 
 def test_google_bazel_and_kubelet_files(home: Home, ready: Home, vendor: Vendor) -> None:
-    ready.configure(pitchpoint_config(vendor.address, more=f'hosts = [{HOSTS}]\ngoogle_audiences = ["//iam/x"]'))
+    ready.configure(
+        pitchpoint_config(vendor.address, more=f'hosts = [{HOSTS}]\ngoogle_audiences = ["//iam/x"]')
+    )
     assert "GOOGLE_APPLICATION_CREDENTIALS" in setup(ready, "google", "pitchpoint")
     document = json.loads((ready.data / "google/pitchpoint.json").read_text())
     assert document["audience"] == "//iam/x"
-    assert document["credential_source"]["executable"]["command"].endswith("credential google pitchpoint")
-    for client, file in (("bazel", ready.path / ".bazelrc"), ("kubelet", ready.data / "kubelet/config.yaml")):
+    assert document["credential_source"]["executable"]["command"].endswith(
+        "credential google pitchpoint"
+    )
+    for client, file in (
+        ("bazel", ready.path / ".bazelrc"),
+        ("kubelet", ready.data / "kubelet/config.yaml"),
+    ):
         assert "not yet seen" in setup(ready, client, "pitchpoint")
         assert "*.pages.example.com" in file.read_text()
     bazel = subprocess.run(
@@ -351,7 +400,9 @@ def test_curl_and_httpie_are_told_how(ready: Home) -> None:
 
 def test_print_needs_no_client_and_changes_nothing(ready: Home) -> None:
     (ready.path / ".npmrc").write_text("a=b\n")
-    (ready.path / ".gitconfig").write_text('[credential]\n\thelper = "!f() { echo password=HIDDEN; }; f"\n')
+    (ready.path / ".gitconfig").write_text(
+        '[credential]\n\thelper = "!f() { echo password=HIDDEN; }; f"\n'
+    )
 
     def state() -> dict[str, str]:
         return {str(path): path.read_text() for path in ready.path.rglob("*") if path.is_file()}
@@ -359,7 +410,18 @@ def test_print_needs_no_client_and_changes_nothing(ready: Home) -> None:
     before = state()
     assert "HIDDEN" not in setup(ready, "git", "pitchpoint", "--print")
     ready.environment["PATH"] = "/nowhere"
-    for client in ("kubectl", "git", "docker", "cargo", "go", "npm", "pnpm", "terraform", "bazel", "kubelet"):
+    for client in (
+        "kubectl",
+        "git",
+        "docker",
+        "cargo",
+        "go",
+        "npm",
+        "pnpm",
+        "terraform",
+        "bazel",
+        "kubelet",
+    ):
         setup(ready, client, "pitchpoint", "--print")
         setup(ready, client, "pitchpoint", "--print", "--undo")
     assert state() == before

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from clients import PLACE, client
-from nightporter.config import parse_config
+from nightporter.core.config import parse_config
+from nightporter.core.model import Role
 from nightporter.issuers import VENDORS
-from nightporter.model import Role
-from nightporter.policies import render_policy
+from nightporter.operations.policies import render_policy
 from support import ROOT, clean_environment
 
 TERRAFORM = ROOT / "terraform"
@@ -34,7 +34,12 @@ Terraform = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def providers() -> Iterator[dict[str, str]]:
     """What Terraform must find in its environment to use the stand-ins."""
-    command = [client("python"), str(ROOT / "tests/offline_providers.py"), str(PLACE / "providers"), str(TERRAFORM)]
+    command = [
+        client("python"),
+        str(ROOT / "tests/offline_providers.py"),
+        str(PLACE / "providers"),
+        str(TERRAFORM),
+    ]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -85,7 +90,9 @@ def test_everything_is_formatted(terraform: Terraform) -> None:
 
 
 @pytest.mark.clients
-@pytest.mark.parametrize("directory", [*MODULES, *EXAMPLES], ids=lambda path: f"{path.parent.name}-{path.name}")
+@pytest.mark.parametrize(
+    "directory", [*MODULES, *EXAMPLES], ids=lambda path: f"{path.parent.name}-{path.name}"
+)
 def test_it_is_valid(terraform: Terraform, tree: Path, directory: Path) -> None:
     copied = initialised(terraform, tree / directory.relative_to(TERRAFORM))
     assert problems(terraform(copied, "validate", "-json")) == []
@@ -106,10 +113,16 @@ def test_every_validation_is_tested(terraform: Terraform, tree: Path, module: Pa
     """Each validation has a run that expects it, and without them the runs fail (Terraform ends at the first one)."""
     text = (module / "variables.tf").read_text()
     validated = re.findall(r'^variable "(\w+)" \{(?:(?!^\}).)*?^  validation', text, re.M | re.S)
-    expected = set(re.findall(r"expect_failures = \[var\.(\w+)\]", (module / "tests/module.tftest.hcl").read_text()))
+    expected = set(
+        re.findall(
+            r"expect_failures = \[var\.(\w+)\]", (module / "tests/module.tftest.hcl").read_text()
+        )
+    )
     assert expected == set(validated)
     copied = initialised(terraform, tree / "modules" / module.name)
-    (copied / "variables.tf").write_text(re.sub(r"\n  validation \{.*?\n  \}\n", "", text, flags=re.S))
+    (copied / "variables.tf").write_text(
+        re.sub(r"\n  validation \{.*?\n  \}\n", "", text, flags=re.S)
+    )
     done = terraform(copied, "test", "-no-color")
     assert "Missing expected failure" in done.stderr
 
@@ -129,26 +142,48 @@ IMAGE = f"-var=image=registry.example.com/np@sha256:{'0' * 64}"
 
 @pytest.mark.clients
 @pytest.mark.parametrize("name", [path.name for path in EXAMPLES])
-def test_the_example_plans_and_its_configuration_is_right(terraform: Terraform, tree: Path, name: str) -> None:
+def test_the_example_plans_and_its_configuration_is_right(
+    terraform: Terraform, tree: Path, name: str
+) -> None:
     plan = planned(terraform, tree / "examples" / name, *([IMAGE] if name == "kubernetes" else []))
-    made = {change["type"] for change in plan["resource_changes"] if change["change"]["actions"] == ["create"]}
+    made = {
+        change["type"]
+        for change in plan["resource_changes"]
+        if change["change"]["actions"] == ["create"]
+    }
     wanted = {
-        "aws": {"aws_lambda_function", "aws_scheduler_schedule", "aws_cloudwatch_metric_alarm", "aws_sqs_queue"},
+        "aws": {
+            "aws_lambda_function",
+            "aws_scheduler_schedule",
+            "aws_cloudwatch_metric_alarm",
+            "aws_sqs_queue",
+        },
         "vault": {"vault_mount", "vault_policy", "vault_approle_auth_backend_role"},
-        "kubernetes": {"kubernetes_cron_job_v1", "kubernetes_service_account_v1", "kubernetes_config_map_v1"},
+        "kubernetes": {
+            "kubernetes_cron_job_v1",
+            "kubernetes_service_account_v1",
+            "kubernetes_config_map_v1",
+        },
     }
     assert wanted[name] <= made
     assert "correct-horse" not in json.dumps(plan)
 
 
-@pytest.mark.parametrize("file", sorted(TERRAFORM.rglob("*.toml")), ids=lambda file: file.parent.name)
+@pytest.mark.parametrize(
+    "file", sorted(TERRAFORM.rglob("*.toml")), ids=lambda file: file.parent.name
+)
 def test_the_configurations_of_the_examples_parse(file: Path) -> None:
     assert parse_config(file.read_text(), source=str(file), vendors=VENDORS).profiles
 
 
 PROFILES = {
     "reused": {"credentials": "prod/p", "publish_access_token": "prod/p/access"},
-    "rotating": {"credentials": "prod/v", "client": "prod/client", "refresh_token": "prod/v/session", "claims": True},
+    "rotating": {
+        "credentials": "prod/v",
+        "client": "prod/client",
+        "refresh_token": "prod/v/session",
+        "claims": True,
+    },
 }
 CONFIG = """
 [stores.aws]
@@ -188,7 +223,9 @@ def test_policies_are_what_the_command_prints(terraform: Terraform, tree: Path, 
         if role is not Role.READ_ONLY or profile.publish_access_token
     }
     if store == "aws":
-        assert {key: json.loads(text) for key, text in made.items()} == {k: json.loads(v) for k, v in wanted.items()}
+        assert {key: json.loads(text) for key, text in made.items()} == {
+            k: json.loads(v) for k, v in wanted.items()
+        }
     else:
         assert made == wanted
 
@@ -198,10 +235,28 @@ def test_policies_are_what_the_command_prints(terraform: Terraform, tree: Path, 
     ("module", "file", "good", "bad", "complaint"),
     [
         ("aws", "main.tf", "enable_key_rotation ", "enable_key_rotations", "Unsupported argument"),
-        ("aws", "main.tf", "memory_size                    = 256", 'memory_size = "much"', "Incorrect attribute value"),
-        ("aws", "main.tf", "  schedule_expression          = each.value.expression\n", "", "Missing required argument"),
+        (
+            "aws",
+            "main.tf",
+            "memory_size                    = 256",
+            'memory_size = "much"',
+            "Incorrect attribute value",
+        ),
+        (
+            "aws",
+            "main.tf",
+            "  schedule_expression          = each.value.expression\n",
+            "",
+            "Missing required argument",
+        ),
         ("aws", "main.tf", '"aws_kms_alias"', '"aws_kms_aliass"', "Invalid resource type"),
-        ("aws", "alarms.tf", "var.alarm_actions", "var.alarms", "Reference to undeclared input variable"),
+        (
+            "aws",
+            "alarms.tf",
+            "var.alarm_actions",
+            "var.alarms",
+            "Reference to undeclared input variable",
+        ),
         ("kubernetes", "main.tf", "backoff_limit ", "backof_limit ", "Unsupported argument"),
         (
             "vault",
@@ -227,14 +282,29 @@ def test_checkov_finds_nothing_that_is_not_explained() -> None:
     program = PLACE / "checkov/bin/checkov"
     if not program.exists():
         client("checkov")
-    command = [str(program), "--config-file", ".checkov.yaml", "--directory", ".", "--output", "json"]
-    done = subprocess.run(command, cwd=TERRAFORM, env=clean_environment(), capture_output=True, text=True, timeout=300)
+    command = [
+        str(program),
+        "--config-file",
+        ".checkov.yaml",
+        "--directory",
+        ".",
+        "--output",
+        "json",
+    ]
+    done = subprocess.run(
+        command, cwd=TERRAFORM, env=clean_environment(), capture_output=True, text=True, timeout=300
+    )
     report = json.loads(done.stdout)
-    failed = {f"{item['check_id']} {item['resource']}" for item in report["results"]["failed_checks"]}
+    failed = {
+        f"{item['check_id']} {item['resource']}" for item in report["results"]["failed_checks"]
+    }
     assert failed == set()
     assert report["summary"]["passed"] > 50
     skips = [
-        line for file in TERRAFORM.rglob("*.tf") for line in file.read_text().splitlines() if "checkov:skip" in line
+        line
+        for file in TERRAFORM.rglob("*.tf")
+        for line in file.read_text().splitlines()
+        if "checkov:skip" in line
     ]
     assert all(re.search(r"checkov:skip=CKV\w+:.{20,}", line) for line in skips)
 
@@ -247,6 +317,8 @@ def test_the_readmes_are_as_the_code_has_it() -> None:
 
 @pytest.mark.clients
 def test_deploy_says_what_it_wants(tmp_path: Path) -> None:
-    done = subprocess.run([ROOT / "scripts/deploy"], capture_output=True, text=True, env=clean_environment())
+    done = subprocess.run(
+        [ROOT / "scripts/deploy"], capture_output=True, text=True, env=clean_environment()
+    )
     assert done.returncode == 2
     assert "aws kubernetes vault" in done.stderr

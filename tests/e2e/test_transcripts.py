@@ -37,15 +37,25 @@ def world(tmp_path: Path, vendor: Vendor, request: pytest.FixtureRequest) -> Wor
 def play(shell: Shell, home: Home, shown: Transcript) -> Iterator[tuple[str, list[str], list[str]]]:
     """Each command, what the document shows of it, and what the screen shows."""
     host = socket.gethostname()
-    names = {str(home.path): SHOWN_HOME, f"by {host} at": "by host-7 at", f"by {host},": "by host-7,"}
+    names = {
+        str(home.path): SHOWN_HOME,
+        f"by {host} at": "by host-7 at",
+        f"by {host},": "by host-7,",
+    }
     for command in shown.commands:
         seen = shell.run(command, shown.secrets)
         for name, instead in names.items():
             seen = [line.replace(name, instead) for line in seen]
-        yield command.typed, command.shown, [SHORTENED.sub(r"\1...", line.rstrip()) for line in seen]
+        yield (
+            command.typed,
+            command.shown,
+            [SHORTENED.sub(r"\1...", line.rstrip()) for line in seen],
+        )
 
 
-@pytest.mark.parametrize(("file", "stage"), PLAYS, ids=lambda item: item.stem if isinstance(item, Path) else item)
+@pytest.mark.parametrize(
+    ("file", "stage"), PLAYS, ids=lambda item: item.stem if isinstance(item, Path) else item
+)
 def test_the_screen_is_what_the_document_shows(
     file: Path, stage: str, world: World, request: pytest.FixtureRequest
 ) -> None:
@@ -57,7 +67,9 @@ def test_the_screen_is_what_the_document_shows(
                 text = ""
                 for typed, lines, seen in play(shell, home, shown):
                     problems += differences(lines, seen)
-                    text += "".join(f"{line}\n" for line in (PROMPT + typed.replace("\n", "\n> "), *seen))
+                    text += "".join(
+                        f"{line}\n" for line in (PROMPT + typed.replace("\n", "\n> "), *seen)
+                    )
                 if is_recording:
                     file.write_text(file.read_text().replace(shown.text, text))
         finally:

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from conftest import Vendor
-from nightporter.expiry import format_rfc3339
+from nightporter.core.expiry import format_rfc3339
 from support import Home, free_port, pitchpoint_config
 
 
-def fails(home: Home, code: int, *words: str, args: tuple[str, ...] = ("exec-credential", "pitchpoint")) -> str:
+def fails(
+    home: Home, code: int, *words: str, args: tuple[str, ...] = ("exec-credential", "pitchpoint")
+) -> str:
     done = home.run(*args)
     assert (done.code, done.out) == (code, ""), done.err
     for word in (*words, "what to do:", "reference:"):
@@ -49,14 +51,21 @@ def test_a_corrected_password_is_tried_at_once(home: Home, vendor: Vendor) -> No
     assert home.record()["refused"] is None
 
 
-def test_a_password_corrected_in_the_store_itself_is_tried_at_once(home: Home, vendor: Vendor) -> None:
+def test_a_password_corrected_in_the_store_itself_is_tried_at_once(
+    home: Home, vendor: Vendor
+) -> None:
     vendor.world.users = {"svc-acme": "changed"}
     fails(home, 3)
     forget_failure(home)
     file = home.data / "prod%2Fpitchpoint.json"
     document = json.loads(file.read_text())
     file.write_text(
-        json.dumps({"version": document["version"] + 1, "value": {**document["value"], "password": "changed"}})
+        json.dumps(
+            {
+                "version": document["version"] + 1,
+                "value": {**document["value"], "password": "changed"},
+            }
+        )
     )
     assert home.run("token").code == 0
 
@@ -80,7 +89,13 @@ def test_retry_refused_is_for_terminals(home: Home) -> None:
 
 
 def test_too_many_attempts_never_lead_to_another(home: Home, vendor: Vendor) -> None:
-    vendor.fail({"kind": "status", "status": 400, "body": {"error": {"message": "TOO_MANY_ATTEMPTS_TRY_LATER"}}})
+    vendor.fail(
+        {
+            "kind": "status",
+            "status": 400,
+            "body": {"error": {"message": "TOO_MANY_ATTEMPTS_TRY_LATER"}},
+        }
+    )
     fails(home, 3, "takes no more attempts")
     forget_failure(home)
     fails(home, 3, "TOO_MANY_ATTEMPTS_TRY_LATER")
@@ -124,14 +139,19 @@ REPLIES: list[tuple[dict[str, Any], str]] = [
     ({"kind": "redirect"}, "redirect"),
     ({"kind": "status", "status": 404, "body": {}}, "can't be used (404)"),
     ({"kind": "status", "status": 200, "body": {"access_token": "a\nb"}}, "no usable access_token"),
-    ({"kind": "status", "status": 200, "body": {"access_token": "a", "expires_in": -3}}, "senseless expires_in"),
+    (
+        {"kind": "status", "status": 200, "body": {"access_token": "a", "expires_in": -3}},
+        "senseless expires_in",
+    ),
     ({"kind": "status", "status": 200, "body": [1]}, "not a JSON object"),
     ({"kind": "status", "status": 400, "body": {"error": "invalid_request"}}, "wrong"),
 ]
 
 
 @pytest.mark.parametrize(("fault", "word"), REPLIES, ids=[word for _, word in REPLIES])
-def test_an_answer_that_can_not_be_used(home: Home, vendor: Vendor, fault: dict[str, Any], word: str) -> None:
+def test_an_answer_that_can_not_be_used(
+    home: Home, vendor: Vendor, fault: dict[str, Any], word: str
+) -> None:
     vendor.fail(fault)
     fails(home, 6, word)
     assert vendor.count("sign-in") == 1
@@ -142,7 +162,9 @@ def test_an_answer_that_can_not_be_used(home: Home, vendor: Vendor, fault: dict[
 
 
 @pytest.mark.parametrize(("fault", "word"), REPLIES, ids=[word for _, word in REPLIES])
-def test_a_session_outlives_a_useless_answer(home: Home, vendor: Vendor, fault: dict[str, Any], word: str) -> None:
+def test_a_session_outlives_a_useless_answer(
+    home: Home, vendor: Vendor, fault: dict[str, Any], word: str
+) -> None:
     home.run("token")
     before = home.record()
     home.drop_cache()
@@ -152,7 +174,9 @@ def test_a_session_outlives_a_useless_answer(home: Home, vendor: Vendor, fault: 
 
 
 @pytest.mark.parametrize("kind", ["truncated", "close", "lost"])
-def test_a_lost_answer_to_a_sign_in_is_made_up_for_under_a_new_claim(home: Home, vendor: Vendor, kind: str) -> None:
+def test_a_lost_answer_to_a_sign_in_is_made_up_for_under_a_new_claim(
+    home: Home, vendor: Vendor, kind: str
+) -> None:
     vendor.fail({"kind": kind})
     assert home.run("token").code == 0
     assert vendor.count("sign-in") == 2
@@ -219,7 +243,9 @@ FOREIGN: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", FOREIGN, ids=[next(iter(change)) for change in FOREIGN])
-def test_a_record_that_is_not_ours_is_never_used(home: Home, vendor: Vendor, change: dict[str, Any]) -> None:
+def test_a_record_that_is_not_ours_is_never_used(
+    home: Home, vendor: Vendor, change: dict[str, Any]
+) -> None:
     home.set_credentials(useralias="mine")
     home.run("token")
     home.set_record(**change)
@@ -257,7 +283,14 @@ def test_a_corrupt_record_file_is_replaced_by_a_sign_in(home: Home, vendor: Vend
 
 
 def test_a_corrupt_cache_file_is_a_miss(home: Home, vendor: Vendor) -> None:
-    for content in (b"", b"{", b"[]", b'{"schema": 1}', b"\xff\x00", b'{"schema": 1, "access_token": 7}'):
+    for content in (
+        b"",
+        b"{",
+        b"[]",
+        b'{"schema": 1}',
+        b"\xff\x00",
+        b'{"schema": 1, "access_token": 7}',
+    ):
         home.run("token")
         for file in home.cached():
             file.write_bytes(content)
@@ -266,7 +299,9 @@ def test_a_corrupt_cache_file_is_a_miss(home: Home, vendor: Vendor) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o602])
-def test_a_cache_file_of_a_wider_mode_is_not_trusted_and_replaced(home: Home, vendor: Vendor, mode: int) -> None:
+def test_a_cache_file_of_a_wider_mode_is_not_trusted_and_replaced(
+    home: Home, vendor: Vendor, mode: int
+) -> None:
     first = home.run("token").out
     file = home.cached()[0]
     file.chmod(mode)
@@ -373,7 +408,9 @@ def age_cache(home: Home, left_s: int) -> None:
     file = home.cached()[0]
     entry = json.loads(file.read_text())
     now = time.time()
-    file.write_text(json.dumps({**entry, "obtained_at": now - 3600 + left_s, "expires_at": int(now + left_s)}))
+    file.write_text(
+        json.dumps({**entry, "obtained_at": now - 3600 + left_s, "expires_at": int(now + left_s)})
+    )
 
 
 def test_a_token_that_lives_is_served_while_the_issuer_is_away(home: Home, vendor: Vendor) -> None:
@@ -404,7 +441,9 @@ def test_a_token_that_is_all_but_dead_is_not(home: Home, vendor: Vendor) -> None
 def test_an_early_renewal_that_fails_is_left_for_a_minute(home: Home, vendor: Vendor) -> None:
     first = home.run("token").out
     age_cache(home, 300)
-    vendor.fail({"kind": "status", "status": 400, "times": 99, "body": {"error": "invalid_request"}})
+    vendor.fail(
+        {"kind": "status", "status": 400, "times": 99, "body": {"error": "invalid_request"}}
+    )
     for _ in range(3):
         done = home.run("token")
         assert (done.code, done.out, done.err) == (0, first, "")

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from conftest import Vendor
-from fleet import STORES, Fleet, Shared, finish, open_shared, rotating_fleet, signing_in_fleet, wait_until_stopped
+from fleet import (
+    STORES,
+    Fleet,
+    Shared,
+    finish,
+    open_shared,
+    rotating_fleet,
+    signing_in_fleet,
+    wait_until_stopped,
+)
 
 STEPS = ("claim", "claim-won", "send", "answered", "save", "saved")
 
@@ -23,7 +32,9 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shared]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_sign_in_killed_anywhere(shared: Shared, vendor: Vendor, tmp_path: Path, step: str) -> None:
+def test_a_sign_in_killed_anywhere(
+    shared: Shared, vendor: Vendor, tmp_path: Path, step: str
+) -> None:
     fleet = signing_in_fleet(shared, vendor, tmp_path, share_access_token=True)
     assert fleet.run(fleet.machine(), fault=f"{step}:kill").code == -signal.SIGKILL
     done = fleet.run(fleet.machine())
@@ -35,7 +46,9 @@ def test_a_sign_in_killed_anywhere(shared: Shared, vendor: Vendor, tmp_path: Pat
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_rotation_killed_anywhere(shared: Shared, vendor: Vendor, tmp_path: Path, step: str) -> None:
+def test_a_rotation_killed_anywhere(
+    shared: Shared, vendor: Vendor, tmp_path: Path, step: str
+) -> None:
     """No session is lost that a saved reply could have kept; the one window ends in a clear word."""
     fleet = rotating_fleet(shared, vendor, tmp_path)
     assert fleet.run(fleet.machine(), fault=f"{step}:kill").code == -signal.SIGKILL
@@ -106,7 +119,9 @@ def test_a_signal_between_send_and_save_waits_for_the_save(
     assert fleet.run(fleet.machine()).code == 0
 
 
-def test_ctrl_c_in_the_real_command_while_the_vendor_thinks(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
+def test_ctrl_c_in_the_real_command_while_the_vendor_thinks(
+    shared: Shared, vendor: Vendor, tmp_path: Path
+) -> None:
     fleet = rotating_fleet(shared, vendor, tmp_path)
     vendor.fail({"kind": "hang", "seconds": 1.5, "call": "refresh"})
     process = fleet.machine().start("token", "acme")
@@ -121,7 +136,9 @@ def test_ctrl_c_in_the_real_command_while_the_vendor_thinks(shared: Shared, vend
     assert fleet.record()["claim"] is None
 
 
-def test_a_dead_holder_on_this_machine_is_free_at_once(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
+def test_a_dead_holder_on_this_machine_is_free_at_once(
+    shared: Shared, vendor: Vendor, tmp_path: Path
+) -> None:
     fleet = rotating_fleet(shared, vendor, tmp_path)
     fleet.run(fleet.machine(), fault="claim-won:kill")
     began = time.monotonic()

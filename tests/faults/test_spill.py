@@ -68,7 +68,9 @@ def test_a_right_that_is_taken_away_in_between(
         assert vendor.count("reuse") == 0
 
 
-def test_a_kept_result_never_overwrites_a_newer_session(local: Shared, vendor: Vendor, tmp_path: Path) -> None:
+def test_a_kept_result_never_overwrites_a_newer_session(
+    local: Shared, vendor: Vendor, tmp_path: Path
+) -> None:
     fleet = signing_in_fleet(local, vendor, tmp_path, share_access_token=True)
     store, away = tmp_path / "shared-store", tmp_path / "away"
     home = fleet.machine()

@@ -33,10 +33,14 @@ def test_one_sign_in(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
     assert vendor.count("sign-in") == 1
 
 
-@pytest.mark.parametrize("shared", [pytest.param("moto", marks=pytest.mark.clients), long_run("vault")], indirect=True)
+@pytest.mark.parametrize(
+    "shared", [pytest.param("moto", marks=pytest.mark.clients), long_run("vault")], indirect=True
+)
 def test_with_sharing_no_refresh_at_all(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
     vendor.world.latency_s = 0.1
-    outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path, share_access_token=True), CONSUMERS)
+    outcome = run_storm(
+        signing_in_fleet(shared, vendor, tmp_path, share_access_token=True), CONSUMERS
+    )
     assert outcome.count(0) == CONSUMERS, [done.err for done in outcome.done if done.code][:3]
     assert vendor.count("sign-in") == 1
     assert vendor.count("refresh") <= 1
@@ -54,7 +58,9 @@ def test_a_rotating_token_is_sent_once(shared: Shared, vendor: Vendor, tmp_path:
 
 
 @pytest.mark.parametrize("shared", ["vault", long_run("moto")], indirect=True)
-def test_a_wrong_password_is_tried_at_most_three_times(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
+def test_a_wrong_password_is_tried_at_most_three_times(
+    shared: Shared, vendor: Vendor, tmp_path: Path
+) -> None:
     vendor.world.users = {"svc-acme": "changed"}
     outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path), CONSUMERS)
     assert outcome.count(3) == CONSUMERS, [done.err for done in outcome.done if done.code != 3][:3]

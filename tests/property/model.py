@@ -12,19 +12,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nightporter.attempt import obtain
-from nightporter.config import parse_config
-from nightporter.errors import NightporterError, OutcomeUnknownError, StoreUnreachableError, VersionConflictError
-from nightporter.expiry import parse_rfc3339
+from nightporter.core.config import parse_config
+from nightporter.core.errors import (
+    NightporterError,
+    OutcomeUnknownError,
+    StoreUnreachableError,
+    VersionConflictError,
+)
+from nightporter.core.expiry import parse_rfc3339
+from nightporter.core.limits import CLAIM_S, EXCHANGE_S
+from nightporter.core.model import Ask, Profile, Token
+from nightporter.core.record import Spilled, is_expired
 from nightporter.issuers import VENDORS, issuer_for
-from nightporter.lifecycle import CLAIM_S, EXCHANGE_S
-from nightporter.model import Ask, Profile, Token
-from nightporter.oauth import Request, Response
-from nightporter.record import is_expired
-from nightporter.session import Session, Surroundings
+from nightporter.issuers.oauth import Request, Response
+from nightporter.session.engine import obtain
+from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
+from nightporter.session.repository import Session, Surroundings
 from nightporter.simulator.world import World
-from nightporter.spill import Spilled
-from nightporter.stores import ABSENT, KeepExpiry, Stored, Version
 
 START = 1_784_037_600.0
 
@@ -47,7 +51,9 @@ class Actor:
     is_done: bool = True
     must_crash: bool = False
     wakes_at: float = 0.0
-    latest: float = 0.0  # what its clock has shown at most in this ask: it may be stepped back after a decision
+    latest: float = (
+        0.0  # what its clock has shown at most in this ask: it may be stepped back after a decision
+    )
     spilled: Spilled | None = None
     seen: dict[str, float] = field(default_factory=dict)  # since when it knows which claim
     is_in_window: bool = False  # sent, and what comes of it is not written yet
@@ -106,7 +112,9 @@ class Store:
         if claim:
             self.actor.seen.setdefault(claim["nonce"], self.model.now)
         gone = value is None or is_expired(value, self.actor.clock())
-        return Stored(None if gone else value, Version(str(version), version) if version else ABSENT)
+        return Stored(
+            None if gone else value, Version(str(version), version) if version else ABSENT
+        )
 
     def write(
         self,
@@ -155,7 +163,9 @@ class Sender:
         began, self.actor.is_in_window = self.model.now, True
         self.actor.pause()
         fate = self.model.take_fate()
-        if fate == "not-done" or self.model.now - began > EXCHANGE_S:  # it opens no connection when its time is over
+        if (
+            fate == "not-done" or self.model.now - began > EXCHANGE_S
+        ):  # it opens no connection when its time is over
             self.actor.is_in_window = False
             raise OutcomeUnknownError("lost on the way")
         status, members = self.model.answer(request)
@@ -221,7 +231,7 @@ class Model:
             store=_WithCredentials(self, actor),
             issuer=issuer_for(self.profile),
             sender=Sender(self, actor),
-            spill=actor,  # type: ignore[arg-type]  # the actor's own disk
+            spill=actor,  # the actor's own disk
             around=Surroundings(
                 clock=actor.clock,
                 monotonic=lambda: self.now,
@@ -248,7 +258,13 @@ class Model:
             actor.is_done = True
             self.returned.release()
 
-        actor.is_done, actor.outcome, actor.must_crash, actor.wakes_at, actor.latest = False, None, False, 0.0, 0.0
+        actor.is_done, actor.outcome, actor.must_crash, actor.wakes_at, actor.latest = (
+            False,
+            None,
+            False,
+            0.0,
+            0.0,
+        )
         actor.thread = threading.Thread(target=run, daemon=True)
         actor.thread.start()
 
@@ -295,8 +311,12 @@ class Model:
         self.check_claim(actor, before.get("claim"))
         if value["generation"] < before["generation"]:
             self.problems.append("a generation went back")
-        changed = value.get("refresh_token") != before.get("refresh_token") and value.get("refresh_token")
-        if changed and value["generation"] in {old["generation"] for old in self.history if old.get("refresh_token")}:
+        changed = value.get("refresh_token") != before.get("refresh_token") and value.get(
+            "refresh_token"
+        )
+        if changed and value["generation"] in {
+            old["generation"] for old in self.history if old.get("refresh_token")
+        }:
             self.problems.append("a generation was repeated")
         token = before.get("refresh_token")
         if changed and token and self.vendor == "rotates" and self.world.is_session_alive(token):
@@ -321,7 +341,9 @@ class Model:
         if self.lost or self.vendor != "rotates" or not all(actor.is_done for actor in self.actors):
             return
         kept = [self.history[-1].get("refresh_token")]
-        kept += [actor.spilled.record.get("refresh_token") for actor in self.actors if actor.spilled]
+        kept += [
+            actor.spilled.record.get("refresh_token") for actor in self.actors if actor.spilled
+        ]
         if not any(token and self.world.is_session_alive(token) for token in kept):
             self.problems.append("the newest refresh token was lost")
 

@@ -19,20 +19,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nightporter.attempt import obtain
-from nightporter.config import parse_config
-from nightporter.errors import NightporterError, VersionConflictError
-from nightporter.http import Transport
+from nightporter.core.config import parse_config
+from nightporter.core.errors import NightporterError, VersionConflictError
+from nightporter.core.model import Ask, Profile, Secret, Token
+from nightporter.core.record import is_expired
 from nightporter.issuers import VENDORS, issuer_for
-from nightporter.model import Ask, Profile, Secret, Token
-from nightporter.oauth import Request, Response
-from nightporter.record import is_expired
-from nightporter.rotation import Due, due
-from nightporter.session import Sender, Session, Surroundings
+from nightporter.issuers.oauth import Request, Response
+from nightporter.machine.journal import Spill
+from nightporter.net.http import Transport
+from nightporter.operations.rotate import Due, due
+from nightporter.session.engine import obtain
+from nightporter.session.port import ABSENT, KeepExpiry, Store, Stored, Version
+from nightporter.session.repository import Sender, Session, Surroundings
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
-from nightporter.spill import Spill
-from nightporter.stores import ABSENT, KeepExpiry, Store, Stored, Version
 from nightporter.stores.vault import VaultStore
 from support import BIN, OpenBao, clean_environment, free_port
 
@@ -62,7 +62,9 @@ class InMemory:
     def read(self, path: str, *, timeout_s: float) -> Stored:
         value, version = self.values.get(path, (None, 0))
         gone = value is None or is_expired(value, self.clock.now)
-        return Stored(None if gone else value, Version(str(version), version) if version else ABSENT)
+        return Stored(
+            None if gone else value, Version(str(version), version) if version else ABSENT
+        )
 
     def write(
         self,
@@ -108,7 +110,9 @@ class Direct:
         return Response(status=status, headers={}, body=json.dumps(members).encode())
 
 
-def session_of(profile: Profile, store: Store, sender: Sender, clock: Clock, room: Path, name: str) -> Session:
+def session_of(
+    profile: Profile, store: Store, sender: Sender, clock: Clock, room: Path, name: str
+) -> Session:
     return Session(
         profile,
         store=store,
@@ -144,15 +148,21 @@ def job_times(first: datetime, days: int) -> list[float]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("first", [datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 10, 29, tzinfo=UTC)])
+@pytest.mark.parametrize(
+    "first", [datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 10, 29, tzinfo=UTC)]
+)
 def test_1000_consumers_for_7_days(first: datetime, tmp_path: Path) -> None:
     """Sign-ins and refreshes at the possible minimum, the quota kept, no token served past its life."""
     picks, clock = random.Random(7), Clock(first.timestamp() + 12 * 3600)
     world = World(users={"svc": "pw"}, clock=clock)
     store = InMemory(clock)
     store.values["c"] = ({"username": "svc", "password": "pw"}, 1)
-    profile = profile_of('issuer = "pitchpoint"\ncredentials = "c"\nusername = "svc"\nshare_access_token = true\n')
-    sessions = [session_of(profile, store, Direct(world), clock, tmp_path, f"host-{n}") for n in range(1000)]
+    profile = profile_of(
+        'issuer = "pitchpoint"\ncredentials = "c"\nusername = "svc"\nshare_access_token = true\n'
+    )
+    sessions = [
+        session_of(profile, store, Direct(world), clock, tmp_path, f"host-{n}") for n in range(1000)
+    ]
     held: list[Token | None] = [None] * 1000
     begin, end = clock.now, clock.now + 7 * 86_400
     events = [(at, -1) for at in job_times(first, 9) if begin < at < end]
@@ -169,12 +179,17 @@ def test_1000_consumers_for_7_days(first: datetime, tmp_path: Path) -> None:
             continue
         token = held[number]
         if token is None or token.expires_at_s - clock.now <= 60:
-            token = held[number] = obtain(sessions[number], Ask(deadline=clock.now + 30, min_ttl_s=60))
+            token = held[number] = obtain(
+                sessions[number], Ask(deadline=clock.now + 30, min_ttl_s=60)
+            )
         assert token.expires_at_s > clock.now
         assert world.is_live(token.value)
         served += 1
     days = 7
-    print(f"{served} asks, {world.counts['sign-in']} sign-ins, {world.counts['refresh']} refreshes, ", end="")
+    print(
+        f"{served} asks, {world.counts['sign-in']} sign-ins, {world.counts['refresh']} refreshes, ",
+        end="",
+    )
     print(f"{len(store.writes)} writes")
     assert world.counts["sign-in"] <= days + 1
     assert world.counts["refresh"] <= days * 86_400 / (3600 - 60) + days
@@ -200,7 +215,9 @@ class Raft(OpenBao):
         )
         self.key = ""
         self.process = self._start()
-        found = self._until(lambda: self.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1}))
+        found = self._until(
+            lambda: self.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+        )
         self.key, self.token = found["keys"][0], found["root_token"]
         self.unseal()
 
@@ -292,7 +309,9 @@ def test_a_soak_of_ten_days(raft: Raft, tmp_path: Path, vendor: str) -> None:
             sessions.append(session_of(profile, store, sender, clock, tmp_path, f"host-{number}"))
         if vendor != "reused":
             seed = Secret(world.new_refresh_token())
-            sessions[0].store_login(seed, issued_at=int(clock()), client=None, issued=None, deadline=clock() + 30)
+            sessions[0].store_login(
+                seed, issued_at=int(clock()), client=None, issued=None, deadline=clock() + 30
+            )
         end, step = clock.now + 10 * 86_400, 0
         while clock.now < end:
             step += 1
@@ -306,7 +325,10 @@ def test_a_soak_of_ten_days(raft: Raft, tmp_path: Path, vendor: str) -> None:
                 session = picks.choice(sessions)
                 if step % 36 == 0:
                     rotate(session, clock)
-                token = obtain(session, Ask(deadline=clock.now + 30, min_ttl_s=60, is_forced=picks.random() < 0.3))
+                token = obtain(
+                    session,
+                    Ask(deadline=clock.now + 30, min_ttl_s=60, is_forced=picks.random() < 0.3),
+                )
             except NightporterError as exc:
                 assert exc.exit_code in (5, 6), exc
                 failed, in_a_row = failed + 1, in_a_row + 1
@@ -317,7 +339,10 @@ def test_a_soak_of_ten_days(raft: Raft, tmp_path: Path, vendor: str) -> None:
             with contextlib.suppress(urllib.error.HTTPError, OSError):
                 raft.unseal()
         world.spontaneous = lambda _call: None
-        assert obtain(sessions[0], Ask(deadline=clock.now + 60, is_forced=True)).value in world.access_tokens
+        assert (
+            obtain(sessions[0], Ask(deadline=clock.now + 60, is_forced=True)).value
+            in world.access_tokens
+        )
     print(f"{served} served, {failed} failed (at most {worst} in a row), {dict(world.counts)}")
     assert served > 5 * failed
     assert worst <= 6

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from nightporter.model import Ask
+from nightporter.core.model import Ask
 from property.model import Model
 
 numbers = st.integers(0, 1)
@@ -30,7 +30,9 @@ class TwoBrokers(RuleBasedStateMachine):
         """One turn of a broker; one that has nothing to do asks anew."""
         actor, model = self.model.actors[number], self.model
         if actor.is_done:
-            model.start(actor, lambda deadline: Ask(deadline=deadline, min_ttl_s=60, is_forced=forced))
+            model.start(
+                actor, lambda deadline: Ask(deadline=deadline, min_ttl_s=60, is_forced=forced)
+            )
         model.fate, model.age = fate, age
         model.go_on(actor)
 
@@ -85,7 +87,9 @@ class TwoBrokersReused(TwoBrokers):
 def test_two_brokers(machine: type[TwoBrokers]) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(machine, settings=settings(max_examples=120, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=120, stateful_step_count=25, deadline=None)
+    )
 
 
 @pytest.mark.long
@@ -93,7 +97,9 @@ def test_two_brokers(machine: type[TwoBrokers]) -> None:
 def test_two_brokers_at_length(machine: type[TwoBrokers]) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(machine, settings=settings(max_examples=1200, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=1200, stateful_step_count=40, deadline=None)
+    )
 
 
 def test_an_old_read_loses_no_kept_result() -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from clients import client
 from conftest import Vendor
-from nightporter import door
+from nightporter.machine import reply as door
 from support import BIN, ROOT, Home, clean_environment, pitchpoint_config
 
 LAUNCHER = ROOT / "plugin/nightporter/launchers/nightporter"
@@ -69,14 +69,18 @@ class Room:
         (self.path / "pyvenv.cfg").touch()
         time.sleep(door.SETTLED_S * 1.5)  # else their next change might carry the same time
 
-    def leave(self, *words: str, left_s: float = 100, by_token: bool = False, began: float | None = None) -> bool:
+    def leave(
+        self, *words: str, left_s: float = 100, by_token: bool = False, began: float | None = None
+    ) -> bool:
         self.token.write_text("token")
         return door.leave(
             "the reply",
             arguments=words or ("token", "p"),
             environment=self.environment,
             directory=str(self.cache),
-            watched=[str(path) for path in (self.config, self.config.parent, self.aws, self.refused)],
+            watched=[
+                str(path) for path in (self.config, self.config.parent, self.aws, self.refused)
+            ],
             own=str(self.token),
             own_seen=door.look(str(self.token)) or (0, 0, 0),
             left_s=left_s,
@@ -216,7 +220,13 @@ def test_a_reply_cut_short_anywhere_is_not_served(room: Room) -> None:
         assert room.ask() is None
 
 
-VARIABLES = [*door.VARIABLES, "VAULT_TOKEN", "NIGHTPORTER_CONFIG_TOML", "AWS_LAMBDA_FUNCTION_NAME", "HOME"]
+VARIABLES = [
+    *door.VARIABLES,
+    "VAULT_TOKEN",
+    "NIGHTPORTER_CONFIG_TOML",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "HOME",
+]
 
 
 @pytest.mark.parametrize("name", VARIABLES)
@@ -256,7 +266,12 @@ def test_kubectl_s_variable_is_a_part_of_the_ask(room: Room) -> None:
     room.environment["KUBERNETES_EXEC_INFO"] = info
     room.leave("exec-credential", "p")
     assert room.ask("exec-credential", "p") == "the reply"
-    assert room.ask("exec-credential", "p", KUBERNETES_EXEC_INFO=info.replace("https://a", "https://b")) is None
+    assert (
+        room.ask(
+            "exec-credential", "p", KUBERNETES_EXEC_INFO=info.replace("https://a", "https://b")
+        )
+        is None
+    )
     assert room.ask("exec-credential", "p", KUBERNETES_EXEC_INFO="a\nb") is None
 
 
@@ -282,7 +297,9 @@ def test_no_home_and_a_place_of_its_own(room: Room) -> None:
     assert room.ask() == "the reply"
 
 
-@pytest.mark.parametrize("value", ["a b", "$(touch x)", "`x`", "\\", "'\"", "é*?[", "a=b;c", "-n", "%s%s"])
+@pytest.mark.parametrize(
+    "value", ["a b", "$(touch x)", "`x`", "\\", "'\"", "é*?[", "a=b;c", "-n", "%s%s"]
+)
 def test_values_are_compared_and_nothing_else(value: str, room: Room) -> None:
     room.environment["AWS_PROFILE"] = value
     room.leave()
@@ -321,7 +338,9 @@ def counting_path(room: Path) -> Path:
     place.mkdir()
     for name in ("find", "date", "readlink", "sed", "cat"):
         program = place / name
-        program.write_text(f'#!/bin/sh\necho {name} >>"{room}/started"\nexec {shutil.which(name)} "$@"\n')
+        program.write_text(
+            f'#!/bin/sh\necho {name} >>"{room}/started"\nexec {shutil.which(name)} "$@"\n'
+        )
         program.chmod(0o755)
     return place
 
@@ -336,7 +355,15 @@ def test_a_warm_command_starts_find_and_date_and_no_python(home: Home, tmp_path:
     assert sorted((tmp_path / "started").read_text().split()) == ["date", "find"]
     if tracer:
         done = subprocess.run(
-            [tracer, "-f", "-e", "trace=execve", str(BIN / "nightporter"), "exec-credential", "pitchpoint"],
+            [
+                tracer,
+                "-f",
+                "-e",
+                "trace=execve",
+                str(BIN / "nightporter"),
+                "exec-credential",
+                "pitchpoint",
+            ],
             env={**home.environment, "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
@@ -373,9 +400,26 @@ def test_an_earlier_place_that_appears_is_asked_first(home: Home) -> None:
 
 
 def test_the_caller_s_variables_are_left_alone(home: Home) -> None:
-    names = ("nl", "name", "line", "file", "dir", "ask", "bin", "main", "self", "link", "reply", "info", "path", "size")
+    names = (
+        "nl",
+        "name",
+        "line",
+        "file",
+        "dir",
+        "ask",
+        "bin",
+        "main",
+        "self",
+        "link",
+        "reply",
+        "info",
+        "path",
+        "size",
+    )
     home.environment |= {name: f"mine-{name}" for name in names}
-    shown = home.run("run", "pitchpoint", "--", "sh", "-c", "echo " + " ".join(f"${name}" for name in names)).out
+    shown = home.run(
+        "run", "pitchpoint", "--", "sh", "-c", "echo " + " ".join(f"${name}" for name in names)
+    ).out
     assert shown.split() == [f"mine-{name}" for name in names]
 
 
@@ -383,7 +427,9 @@ def test_a_standard_output_that_takes_nothing(home: Home) -> None:
     for _ in range(2):
         for target in (">&-", ">/dev/full"):
             command = f"{BIN}/nightporter token {target}"
-            done = subprocess.run(["sh", "-c", command], env=home.environment, capture_output=True, text=True)
+            done = subprocess.run(
+                ["sh", "-c", command], env=home.environment, capture_output=True, text=True
+            )
             assert done.returncode == 1
             assert "a defect" not in done.stderr
 
@@ -412,7 +458,9 @@ def test_through_a_link_and_with_no_home(home: Home, tmp_path: Path) -> None:
     link.symlink_to(BIN / "nightporter")
     again = tmp_path / "again"
     again.symlink_to(link.name)
-    done = subprocess.run([again, "--version"], env=home.environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [again, "--version"], env=home.environment, capture_output=True, text=True
+    )
     assert done.stdout.startswith("nightporter")
     environment = {**home.environment, "NIGHTPORTER_CONFIG": str(home.config_file)}
     del environment["HOME"]
@@ -437,8 +485,20 @@ def test_installed_into_a_python_of_others(tmp_path: Path) -> None:
 @pytest.mark.clients
 @pytest.mark.parametrize("how", ["pip, with spaces in the path", "uv tool", "pipx"])
 def test_the_wheel_installs_the_door(how: str, home: Home, tmp_path: Path) -> None:
-    build = [client("python"), "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
-    subprocess.run([*build, str(ROOT)], check=True, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    build = [
+        client("python"),
+        "-m",
+        "pip",
+        "wheel",
+        "-qq",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+    ]
+    subprocess.run(
+        [*build, str(ROOT)], check=True, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    )
     (wheel,) = tmp_path.glob("nightporter-*.whl")
     place = tmp_path / "a place"
     if how == "uv tool":
@@ -454,7 +514,9 @@ def test_the_wheel_installs_the_door(how: str, home: Home, tmp_path: Path) -> No
         subprocess.run([place / "bin/pip", "install", "-qq", str(wheel)], check=True)
     installed = place / ("BIN_DIR" if how == "pipx" else "bin") / "nightporter"
     assert installed.read_text().startswith("#!/bin/sh")
-    cold = subprocess.run([installed, "token"], env=home.environment, capture_output=True, text=True)
+    cold = subprocess.run(
+        [installed, "token"], env=home.environment, capture_output=True, text=True
+    )
     assert cold.returncode == 0, cold.stderr
     environment = {**home.environment, "PATH": f"{counting_path(tmp_path)}:/usr/bin:/bin"}
     warm = subprocess.run([installed, "token"], env=environment, capture_output=True, text=True)
@@ -467,7 +529,13 @@ def test_the_door_is_clean_shell() -> None:
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("shellcheck is not on this machine")
-    scripts = [LAUNCHER, *(ROOT / "scripts" / name for name in ("setup", "test", "check", "clients", "lock", "deploy"))]
+    scripts = [
+        LAUNCHER,
+        *(
+            ROOT / "scripts" / name
+            for name in ("setup", "test", "check", "clients", "lock", "deploy")
+        ),
+    ]
     subprocess.run([shellcheck, *scripts], check=True)
 
 
@@ -488,7 +556,9 @@ def helping(home: Home, vendor: Vendor) -> Home:
 
 def helper(home: Home, protocol: str, given: bytes, *words: str) -> bytes:
     program = BIN / f"{protocol}-credential-nightporter"
-    done = subprocess.run([program, *(words or ("get",))], env=home.environment, input=given, capture_output=True)
+    done = subprocess.run(
+        [program, *(words or ("get",))], env=home.environment, input=given, capture_output=True
+    )
     assert done.stderr == b""
     return done.stdout
 
@@ -542,7 +612,9 @@ def test_after_a_failure_it_is_python_that_takes_the_note_away(helping: Home) ->
     first = helper(helping, "git", GET)
     assert at_door(helping) == first
     program = BIN / "git-credential-nightporter"
-    subprocess.run([program, "get"], env=helping.environment, input=b"host=a\0b\n\n", capture_output=True)
+    subprocess.run(
+        [program, "get"], env=helping.environment, input=b"host=a\0b\n\n", capture_output=True
+    )
     assert at_door(helping) is None
     assert helper(helping, "git", GET) == first
 
@@ -568,7 +640,9 @@ def test_a_client_that_asks_for_ever_new_addresses_fills_no_disk(helping: Home) 
     assert len(list(helping.cache.glob("*.reply"))) <= door.MAX_REPLIES
 
 
-def test_a_configuration_that_changes_during_the_exchange_leaves_no_reply(home: Home, vendor: Vendor) -> None:
+def test_a_configuration_that_changes_during_the_exchange_leaves_no_reply(
+    home: Home, vendor: Vendor
+) -> None:
     home.configure(pitchpoint_config(vendor.address, more='hosts = ["r.example.com"]'))
     vendor.world.latency_s = 1.0
     program = BIN / "docker-credential-nightporter"
@@ -602,7 +676,9 @@ def test_half_an_ask_is_none(helping: Home) -> None:
     os.set_blocking(reading, False)
     os.write(writing, b"protocol=https\nhost=git.example.com")  # ... .evil.example
     program = BIN / "git-credential-nightporter"
-    done = subprocess.run([program, "get"], env=helping.environment, stdin=reading, capture_output=True)
+    done = subprocess.run(
+        [program, "get"], env=helping.environment, stdin=reading, capture_output=True
+    )
     os.close(reading)
     os.close(writing)
     assert done.stdout == b""

@@ -13,17 +13,23 @@ import requests
 
 import nightporter
 from conftest import Vendor
-from nightporter.bearer import BearerAuth, httpx_auth
-from nightporter.stores import ABSENT
+from nightporter.client.bearer import BearerAuth, httpx_auth
+from nightporter.session.port import ABSENT
 from nightporter.stores.local import LocalStore
 from support import pitchpoint_config
 
 
 @pytest.fixture
-def porter(vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[nightporter.Porter]:
+def porter(
+    vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[nightporter.Porter]:
     monkeypatch.setenv("NIGHTPORTER_CACHE_DIR", str(tmp_path / "cache"))
     LocalStore(str(tmp_path / "store")).write(
-        "prod/pitchpoint", {"username": "svc-acme", "password": "correct-horse"}, ABSENT, None, timeout_s=5
+        "prod/pitchpoint",
+        {"username": "svc-acme", "password": "correct-horse"},
+        ABSENT,
+        None,
+        timeout_s=5,
     )
     stores = f'[stores.here]\ntype = "local"\npath = "{tmp_path / "store"}"\n'
     with nightporter.Porter(pitchpoint_config(vendor.address, stores=stores)) as porter:
@@ -44,7 +50,9 @@ def test_a_live_token_is_sent(porter: nightporter.Porter, vendor: Vendor) -> Non
     assert vendor.count("sign-in") == 1
 
 
-def test_a_401_causes_one_exchange_and_one_more_try(porter: nightporter.Porter, vendor: Vendor) -> None:
+def test_a_401_causes_one_exchange_and_one_more_try(
+    porter: nightporter.Porter, vendor: Vendor
+) -> None:
     auth = BearerAuth(porter=porter)
     age(porter)
     vendor.world.revoke_access_tokens()
@@ -75,7 +83,9 @@ def test_ten_parallel_401s_cause_one_exchange(porter: nightporter.Porter, vendor
     assert vendor.count("refresh") == 1
 
 
-def test_a_401_on_a_young_token_goes_to_the_caller(porter: nightporter.Porter, vendor: Vendor) -> None:
+def test_a_401_on_a_young_token_goes_to_the_caller(
+    porter: nightporter.Porter, vendor: Vendor
+) -> None:
     auth = BearerAuth(porter=porter)
     porter.get_token()
     vendor.world.revoke_access_tokens()
@@ -98,7 +108,9 @@ def test_a_permission_problem_is_not_met_with_one_exchange_after_another(
     assert vendor.count("refresh") <= 3
 
 
-def test_a_redirect_elsewhere_gets_no_token_back(porter: nightporter.Porter, vendor: Vendor) -> None:
+def test_a_redirect_elsewhere_gets_no_token_back(
+    porter: nightporter.Porter, vendor: Vendor
+) -> None:
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
     seen: list[str | None] = []
@@ -130,13 +142,17 @@ def test_a_redirect_elsewhere_gets_no_token_back(porter: nightporter.Porter, ven
     assert seen == [None]
 
 
-def test_a_body_is_sent_whole_again(porter: nightporter.Porter, vendor: Vendor, tmp_path: Path) -> None:
+def test_a_body_is_sent_whole_again(
+    porter: nightporter.Porter, vendor: Vendor, tmp_path: Path
+) -> None:
     file = tmp_path / "body"
     file.write_bytes(b"x" * 1000)
     age(porter)
     vendor.world.revoke_access_tokens()
     with requests.Session() as session, file.open("rb") as body:
-        reply = session.get(f"{vendor.address}/_sandbox/resource", data=body, auth=BearerAuth(porter=porter))
+        reply = session.get(
+            f"{vendor.address}/_sandbox/resource", data=body, auth=BearerAuth(porter=porter)
+        )
     assert reply.status_code == 200
     assert reply.request.headers["Content-Length"] == "1000"
 
@@ -177,7 +193,10 @@ def test_two_event_loops_and_a_cancellation(porter: nightporter.Porter, vendor: 
 
     asyncio.run(cancelled())
     values: list[str] = []
-    loops = [threading.Thread(target=lambda: values.append(asyncio.run(porter.aget_token()).value)) for _ in range(2)]
+    loops = [
+        threading.Thread(target=lambda: values.append(asyncio.run(porter.aget_token()).value))
+        for _ in range(2)
+    ]
     for loop in loops:
         loop.start()
     for loop in loops:
@@ -186,12 +205,16 @@ def test_two_event_loops_and_a_cancellation(porter: nightporter.Porter, vendor: 
     assert vendor.count("sign-in") == 1
 
 
-def test_a_body_that_is_used_up_is_not_sent_again_empty(porter: nightporter.Porter, vendor: Vendor) -> None:
+def test_a_body_that_is_used_up_is_not_sent_again_empty(
+    porter: nightporter.Porter, vendor: Vendor
+) -> None:
     age(porter)
     vendor.world.revoke_access_tokens()
     with requests.Session() as session:
         reply = session.get(
-            f"{vendor.address}/_sandbox/resource", data=iter([b"a", b"b"]), auth=BearerAuth(porter=porter)
+            f"{vendor.address}/_sandbox/resource",
+            data=iter([b"a", b"b"]),
+            auth=BearerAuth(porter=porter),
         )
         assert reply.status_code == 401
         assert vendor.count("resource") == 1
@@ -199,7 +222,9 @@ def test_a_body_that_is_used_up_is_not_sent_again_empty(porter: nightporter.Port
     assert again.status_code == 200  # the refused token is not served again
 
 
-def test_once_in_five_minutes_holds_for_an_instance_a_call(porter: nightporter.Porter, vendor: Vendor) -> None:
+def test_once_in_five_minutes_holds_for_an_instance_a_call(
+    porter: nightporter.Porter, vendor: Vendor
+) -> None:
     with requests.Session() as session:
         for _ in range(5):
             age(porter)
@@ -220,7 +245,9 @@ def test_httpx_async(porter: nightporter.Porter, vendor: Vendor) -> None:
     assert vendor.count("refresh") == 1
 
 
-def test_a_failing_renewal_leaves_the_401_to_the_caller(porter: nightporter.Porter, vendor: Vendor) -> None:
+def test_a_failing_renewal_leaves_the_401_to_the_caller(
+    porter: nightporter.Porter, vendor: Vendor
+) -> None:
     age(porter)
     vendor.world.revoke_access_tokens()
     vendor.fail({"kind": "status", "status": 400, "times": 9, "body": {"error": "invalid_request"}})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightporter import cli, commands
+from nightporter.cli import app, fast
 
 WORDS = (
     "pitchpoint|-o|json|curl|xml|--output|--min-ttl|60|0|-1|1e3|--force-refresh|--config|f.toml|--timeout|5|-v"
@@ -19,17 +19,19 @@ words = st.sampled_from(WORDS.split("|"))
 
 @given(st.sampled_from(["token", "exec-credential"]), st.lists(words, max_size=6))
 def test_both_parsers_agree(command: str, rest: list[str]) -> None:
-    plain = commands.parse_plain([command, *rest])
+    plain = fast.parse_plain([command, *rest])
     if plain is None:
         return
     seen: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "token", lambda options, ask: seen.append((options, ask)))
-        patch.setattr(commands, "exec_credential", lambda options, ask: seen.append((options, ask)))
-        assert cli.run([command, *rest]) == 0
+        patch.setattr(fast, "token", lambda options, ask: seen.append((options, ask)))
+        patch.setattr(fast, "exec_credential", lambda options, ask: seen.append((options, ask)))
+        assert app.run([command, *rest]) == 0
     assert seen == [plain]
 
 
-@pytest.mark.parametrize("argv", [[], ["status"], ["--config", "f", "token"], ["token", "--help"], ["token", "a", "b"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["status"], ["--config", "f", "token"], ["token", "--help"], ["token", "a", "b"]]
+)
 def test_all_else_is_left_to_click(argv: list[str]) -> None:
-    assert commands.parse_plain(argv) is None
+    assert fast.parse_plain(argv) is None

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightporter.config import choose_profile, parse_config, render_effective
-from nightporter.errors import ConfigError, UnknownProfileError
+from nightporter.core.config import choose_profile, parse_config, render_effective
+from nightporter.core.errors import ConfigError, UnknownProfileError
+from nightporter.core.model import Config, Role
 from nightporter.issuers import VENDORS
-from nightporter.model import Config, Role
 
 GOOD = """
 [stores.vault]
@@ -44,7 +44,11 @@ def test_defaults() -> None:
     found = parse(GOOD).profiles["pitchpoint"]
     assert found.refresh_token == "prod/pitchpoint/refresh-token"
     assert found.base_url == found.token_endpoint == "https://api.pointservices.com"
-    assert (found.min_ttl_s, found.renew_when_left_s, found.helper_username) == (60, 90_000, "oauth2")
+    assert (found.min_ttl_s, found.renew_when_left_s, found.helper_username) == (
+        60,
+        90_000,
+        "oauth2",
+    )
     assert (found.role, found.share_access_token, found.is_exclusive) == (Role.FULL, False, False)
     assert found.store.options["mount"] == "secret"
 
@@ -54,7 +58,10 @@ def test_without_stores_the_embedded_one_is_used() -> None:
 
 
 def test_one_store_need_not_be_named_but_two_must() -> None:
-    assert parse(profile("", stores='[stores.only]\ntype = "local"')).profiles["p"].store.name == "only"
+    assert (
+        parse(profile("", stores='[stores.only]\ntype = "local"')).profiles["p"].store.name
+        == "only"
+    )
     two = '[stores.a]\ntype = "local"\n[stores.b]\ntype = "local"'
     assert problems(profile("", stores=two)) == (
         "config.toml: profiles.p.store: is missing, and there is more than one store",
@@ -139,10 +146,15 @@ def test_what_is_refused(line: str, word: str) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
 def test_plain_http_is_taken_on_loopback(host: str) -> None:
-    assert parse(profile(f'base_url = "http://{host}:8080/"')).profiles["p"].base_url == f"http://{host}:8080"
+    assert (
+        parse(profile(f'base_url = "http://{host}:8080/"')).profiles["p"].base_url
+        == f"http://{host}:8080"
+    )
 
 
-@pytest.mark.parametrize("host", ["localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0", "10.0.0.1"]
+)
 def test_plain_http_is_not_taken_from_what_only_looks_like_it(host: str) -> None:
     assert "loopback" in problems(profile(f'base_url = "http://{host}"'))[0]
 
@@ -158,7 +170,9 @@ def test_two_profiles_with_one_record_path_must_be_one_identity() -> None:
         + '[profiles.q]\nissuer = "pitchpoint"\ncredentials = "other"\nrefresh_token = "prod/p/refresh-token"\n'
     )
     assert "record path of profile 'p'" in problems(two)[0]
-    same = profile("") + '[profiles.q]\nissuer = "pitchpoint"\ncredentials = "prod/p"\nmin_ttl = 5\n'
+    same = (
+        profile("") + '[profiles.q]\nissuer = "pitchpoint"\ncredentials = "prod/p"\nmin_ttl = 5\n'
+    )
     assert len(parse(same).profiles) == 2
 
 
@@ -185,7 +199,9 @@ def test_the_effective_configuration_names_its_sources() -> None:
     assert 'address = "https://vault.internal"  # VAULT_ADDR' in shown
     assert 'credentials = "prod/pitchpoint"  # file' in shown
     assert "min_ttl = 60  # default" in shown
-    assert parse("\n".join(shown.splitlines())).profiles["pitchpoint"].credentials == "prod/pitchpoint"
+    assert (
+        parse("\n".join(shown.splitlines())).profiles["pitchpoint"].credentials == "prod/pitchpoint"
+    )
 
 
 @given(st.text(max_size=200))
@@ -196,9 +212,23 @@ def test_no_text_crashes_the_parser(text: str) -> None:
         assert exc.exit_code == 2
 
 
-toml_values = st.sampled_from(["1", "true", '"x"', '""', "[]", '["a"]', "{}", "{ a = 1 }", "1979-05-27", "0.5"])
+toml_values = st.sampled_from(
+    ["1", "true", '"x"', '""', "[]", '["a"]', "{}", "{ a = 1 }", "1979-05-27", "0.5"]
+)
 keys = st.sampled_from(
-    ["issuer", "store", "credentials", "hosts", "fields", "role", "min_ttl", "proxy", "base_url", "refresh_token", "x"]
+    [
+        "issuer",
+        "store",
+        "credentials",
+        "hosts",
+        "fields",
+        "role",
+        "min_ttl",
+        "proxy",
+        "base_url",
+        "refresh_token",
+        "x",
+    ]
 )
 
 
@@ -206,7 +236,9 @@ keys = st.sampled_from(
 def test_no_types_crash_the_parser(members: dict[str, str], store: str, auth: str) -> None:
     lines = "\n".join(f"{key} = {value}" for key, value in members.items())
     try:
-        parse(f'[stores]\nx = {store}\ny = {{ type = "vault", auth = {auth} }}\n[profiles.p]\n{lines}\n')
+        parse(
+            f'[stores]\nx = {store}\ny = {{ type = "vault", auth = {auth} }}\n[profiles.p]\n{lines}\n'
+        )
     except ConfigError as exc:
         assert exc.exit_code == 2
 

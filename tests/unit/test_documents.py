@@ -13,12 +13,13 @@ from pathlib import Path
 import click
 import pytest
 
-from nightporter import cli, config, errors, lifecycle
-from nightporter.config import parse_config
-from nightporter.expiry import parse_rfc3339
+from nightporter.cli import app
+from nightporter.core import config, errors, limits
+from nightporter.core.config import parse_config
+from nightporter.core.expiry import parse_rfc3339
+from nightporter.core.model import Claim, Identity, Refusal, Secret, SessionRecord, Token
 from nightporter.issuers import VENDORS
-from nightporter.model import Claim, Identity, Refusal, Secret, SessionRecord, Token
-from nightporter.report import Status, to_json
+from nightporter.operations.status import Status, to_json
 from support import ROOT
 from terminal import transcripts
 
@@ -41,14 +42,21 @@ def test_every_screen_is_one_that_a_test_types(file: Path) -> None:
 
 
 def test_the_status_that_is_shown_has_the_members_of_the_real_one() -> None:
-    block = re.search(r"<!-- checked: status -->\n```json\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    block = re.search(
+        r"<!-- checked: status -->\n```json\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+    )
     assert block
     shown = json.loads(block[1])[0]
     session = shown["session"]
-    claim = Claim(holder=session["claim"]["holder"], until=parse_rfc3339(session["claim"]["until"]), nonce="n")
+    claim = Claim(
+        holder=session["claim"]["holder"], until=parse_rfc3339(session["claim"]["until"]), nonce="n"
+    )
     refused = session["refused"]
     refusal = Refusal(
-        credentials_version="7", until=parse_rfc3339(refused["until"]), count=refused["count"], error=refused["error"]
+        credentials_version="7",
+        until=parse_rfc3339(refused["until"]),
+        count=refused["count"],
+        error=refused["error"],
     )
     record = SessionRecord(
         identity=Identity(issuer="pitchpoint", token_endpoint="e", username=session["username"]),
@@ -63,18 +71,30 @@ def test_the_status_that_is_shown_has_the_members_of_the_real_one() -> None:
     expires_at_s = parse_rfc3339(shown["access_token"]["expires_at"])
     cached = Token(Secret("a"), token_type="Bearer", expires_at_s=expires_at_s, obtained_at_s=0)
     real = Status(
-        profile="pitchpoint", issuer="pitchpoint", store="vault", path=shown["path"], cached=cached, record=record
+        profile="pitchpoint",
+        issuer="pitchpoint",
+        store="vault",
+        path=shown["path"],
+        cached=cached,
+        record=record,
     )
     assert to_json(real) == shown
 
 
 def test_every_command_that_is_named_exists() -> None:
-    known = set(cli.cli.commands)
+    known = set(app.cli.commands)
     named = set(re.findall(r"(?:`|\$ )nightporter ([a-z][a-z-]+)", TEXT))
     assert {name for name in named if name not in known} == set()
 
 
-PLACEHOLDERS = {"CLIENT": "git", "ROLE": "full", "SHELL": "bash", "PROTOCOL": "git", "SECONDS": "5", "CMD...": "true"}
+PLACEHOLDERS = {
+    "CLIENT": "git",
+    "ROLE": "full",
+    "SHELL": "bash",
+    "PROTOCOL": "git",
+    "SECONDS": "5",
+    "CMD...": "true",
+}
 
 
 def parse(command: click.Command, words: list[str]) -> None:
@@ -88,21 +108,25 @@ def parse(command: click.Command, words: list[str]) -> None:
 
 
 def commands_in_prose() -> list[str]:
-    spans = re.findall(r"(?<!`)`(nightporter [^`]+)`(?!`)", re.sub(r"```.*?```", "", TEXT, flags=re.S))
+    spans = re.findall(
+        r"(?<!`)`(nightporter [^`]+)`(?!`)", re.sub(r"```.*?```", "", TEXT, flags=re.S)
+    )
     return sorted({" ".join(span.split()) for span in spans})
 
 
 @pytest.mark.parametrize("line", commands_in_prose())
 def test_every_command_in_the_prose_parses(line: str) -> None:
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line)[1:]]
-    is_name_only = len(words) == 1 and words[0] in cli.cli.commands
+    is_name_only = len(words) == 1 and words[0] in app.cli.commands
     if words and not is_name_only and "|" not in line:  # alternatives are for people
         with contextlib.suppress(click.exceptions.Exit):  # --version, --help
-            parse(cli.cli, words)
+            parse(app.cli, words)
 
 
 def test_every_script_and_file_that_is_named_exists() -> None:
-    for name in re.findall(r"(?:\./)?(scripts/[a-z_-]+|tests/[a-z_/]+\.py|plugin/[a-z_/.-]+)", TEXT):
+    for name in re.findall(
+        r"(?:\./)?(scripts/[a-z_-]+|tests/[a-z_/]+\.py|plugin/[a-z_/.-]+)", TEXT
+    ):
         assert (ROOT / name.rstrip(".")).exists(), name
     for link in re.findall(r"\]\((plugin/[^)#]+)\)", TEXT):
         assert (ROOT / link).exists(), link
@@ -110,8 +134,18 @@ def test_every_script_and_file_that_is_named_exists() -> None:
 
 def test_the_configuration_page_names_every_key_and_variable() -> None:
     page = (ROOT / "plugin/docs/configuration.md").read_text()
-    checks = [*config._STORE_KEYS.values(), *config._AUTH_KEYS.values(), config._PROFILE_KEYS, config._OPTION_KEYS]
-    keys = {key for table in checks for key in table} | set(config._STORE_KEYS) | set(config._AUTH_KEYS) | set(VENDORS)
+    checks = [
+        *config._STORE_KEYS.values(),
+        *config._AUTH_KEYS.values(),
+        config._PROFILE_KEYS,
+        config._OPTION_KEYS,
+    ]
+    keys = (
+        {key for table in checks for key in table}
+        | set(config._STORE_KEYS)
+        | set(config._AUTH_KEYS)
+        | set(VENDORS)
+    )
     code = "\n".join(file.read_text() for file in (ROOT / "plugin/nightporter").rglob("*.py"))
     names = set(re.findall(r"\bNIGHTPORTER_[A-Z_]*[A-Z]\b", code))
     names.discard("NIGHTPORTER_FENCE")  # a label in Secrets Manager
@@ -120,7 +154,9 @@ def test_the_configuration_page_names_every_key_and_variable() -> None:
 
 def test_the_readme_names_every_command() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert [name for name in cli.cli.commands if not re.search(rf"^\|.*`{name}\b", readme, re.M)] == []
+    assert [
+        name for name in app.cli.commands if not re.search(rf"^\|.*`{name}\b", readme, re.M)
+    ] == []
 
 
 def test_every_decision_is_listed() -> None:
@@ -130,9 +166,13 @@ def test_every_decision_is_listed() -> None:
 
 
 def test_the_exit_codes_are_those_of_the_classes() -> None:
-    table = {int(code) for code in re.findall(r"^\| (\d) \|", (ROOT / "README.md").read_text(), re.M)}
+    table = {
+        int(code) for code in re.findall(r"^\| (\d) \|", (ROOT / "README.md").read_text(), re.M)
+    }
     classes = [item for item in vars(errors).values() if isinstance(item, type)]
-    assert table == {item.exit_code for item in classes if issubclass(item, errors.NightporterError)}
+    assert table == {
+        item.exit_code for item in classes if issubclass(item, errors.NightporterError)
+    }
 
 
 def test_every_error_has_a_reference_of_its_own_and_a_hint() -> None:
@@ -146,17 +186,19 @@ def test_every_error_has_a_reference_of_its_own_and_a_hint() -> None:
 
 def test_every_option_has_help() -> None:
     plain = ("output", "username", "password", "expires_in")
-    for command in cli.cli.commands.values():
+    for command in app.cli.commands.values():
         assert command.help
         options = [option for option in command.params if isinstance(option, click.Option)]
-        assert [option.name for option in options if not option.help and option.name not in plain] == []
+        assert [
+            option.name for option in options if not option.help and option.name not in plain
+        ] == []
 
 
 def test_the_numbers_of_the_readme_are_the_code_s() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"A claim lives {lifecycle.CLAIM_S} s" in readme
-    assert f"less than {lifecycle.SEND_WHILE_LEFT_S:.0f} s left" in readme
-    assert f"at most {lifecycle.EXCHANGE_S:.0f} s" in readme
+    assert f"A claim lives {limits.CLAIM_S} s" in readme
+    assert f"less than {limits.SEND_WHILE_LEFT_S:.0f} s left" in readme
+    assert f"at most {limits.EXCHANGE_S:.0f} s" in readme
 
 
 def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
@@ -168,6 +210,9 @@ def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
 def test_completions_are_the_command_s() -> None:
     for shell in ("bash", "zsh", "fish"):
         done = subprocess.run(
-            [sys.executable, "-m", "nightporter", "completion", shell], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "nightporter", "completion", shell],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert done.stdout == (ROOT / f"plugin/completions/nightporter.{shell}").read_text()

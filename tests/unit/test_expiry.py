@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightporter.expiry import (
+from nightporter.core.expiry import (
     format_rfc3339,
     midnight_at_or_after,
     parse_duration,
@@ -71,14 +71,24 @@ def test_a_time_stamp_survives_its_text(unix_s: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2026-07-14", "2026-07-14T14:00:00", "1784037600", "2026-13-14T14:00:00Z", "2026-07-14T14:00:00Z\n"]
+    "text",
+    [
+        "",
+        "2026-07-14",
+        "2026-07-14T14:00:00",
+        "1784037600",
+        "2026-13-14T14:00:00Z",
+        "2026-07-14T14:00:00Z\n",
+    ],
 )
 def test_a_stamp_without_zone_or_sense_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any ValueError is the promise
         parse_rfc3339(text)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("25h", 90_000), ("1h30m", 5400), ("90s", 90), ("2d", 172_800)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("25h", 90_000), ("1h30m", 5400), ("90s", 90), ("2d", 172_800)]
+)
 def test_durations(text: str, seconds: int) -> None:
     assert parse_duration(text) == seconds
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightporter.config import parse_config
-from nightporter.errors import ConfigError
-from nightporter.hosts import BadAskError, parse_path, parse_rule, parse_target, profile_for
+from nightporter.core.config import parse_config
+from nightporter.core.errors import ConfigError
+from nightporter.core.hosts import BadAskError, parse_path, parse_rule, parse_target, profile_for
+from nightporter.core.model import Config
 from nightporter.issuers import VENDORS
-from nightporter.model import Config
 
 
 def config(**hosts: str) -> Config:
@@ -91,7 +91,24 @@ def test_two_profiles_are_an_error_that_names_both() -> None:
 
 
 SCRAPS = st.lists(
-    st.sampled_from(["git", "example", "com", "pages", ".", "-", ":", "443", "8443", "evil", "@", "/", "%2e", "\u00df"])
+    st.sampled_from(
+        [
+            "git",
+            "example",
+            "com",
+            "pages",
+            ".",
+            "-",
+            ":",
+            "443",
+            "8443",
+            "evil",
+            "@",
+            "/",
+            "%2e",
+            "\u00df",
+        ]
+    )
     | st.text(max_size=2),
     max_size=8,
 ).map("".join)
@@ -105,7 +122,12 @@ def test_no_text_crashes_or_matches_by_accident(text: str) -> None:
         return
     if profile_for(target, ONE.profiles):
         host = f"{target.host}:{target.port}"
-        exact = ("git.example.com:443", "git.example.com:8443", "xn--bcher-kva.example:443", "localhost:3000")
+        exact = (
+            "git.example.com:443",
+            "git.example.com:8443",
+            "xn--bcher-kva.example:443",
+            "localhost:3000",
+        )
         label, _, rest = host.partition(".")
         assert host in exact or (rest == "pages.example.com:443" and "." not in label)
 
@@ -134,7 +156,9 @@ def test_who_tells_no_path_gets_nothing() -> None:
     assert profile_for(parse_target("git.example.com"), TEAM.profiles) is None
 
 
-@pytest.mark.parametrize("path", ["team/a/../../x", "team/a/./a", "team/a%2fa", "team/a/%2E%2e/x", "team/a/%5ca"])
+@pytest.mark.parametrize(
+    "path", ["team/a/../../x", "team/a/./a", "team/a%2fa", "team/a/%2E%2e/x", "team/a/%5ca"]
+)
 def test_odd_paths_match_no_rule_with_a_path(path: str) -> None:
     """Servers read them in different ways. GitLab's own addresses have encoded slashes: a rule for the host matches."""
     with pytest.raises(BadAskError):
@@ -143,7 +167,9 @@ def test_odd_paths_match_no_rule_with_a_path(path: str) -> None:
     assert team_owner(f"other.example.com/{path}") == "rest"
 
 
-@pytest.mark.parametrize("text", ["fa\u00df.example", "fas\u017f.example", "\u212aelvin.example", "xn--fa-hia.example"])
+@pytest.mark.parametrize(
+    "text", ["fa\u00df.example", "fas\u017f.example", "\u212aelvin.example", "xn--fa-hia.example"]
+)
 def test_letters_that_an_older_idna_folds_are_other_letters(text: str) -> None:
     """git and curl go to xn--fa-hia.example where IDNA 2003 would name fass.example."""
     folded = config(one='"fass.example"')
@@ -159,11 +185,23 @@ def test_letters_that_an_older_idna_folds_are_other_letters(text: str) -> None:
 
 def test_sharp_s_is_not_ss() -> None:
     assert parse_target("fa\u00df.example").host == "xn--fa-hia.example"
-    assert profile_for(parse_target("fa\u00df.example"), config(one='"fa\u00df.example"').profiles) is not None
+    assert (
+        profile_for(parse_target("fa\u00df.example"), config(one='"fa\u00df.example"').profiles)
+        is not None
+    )
 
 
 @pytest.mark.parametrize(
-    "entry", ["", "user@host.example", "*", "*.com", "a.*.example.com", "https://x.example?q=1", "host.example:99999"]
+    "entry",
+    [
+        "",
+        "user@host.example",
+        "*",
+        "*.com",
+        "a.*.example.com",
+        "https://x.example?q=1",
+        "host.example:99999",
+    ],
 )
 def test_a_wrong_entry_is_a_configuration_error(entry: str) -> None:
     with pytest.raises(ConfigError, match="one error"):

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from conftest import Vendor
-from nightporter.config import parse_config
-from nightporter.errors import ConfigError, IssuerUnreachableError, OutcomeUnknownError
-from nightporter.http import Transport, environment_proxies
+from nightporter.core.config import parse_config
+from nightporter.core.errors import ConfigError, IssuerUnreachableError, OutcomeUnknownError
+from nightporter.core.model import Profile
 from nightporter.issuers import VENDORS
-from nightporter.model import Profile
-from nightporter.oauth import Request
+from nightporter.issuers.oauth import Request
+from nightporter.net.http import Transport, environment_proxies
 from support import free_port
 from tls import open_guarded
 
@@ -91,7 +91,9 @@ def test_the_profile_s_proxy_is_used() -> None:
 def test_netrc_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CVE-2024-47081."""
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login u password hunter2\ndefault login u password hunter2\n")
+    netrc.write_text(
+        "machine 127.0.0.1 login u password hunter2\ndefault login u password hunter2\n"
+    )
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -106,14 +108,20 @@ def test_netrc_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ("url", "environment", "expected"),
     [
         ("https://a.example/", {"HTTPS_PROXY": "http://p:1"}, {"https": "http://p:1"}),
-        ("https://a.example/", {"https_proxy": "http://p:1", "NO_PROXY": "b.example"}, {"https": "http://p:1"}),
+        (
+            "https://a.example/",
+            {"https_proxy": "http://p:1", "NO_PROXY": "b.example"},
+            {"https": "http://p:1"},
+        ),
         ("https://a.example/", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "a.example"}, {}),
         ("https://a.example/", {"HTTPS_PROXY": "http://p:1", "no_proxy": ".example"}, {}),
         ("http://127.0.0.1:1/", {"HTTP_PROXY": "http://p:1"}, {}),
         ("http://localhost:1/", {"http_proxy": "http://p:1"}, {}),
     ],
 )
-def test_proxies_of_the_environment(url: str, environment: dict[str, str], expected: dict[str, str]) -> None:
+def test_proxies_of_the_environment(
+    url: str, environment: dict[str, str], expected: dict[str, str]
+) -> None:
     assert environment_proxies(url, environment) == expected
 
 
@@ -138,7 +146,9 @@ def test_a_name_that_is_looked_up_too_long_is_not_answered_late(
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     request = Request(
-        url=f"{vendor.address}/user-management-services-ws/oauth2/002/refreshIdToken", headers={}, body=b"{}"
+        url=f"{vendor.address}/user-management-services-ws/oauth2/002/refreshIdToken",
+        headers={},
+        body=b"{}",
     )
     with pytest.raises(OutcomeUnknownError):
         Transport(profile(), {}).send(request, timeout_s=0.3)

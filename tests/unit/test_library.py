@@ -11,8 +11,8 @@ import pytest
 
 import nightporter
 from conftest import Vendor
-from nightporter.errors import NightporterError
-from nightporter.stores import ABSENT
+from nightporter.core.errors import NightporterError
+from nightporter.session.port import ABSENT
 from nightporter.stores.local import LocalStore
 from support import pitchpoint_config
 
@@ -21,7 +21,11 @@ from support import pitchpoint_config
 def porter(vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nightporter.Porter:
     monkeypatch.setenv("NIGHTPORTER_CACHE_DIR", str(tmp_path / "cache"))
     LocalStore(str(tmp_path / "store")).write(
-        "prod/pitchpoint", {"username": "svc-acme", "password": "correct-horse"}, ABSENT, None, timeout_s=5
+        "prod/pitchpoint",
+        {"username": "svc-acme", "password": "correct-horse"},
+        ABSENT,
+        None,
+        timeout_s=5,
     )
     stores = f'[stores.here]\ntype = "local"\npath = "{tmp_path / "store"}"\n'
     return nightporter.Porter(pitchpoint_config(vendor.address, stores=stores))
@@ -49,7 +53,9 @@ def test_the_default_porter_reads_the_usual_places(
 def test_eight_threads_cause_one_sign_in(porter: nightporter.Porter, vendor: Vendor) -> None:
     vendor.world.latency_s = 0.1
     values: list[str] = []
-    threads = [threading.Thread(target=lambda: values.append(porter.get_token().value)) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: values.append(porter.get_token().value)) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -59,10 +65,14 @@ def test_eight_threads_cause_one_sign_in(porter: nightporter.Porter, vendor: Ven
     assert (vendor.count("sign-in"), vendor.count("refresh")) == (1, 0)
 
 
-def test_eight_threads_share_even_a_token_that_is_nearly_dead(porter: nightporter.Porter, vendor: Vendor) -> None:
+def test_eight_threads_share_even_a_token_that_is_nearly_dead(
+    porter: nightporter.Porter, vendor: Vendor
+) -> None:
     vendor.world.latency_s, vendor.world.expires_in = 0.1, 30
     values: list[str] = []
-    threads = [threading.Thread(target=lambda: values.append(porter.get_token().value)) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: values.append(porter.get_token().value)) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from nightporter.lifecycle import (
+from nightporter.session.lifecycle import (
     TABLE,
     Claimed,
     Holding,
@@ -62,7 +62,11 @@ ONE_OF_EACH_ROW = [
     ("claim to refresh", situation(Holding.ALIVE, Claimed.OURS_SHORT), Step.CLAIM),
     ("its holder is gone", situation(Holding.ALIVE, Claimed.LAPSED), Step.TAKE_OVER),
     ("another is signing in", situation(Holding.ABSENT, Claimed.BUSY, unattended=False), Step.WAIT),
-    ("only a person can", situation(Holding.REJECTED, Claimed.OURS, unattended=False), Step.ASK_PERSON),
+    (
+        "only a person can",
+        situation(Holding.REJECTED, Claimed.OURS, unattended=False),
+        Step.ASK_PERSON,
+    ),
     ("the sign-in is refused", situation(Holding.EMPTY, refused=Refused.SIGN_IN), Step.REFUSE),
     ("sign in under our claim", situation(Holding.FOREIGN, Claimed.OURS), Step.SIGN_IN),
     ("claim to sign in", situation(Holding.REPLACING), Step.CLAIM),
@@ -70,7 +74,9 @@ ONE_OF_EACH_ROW = [
 ]
 
 
-@pytest.mark.parametrize(("name", "seen", "step"), ONE_OF_EACH_ROW, ids=[row[0] for row in ONE_OF_EACH_ROW])
+@pytest.mark.parametrize(
+    ("name", "seen", "step"), ONE_OF_EACH_ROW, ids=[row[0] for row in ONE_OF_EACH_ROW]
+)
 def test_each_row(name: str, seen: Situation, step: Step) -> None:
     row = next_row(seen)
     assert (row.name, row.step) == (name, step)
@@ -99,7 +105,9 @@ def test_nobody_sends_a_token_that_may_rotate_without_a_claim() -> None:
 
 def test_nothing_is_sent_or_claimed_while_another_holds_the_claim() -> None:
     busy = [seen for seen in EVERY if seen.claimed is Claimed.BUSY]
-    steps = {next_step(seen) for seen in busy if seen.is_exclusive or seen.holding is not Holding.ALIVE}
+    steps = {
+        next_step(seen) for seen in busy if seen.is_exclusive or seen.holding is not Holding.ALIVE
+    }
     assert steps <= {Step.SERVE, Step.WAIT, Step.REFUSE}
 
 
@@ -113,12 +121,26 @@ def test_only_a_living_token_is_sent() -> None:
 
 
 def test_a_role_that_cannot_sign_in_never_claims_for_it() -> None:
-    attended = [seen for seen in EVERY if not seen.is_unattended and seen.holding is not Holding.ALIVE]
-    assert {next_step(seen) for seen in attended} <= {Step.SERVE, Step.WAIT, Step.ASK_PERSON, Step.REFUSE}
+    attended = [
+        seen for seen in EVERY if not seen.is_unattended and seen.holding is not Holding.ALIVE
+    ]
+    assert {next_step(seen) for seen in attended} <= {
+        Step.SERVE,
+        Step.WAIT,
+        Step.ASK_PERSON,
+        Step.REFUSE,
+    }
 
 
 def test_the_back_off_doubles_from_five_minutes_to_six_hours() -> None:
-    assert [back_off_s(count) for count in (1, 2, 3, 7, 8, 1000)] == [300, 600, 1200, 19_200, 21_600, 21_600]
+    assert [back_off_s(count) for count in (1, 2, 3, 7, 8, 1000)] == [
+        300,
+        600,
+        1200,
+        19_200,
+        21_600,
+        21_600,
+    ]
 
 
 def test_early_renewal_lies_in_the_last_fifth_and_differs_by_host() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightporter.errors import (
+from nightporter.core.errors import (
     CredentialsRefusedError,
     IssuerBusyError,
     IssuerError,
@@ -19,7 +19,7 @@ from nightporter.errors import (
     SessionRejectedError,
     SignInThrottledError,
 )
-from nightporter.oauth import Call, Response, parse_tokens
+from nightporter.issuers.oauth import Call, Response, parse_tokens
 
 
 def reply(status: int, members: Any, **headers: str) -> Response:
@@ -32,15 +32,26 @@ GOOD = {"access_token": "a.b.c", "refresh_token": "AMf-1", "expires_in": 3600}
 
 def test_the_vendors_example_answer() -> None:
     """The document's refresh answer, whose JWT claims an expiry in January 1970: they are not looked at."""
-    found = parse_tokens(reply(200, {**GOOD, "scope": "policy", "token_type": "Bearer"}), Call.REFRESH)
+    found = parse_tokens(
+        reply(200, {**GOOD, "scope": "policy", "token_type": "Bearer"}), Call.REFRESH
+    )
     assert found.access_token.reveal() == "a.b.c"
     assert found.refresh_token is not None
-    assert (found.refresh_token.reveal(), found.expires_in, found.token_type) == ("AMf-1", 3600, "Bearer")
+    assert (found.refresh_token.reveal(), found.expires_in, found.token_type) == (
+        "AMf-1",
+        3600,
+        "Bearer",
+    )
 
 
-@pytest.mark.parametrize(("given_as", "seconds"), [(3600, 3600), ("3600", 3600), (3599.9, 3599), (None, 3600)])
+@pytest.mark.parametrize(
+    ("given_as", "seconds"), [(3600, 3600), ("3600", 3600), (3599.9, 3599), (None, 3600)]
+)
 def test_expires_in_as_number_numeric_string_or_absent(given_as: Any, seconds: int) -> None:
-    assert parse_tokens(reply(200, {**GOOD, "expires_in": given_as}), Call.SIGN_IN).expires_in == seconds
+    assert (
+        parse_tokens(reply(200, {**GOOD, "expires_in": given_as}), Call.SIGN_IN).expires_in
+        == seconds
+    )
 
 
 @pytest.mark.parametrize("senseless", [-1, 0, "-5", "soon", True, [], {}, 1e300, "1e9", ""])
@@ -57,11 +68,16 @@ def test_an_access_token_must_be_visible_ascii(token: Any) -> None:
 
 def test_an_empty_refresh_token_is_none() -> None:
     """Azure/kubelogin PR 63: an empty one replaced the good one."""
-    assert parse_tokens(reply(200, {**GOOD, "refresh_token": ""}), Call.REFRESH).refresh_token is None
+    assert (
+        parse_tokens(reply(200, {**GOOD, "refresh_token": ""}), Call.REFRESH).refresh_token is None
+    )
 
 
 def test_access_denied_is_a_wrong_password_at_sign_in_and_a_dead_token_at_refresh() -> None:
-    answer = reply(403, {"error": "access_denied", "error_description": "Invalid username / password combination"})
+    answer = reply(
+        403,
+        {"error": "access_denied", "error_description": "Invalid username / password combination"},
+    )
     with pytest.raises(CredentialsRefusedError):
         parse_tokens(answer, Call.SIGN_IN)
     with pytest.raises(SessionRejectedError) as rejected:
@@ -117,7 +133,10 @@ def test_retry_after_in_seconds_and_as_a_date() -> None:
     with pytest.raises(IssuerBusyError) as busy:
         parse_tokens(reply(429, {}, **{"retry-after": "7"}), Call.REFRESH)
     assert busy.value.retry_after_s == 7
-    dates = {"retry-after": "Tue, 14 Jul 2026 14:00:30 GMT", "date": "Tue, 14 Jul 2026 14:00:00 GMT"}
+    dates = {
+        "retry-after": "Tue, 14 Jul 2026 14:00:30 GMT",
+        "date": "Tue, 14 Jul 2026 14:00:00 GMT",
+    }
     with pytest.raises(IssuerBusyError) as busy:
         parse_tokens(reply(503, {}, **dates), Call.REFRESH)
     assert busy.value.retry_after_s == 30
@@ -137,21 +156,28 @@ def test_a_hostile_error_code_is_not_repeated() -> None:
 
 
 @given(st.integers(100, 599), st.binary(max_size=200), st.sampled_from(Call))
-def test_whatever_comes_back_is_tokens_or_one_of_our_errors(status: int, body: bytes, call: Call) -> None:
+def test_whatever_comes_back_is_tokens_or_one_of_our_errors(
+    status: int, body: bytes, call: Call
+) -> None:
     with pytest.raises((IssuerError, CredentialsRefusedError, SessionRejectedError)):
         parse_tokens(reply(status, body), call)
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+    ),
 )
 
 
 @given(
     st.sampled_from([200, 400, 401, 403, 429, 500]),
     st.fixed_dictionaries(
-        {}, optional=dict.fromkeys(("access_token", "expires_in", "error", "token_type", "status"), json_values)
+        {},
+        optional=dict.fromkeys(
+            ("access_token", "expires_in", "error", "token_type", "status"), json_values
+        ),
     ),
 )
 def test_no_json_object_crashes_the_parser(status: int, members: dict[str, Any]) -> None:

@@ -14,12 +14,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightporter.config import parse_config
-from nightporter.errors import ConfigError, HostNotAllowedError, IssuerReplyError
-from nightporter.hosts import BadAskError
+from nightporter.core.config import parse_config
+from nightporter.core.errors import ConfigError, HostNotAllowedError, IssuerReplyError
+from nightporter.core.hosts import BadAskError
+from nightporter.core.model import Profile, Secret, Token
 from nightporter.issuers import VENDORS
-from nightporter.model import Profile, Secret, Token
-from nightporter.protocols import bazel, cargo, docker, git, go, google, kubelet, kubernetes, plain, terraform
+from nightporter.protocols import (
+    bazel,
+    cargo,
+    docker,
+    git,
+    go,
+    google,
+    kubelet,
+    kubernetes,
+    plain,
+    terraform,
+)
 
 # git's wire format.
 
@@ -29,7 +40,13 @@ NEW = b"capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=git.exam
 
 
 def rendered(content: bytes, *, may_retry: bool = True) -> str:
-    return git.render(TOKEN, git.parse(content), username="oauth2", reported_expiry=1_893_553_385, may_retry=may_retry)
+    return git.render(
+        TOKEN,
+        git.parse(content),
+        username="oauth2",
+        reported_expiry=1_893_553_385,
+        may_retry=may_retry,
+    )
 
 
 def test_git_golden_answers() -> None:
@@ -45,12 +62,18 @@ def test_git_golden_answers() -> None:
 
 def test_git_second_try() -> None:
     mark = git.mark_of(TOKEN)
-    assert git.parse(NEW.replace(b"\n\n", b"\nstate[]=nightporter:tried=" + mark.encode() + b"\n\n")).tried == mark
+    assert (
+        git.parse(
+            NEW.replace(b"\n\n", b"\nstate[]=nightporter:tried=" + mark.encode() + b"\n\n")
+        ).tried
+        == mark
+    )
     assert git.parse(NEW.replace(b"\n\n", b"\nstate[]=other:tried=x\n\n")).tried is None
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n", b"protocol=https\n", b"host=git.example.com\n", b"protocol=ssh\nhost=x\n"]
+    "content",
+    [b"", b"\n", b"protocol=https\n", b"host=git.example.com\n", b"protocol=ssh\nhost=x\n"],
 )
 def test_cve_2020_11008_no_host_or_protocol_is_no_wildcard(content: bytes) -> None:
     assert git.parse(content).target is None
@@ -82,7 +105,9 @@ def test_a_line_of_white_space_does_not_end_the_ask() -> None:
         git.parse(b"protocol=https\nhost=git.example.com\n \nhost=evil.example\n")
 
 
-@pytest.mark.parametrize("host", [b"git.example.com.evil.example", b"evil-git.example.com", b"git.example.com:444"])
+@pytest.mark.parametrize(
+    "host", [b"git.example.com.evil.example", b"evil-git.example.com", b"git.example.com:444"]
+)
 def test_cve_2024_53858_vscode_320634_another_host_is_another_host(host: bytes) -> None:
     found = git.parse(b"protocol=https\nhost=" + host + b"\n").target
     assert found is not None
@@ -114,7 +139,9 @@ def test_git_paths() -> None:
 @given(st.binary(max_size=60))
 def test_nothing_of_the_ask_comes_back_in_the_answer(name: bytes) -> None:
     with contextlib.suppress(BadAskError):
-        ask = git.parse(b"capability[]=authtype\nprotocol=https\nhost=git.example.com\npath=" + name + b"\n")
+        ask = git.parse(
+            b"capability[]=authtype\nprotocol=https\nhost=git.example.com\npath=" + name + b"\n"
+        )
         answer = git.render(TOKEN, ask, username="oauth2", reported_expiry=1, may_retry=False)
         assert set(answer.splitlines()) == {
             "capability[]=authtype", "authtype=Bearer", "credential=ACC", "ephemeral=1", "password_expiry_utc=1"
@@ -134,7 +161,9 @@ def test_git_parser_never_crashes(content: bytes) -> None:
 # docker's.
 
 
-@pytest.mark.parametrize("server", [b"reg.example:5000", b"https://reg.example:5000/v2/\n", b" reg.example:5000 \n"])
+@pytest.mark.parametrize(
+    "server", [b"reg.example:5000", b"https://reg.example:5000/v2/\n", b" reg.example:5000 \n"]
+)
 def test_docker_servers(server: bytes) -> None:
     target = docker.parse_server(server)
     assert target is not None
@@ -159,8 +188,17 @@ def test_docker_parser_never_crashes(content: bytes) -> None:
 
 
 def asked(**more: Any) -> bytes:
-    registry = {"index-url": "sparse+https://cargo.example.com/index/", "name": "toy", "headers": ["x: y"]}
-    return json.dumps({"v": 1, "registry": registry, "kind": "get", "operation": "read", **more}).encode() + b"\n"
+    registry = {
+        "index-url": "sparse+https://cargo.example.com/index/",
+        "name": "toy",
+        "headers": ["x: y"],
+    }
+    return (
+        json.dumps(
+            {"v": 1, "registry": registry, "kind": "get", "operation": "read", **more}
+        ).encode()
+        + b"\n"
+    )
 
 
 def test_cargo_golden_answers() -> None:
@@ -172,13 +210,20 @@ def test_cargo_golden_answers() -> None:
     assert '"token": "ACC"' in cargo.render(TOKEN, reported_expiry=1, with_type=False)
     assert cargo.render_done("logout") == '{"Ok": {"kind": "logout"}}'
     assert cargo.render_error("url-not-supported") == '{"Err": {"kind": "url-not-supported"}}'
-    assert cargo.render_error("other", "m") == '{"Err": {"kind": "other", "message": "m", "caused-by": []}}'
+    assert (
+        cargo.render_error("other", "m")
+        == '{"Err": {"kind": "other", "message": "m", "caused-by": []}}'
+    )
 
 
 def test_cargo_asks() -> None:
     ask = cargo.parse(asked(args=["--profile", "prod"]))
     assert ask.target is not None
-    assert (ask.kind, ask.target.origin, ask.target.path) == ("get", "https://cargo.example.com", ("index",))
+    assert (ask.kind, ask.target.origin, ask.target.path) == (
+        "get",
+        "https://cargo.example.com",
+        ("index",),
+    )
     assert ask.profile == "prod"
     assert not cargo.parse(asked(operation="invented")).is_known
     assert cargo.parse(asked(kind="login", token="t")).brings_token
@@ -200,7 +245,12 @@ def test_cargo_hostile_asks(line: bytes) -> None:
 
 @pytest.mark.parametrize(
     "index",
-    ["cargo.example.com", "sparse+https://user@cargo.example.com/", "registry+ssh://git@ssh.example.com/x", "a\nb"],
+    [
+        "cargo.example.com",
+        "sparse+https://user@cargo.example.com/",
+        "registry+ssh://git@ssh.example.com/x",
+        "a\nb",
+    ],
 )
 def test_cargo_addresses_that_can_t_be_ours_are_for_the_next_provider(index: str) -> None:
     assert cargo.parse(asked(registry={"index-url": index})).target is None
@@ -212,7 +262,13 @@ def test_cargo_addresses_that_can_t_be_ours_are_for_the_next_provider(index: str
 def test_terraform() -> None:
     assert terraform.render(TOKEN) == '{"token": "ACC"}'
     assert terraform.parse_host("reg.example.com:8443").port == 8443
-    for text in ("", "https://reg.example.com", "reg.example.com/x", "bücher.example", "user@reg.example.com"):
+    for text in (
+        "",
+        "https://reg.example.com",
+        "reg.example.com/x",
+        "bücher.example",
+        "user@reg.example.com",
+    ):
         with pytest.raises(BadAskError):
             terraform.parse_host(text)
 
@@ -227,15 +283,22 @@ def test_go() -> None:
     for url in ("http://a.example/", "a.example", "https://u@a.example/", "https://a\n/"):
         with pytest.raises(BadAskError):
             go.parse_url(url)
-    assert go.parse_url("https://a.example/../x").path is None  # read in different ways: no rule with a path matches
+    assert (
+        go.parse_url("https://a.example/../x").path is None
+    )  # read in different ways: no rule with a path matches
 
 
 def test_bazel() -> None:
     assert bazel.render(TOKEN, reported_expiry=1_893_553_385) == (
         '{"headers": {"Authorization": ["Bearer ACC"]}, "expires": "2030-01-02T03:03:05Z"}'
     )
-    assert bazel.parse(b'{"uri": "grpcs://cas.example.com/google.bytestream.ByteStream/Read"}').scheme == "https"
-    assert bazel.parse(b'{"uri": "http://cas.example.com/"}').scheme == "http"  # which no entry without http:// names
+    assert (
+        bazel.parse(b'{"uri": "grpcs://cas.example.com/google.bytestream.ByteStream/Read"}').scheme
+        == "https"
+    )
+    assert (
+        bazel.parse(b'{"uri": "http://cas.example.com/"}').scheme == "http"
+    )  # which no entry without http:// names
     hostile = [b"", b"{}", b'{"url": "https://a.example"}', b'{"uri": "grpc://a.example"}', b'{"uri": 1}',
                b'{"uri": "https://u:p@a.example/"}']  # fmt: skip
     for content in hostile:
@@ -244,7 +307,9 @@ def test_bazel() -> None:
 
 
 def image(name: str) -> bytes:
-    return json.dumps({"apiVersion": kubelet.API_VERSION, "kind": "CredentialProviderRequest", "image": name}).encode()
+    return json.dumps(
+        {"apiVersion": kubelet.API_VERSION, "kind": "CredentialProviderRequest", "image": name}
+    ).encode()
 
 
 def test_kubelet() -> None:
@@ -275,12 +340,19 @@ def google_profile() -> Profile:
 
 
 def variables(**more: str) -> dict[str, str]:
-    return {f"GOOGLE_EXTERNAL_ACCOUNT_{name}": value for name, value in {"AUDIENCE": "//iam/aud", **more}.items()}
+    return {
+        f"GOOGLE_EXTERNAL_ACCOUNT_{name}": value
+        for name, value in {"AUDIENCE": "//iam/aud", **more}.items()
+    }
 
 
 def jwt(header: bytes = b'{"alg":"none"}', payload: bytes = b'{"sub":"x"}') -> Token:
-    parts = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (header, payload, b"sig")]
-    return Token(Secret(".".join(parts)), token_type="Bearer", expires_at_s=2_000_000_000, obtained_at_s=0)
+    parts = [
+        base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (header, payload, b"sig")
+    ]
+    return Token(
+        Secret(".".join(parts)), token_type="Bearer", expires_at_s=2_000_000_000, obtained_at_s=0
+    )
 
 
 def test_google_golden_answers() -> None:
@@ -289,12 +361,23 @@ def test_google_golden_answers() -> None:
         "version": 1, "success": True, "token_type": "urn:ietf:params:oauth:token-type:jwt", "id_token": jwt().value,
         "expiration_time": 7,
     }  # fmt: skip
-    assert json.loads(google.render_error("c", "m")) == {"version": 1, "success": False, "code": "c", "message": "m"}
+    assert json.loads(google.render_error("c", "m")) == {
+        "version": 1,
+        "success": False,
+        "code": "c",
+        "message": "m",
+    }
 
 
 def test_google_audiences_and_accounts_must_be_named() -> None:
-    google.check_audience(google.parse(variables(IMPERSONATED_EMAIL="a@b.example")), google_profile())
-    for odd in (variables(AUDIENCE="//iam/other"), variables(AUDIENCE=""), variables(IMPERSONATED_EMAIL="x@evil")):
+    google.check_audience(
+        google.parse(variables(IMPERSONATED_EMAIL="a@b.example")), google_profile()
+    )
+    for odd in (
+        variables(AUDIENCE="//iam/other"),
+        variables(AUDIENCE=""),
+        variables(IMPERSONATED_EMAIL="x@evil"),
+    ):
         with pytest.raises(HostNotAllowedError):
             google.check_audience(google.parse(odd), google_profile())
 
@@ -317,7 +400,9 @@ def test_netrc_names_plain_hosts_only() -> None:
     def profile(hosts: str) -> Profile:
         return parse_config(text.format(hosts), source="t", vendors=VENDORS).profiles["g"]
 
-    found = plain.render(TOKEN, "netrc", profile('"a.example", "*.b.example", "c.example:8443", "d.example/x"'))
+    found = plain.render(
+        TOKEN, "netrc", profile('"a.example", "*.b.example", "c.example:8443", "d.example/x"')
+    )
     assert found == "machine a.example login oauth2 password ACC"
     with pytest.raises(HostNotAllowedError):
         plain.render(TOKEN, "netrc", profile('"*.b.example"'))
@@ -337,10 +422,18 @@ def test_no_bytes_crash_a_parser(parse: Any, content: bytes) -> None:
 
 LEAF = st.none() | st.booleans() | st.integers() | st.text(max_size=12)
 FLAT = LEAF | st.lists(LEAF, max_size=3) | st.dictionaries(st.text(max_size=6), LEAF, max_size=3)
-JSON = FLAT | st.lists(FLAT, max_size=2) | st.dictionaries(st.sampled_from(["index-url", "x"]), FLAT, max_size=2)
+JSON = (
+    FLAT
+    | st.lists(FLAT, max_size=2)
+    | st.dictionaries(st.sampled_from(["index-url", "x"]), FLAT, max_size=2)
+)
 
 
-@given(st.dictionaries(st.sampled_from(["v", "registry", "kind", "args", "uri", "image", "apiVersion"]), JSON))
+@given(
+    st.dictionaries(
+        st.sampled_from(["v", "registry", "kind", "args", "uri", "image", "apiVersion"]), JSON
+    )
+)
 def test_no_json_crashes_a_parser(document: dict[str, Any]) -> None:
     for parse in (cargo.parse, bazel.parse, kubelet.parse):
         with contextlib.suppress(BadAskError):

@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightporter.model import Identity, Secret, SessionRecord
-from nightporter.record import ForeignRecord, Unreadable, is_expired, parse_credentials, parse_session, render_session
+from nightporter.core.model import Identity, Secret, SessionRecord
+from nightporter.core.record import (
+    ForeignRecord,
+    Unreadable,
+    is_expired,
+    parse_credentials,
+    parse_session,
+    render_session,
+)
 
 EXAMPLE: dict[str, Any] = {
     "schema": 1,
@@ -26,7 +33,12 @@ EXAMPLE: dict[str, Any] = {
     "token_type": "Bearer",
     "access_token_expires_at": None,
     "claim": {"holder": "host/1/2", "until": "2026-07-14T14:00:15Z"},
-    "refused": {"credentials_version": "7", "until": "2026-07-14T15:00:00Z", "count": 2, "error": "access_denied"},
+    "refused": {
+        "credentials_version": "7",
+        "until": "2026-07-14T15:00:00Z",
+        "count": 2,
+        "error": "access_denied",
+    },
     "by": "host",
 }
 
@@ -74,7 +86,9 @@ def test_a_foreign_record_says_nothing_of_its_values() -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=25),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
@@ -113,7 +127,9 @@ def test_expired() -> None:
 
 
 def test_credentials_by_other_names_and_from_two_secrets() -> None:
-    found = parse_credentials({"user": "u", "password": "p"}, "7", {"username": "user"}, {"client_id": "c"})
+    found = parse_credentials(
+        {"user": "u", "password": "p"}, "7", {"username": "user"}, {"client_id": "c"}
+    )
     assert (found.username, found.client_id, found.version) == ("u", "c", "7")
     assert found.password is not None
     with pytest.raises(ValueError, match="'user'"):

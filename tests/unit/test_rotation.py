@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightporter.config import parse_config
-from nightporter.errors import ConfigError
-from nightporter.expiry import pitchpoint_refresh_expiry
+from nightporter.core.config import parse_config
+from nightporter.core.errors import ConfigError
+from nightporter.core.expiry import pitchpoint_refresh_expiry
+from nightporter.core.model import Identity, Profile, Secret, SessionRecord
 from nightporter.issuers import VENDORS
-from nightporter.model import Identity, Profile, Secret, SessionRecord
-from nightporter.rotation import Due, due, of_shard, parse_shard
+from nightporter.operations.rotate import Due, due, of_shard, parse_shard
 
 NOW = 1_784_037_600
 NEW_YORK = ZoneInfo("America/New_York")
@@ -44,10 +44,15 @@ def record(*, expires_at: int | None, issued_at: int = NOW, token: bool = True) 
         (24, False, Due.NOTHING),
     ],
 )
-def test_a_password_signs_in_below_renew_when_left_where_it_gains_time(left_h: float, gains: bool, wanted: Due) -> None:
+def test_a_password_signs_in_below_renew_when_left_where_it_gains_time(
+    left_h: float, gains: bool, wanted: Due
+) -> None:
     ends = NOW + int(left_h * 3600)
     until = ends + 86_400 if gains else ends
-    assert due(profile("pitchpoint"), record(expires_at=ends), now=NOW, sign_in_lasts_until=until) is wanted
+    assert (
+        due(profile("pitchpoint"), record(expires_at=ends), now=NOW, sign_in_lasts_until=until)
+        is wanted
+    )
 
 
 @pytest.mark.parametrize("held", [None, record(expires_at=None, token=False)])
@@ -56,10 +61,15 @@ def test_a_password_without_a_session_signs_in(held: SessionRecord | None) -> No
 
 
 def test_vault_ist_refreshes_once_each_run() -> None:
-    assert due(profile("vault-ist"), record(expires_at=None), now=NOW, sign_in_lasts_until=None) is Due.REFRESH
+    assert (
+        due(profile("vault-ist"), record(expires_at=None), now=NOW, sign_in_lasts_until=None)
+        is Due.REFRESH
+    )
 
 
-@pytest.mark.parametrize(("age_h", "wanted"), [(23, Due.NOTHING), (24, Due.NOTHING), (25, Due.REFRESH)])
+@pytest.mark.parametrize(
+    ("age_h", "wanted"), [(23, Due.NOTHING), (24, Due.NOTHING), (25, Due.REFRESH)]
+)
 @pytest.mark.parametrize("grant", ["authorization_code", "device_code"])
 def test_code_and_device_grants_refresh_after_a_day(grant: str, age_h: int, wanted: Due) -> None:
     held = record(expires_at=None, issued_at=NOW - age_h * 3600)
@@ -78,7 +88,11 @@ def runs(first: datetime, days: int) -> list[int]:
     for day in range(days):
         date = (first + timedelta(days=day)).date()
         for hour in (4, 16):
-            found.append(int(datetime(date.year, date.month, date.day, hour, 10, tzinfo=NEW_YORK).timestamp()))
+            found.append(
+                int(
+                    datetime(date.year, date.month, date.day, hour, 10, tzinfo=NEW_YORK).timestamp()
+                )
+            )
     return found
 
 
@@ -125,6 +139,13 @@ def test_shards_from_the_line_and_from_the_engine() -> None:
     assert parse_shard("3/10", None) == (3, 10)
     assert parse_shard("10", "4") == (4, 10)
     assert parse_shard("/10", "4") == (4, 10)
-    for text, index in (("10/10", None), ("x/3", None), ("3", None), ("-1/3", None), ("0/0", None), ("", "1")):
+    for text, index in (
+        ("10/10", None),
+        ("x/3", None),
+        ("3", None),
+        ("-1/3", None),
+        ("0/0", None),
+        ("", "1"),
+    ):
         with pytest.raises(ConfigError):
             parse_shard(text, index)

@@ -9,11 +9,11 @@ import boto3
 import pytest
 
 from conftest import Vendor
-from nightporter.attempt import obtain
-from nightporter.errors import StoreRolledBackError, WriteBudgetError
-from nightporter.model import Ask
+from nightporter.core.errors import StoreRolledBackError, WriteBudgetError
+from nightporter.core.model import Ask
+from nightporter.session.engine import obtain
+from nightporter.session.port import ABSENT
 from nightporter.simulator.world import World
-from nightporter.stores import ABSENT
 from nightporter.stores.secrets_manager import SecretsManagerStore
 from property.test_fleet_over_days import Clock, Direct, InMemory, profile_of, session_of
 from strict_aws import StrictAws, open_strict_aws
@@ -77,6 +77,6 @@ def test_a_clock_that_is_off_is_said_and_changes_no_expiry(home: Home, vendor: V
 
 
 def _issued_at(home: Home) -> float:
-    from nightporter.expiry import parse_rfc3339
+    from nightporter.core.expiry import parse_rfc3339
 
     return parse_rfc3339(home.record()["issued_at"])

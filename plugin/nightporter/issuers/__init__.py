@@ -9,10 +9,10 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
-from nightporter.model import Credentials, IssuedTokens, Profile, Rotation, Secret, Vendor
+from nightporter.core.model import Credentials, IssuedTokens, Profile, Rotation, Secret, Vendor
 
 if TYPE_CHECKING:
-    from nightporter.oauth import Call, Request, Response
+    from nightporter.issuers.oauth import Call, Request, Response
 
 _ENTRA_OPTIONS = frozenset({"grant", "tenant", "scopes", "redirect_port"})
 _ENTRA_GRANTS = ("authorization_code", "client_credentials", "device_code")
@@ -79,10 +79,28 @@ VENDORS: Mapping[str, Vendor] = {
             base_url=None,
             token_endpoint="{token_endpoint}",
             rotation=Rotation.MAY_ROTATE,
-            grants=("password", "client_credentials", "refresh_token", "authorization_code", "device_code"),
+            grants=(
+                "password",
+                "client_credentials",
+                "refresh_token",
+                "authorization_code",
+                "device_code",
+            ),
             options=frozenset(
-                {"grant", "scopes", "token_endpoint", "authorization_endpoint", "device_authorization_endpoint"}
-                | {"revocation_endpoint", "issuer_url", "token_endpoint_auth_method", "extra_parameters", "rotation"}
+                {
+                    "grant",
+                    "scopes",
+                    "token_endpoint",
+                    "authorization_endpoint",
+                    "device_authorization_endpoint",
+                }
+                | {
+                    "revocation_endpoint",
+                    "issuer_url",
+                    "token_endpoint_auth_method",
+                    "extra_parameters",
+                    "rotation",
+                }
                 | {"grace", "refresh_token_life", "refresh_token_midnight", "redirect_port"}
             ),
         ),
@@ -105,7 +123,9 @@ class Issuer(Protocol):
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         """Raises: ValueError naming the member that the credentials lack."""
 
-    def refresh_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request:
+    def refresh_request(
+        self, profile: Profile, refresh_token: Secret, client: Credentials | None
+    ) -> Request:
         """Raises: ValueError naming the member that the client's secret lacks."""
 
     def parse(self, response: Response, call: Call) -> IssuedTokens:
@@ -114,7 +134,9 @@ class Issuer(Protocol):
     def refresh_expires_at(self, profile: Profile, issued_at: int) -> int | None:
         """When a refresh token issued at `issued_at` dies; None where the vendor states nothing."""
 
-    def revocation_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request | None:
+    def revocation_request(
+        self, profile: Profile, refresh_token: Secret, client: Credentials | None
+    ) -> Request | None:
         """RFC 7009, where the issuer has an address for it."""
 
 
@@ -127,7 +149,9 @@ class FixedAddresses:
     def with_discovery(self, profile: Profile, response: Response) -> Profile:
         return profile
 
-    def revocation_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request | None:
+    def revocation_request(
+        self, profile: Profile, refresh_token: Secret, client: Credentials | None
+    ) -> Request | None:
         return None
 
 

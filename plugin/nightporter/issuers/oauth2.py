@@ -13,13 +13,25 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from nightporter.config import url_problem
-from nightporter.errors import IssuerReplyError
-from nightporter.expiry import parse_duration, rounded_up_to_midnight
-from nightporter.model import Credentials, IssuedTokens, Profile, Secret
-from nightporter.oauth import Call, Request, Response, form_request, get_request, parse_tokens
+from nightporter.core.config import url_problem
+from nightporter.core.errors import IssuerReplyError
+from nightporter.core.expiry import parse_duration, rounded_up_to_midnight
+from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret
+from nightporter.issuers.oauth import (
+    Call,
+    Request,
+    Response,
+    form_request,
+    get_request,
+    parse_tokens,
+)
 
-ENDPOINTS = ("token_endpoint", "authorization_endpoint", "device_authorization_endpoint", "revocation_endpoint")
+ENDPOINTS = (
+    "token_endpoint",
+    "authorization_endpoint",
+    "device_authorization_endpoint",
+    "revocation_endpoint",
+)
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
@@ -66,7 +78,9 @@ class Adapter:
             }
         return _posted(profile, members, credentials)
 
-    def refresh_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request:
+    def refresh_request(
+        self, profile: Profile, refresh_token: Secret, client: Credentials | None
+    ) -> Request:
         members = {
             "grant_type": "refresh_token",
             "refresh_token": refresh_token.reveal(),
@@ -75,7 +89,13 @@ class Adapter:
         return _posted(profile, members, client)
 
     def code_request(
-        self, profile: Profile, *, code: Secret, redirect_uri: str, verifier: Secret, client: Credentials | None
+        self,
+        profile: Profile,
+        *,
+        code: Secret,
+        redirect_uri: str,
+        verifier: Secret,
+        client: Credentials | None,
     ) -> Request:
         """Exchanges an authorization code (RFC 6749 section 4.1.3, RFC 7636 section 4.5)."""
         members = {
@@ -89,14 +109,29 @@ class Adapter:
     def device_request(self, profile: Profile, client: Credentials | None) -> Request:
         """Starts a device authorization (RFC 8628 section 3.1)."""
         members = {"scope": scope(profile, "login_scopes")}
-        return _posted(profile, members, client, _address(profile, "device_authorization_endpoint", "devicecode"))
+        return _posted(
+            profile,
+            members,
+            client,
+            _address(profile, "device_authorization_endpoint", "devicecode"),
+        )
 
-    def device_token_request(self, profile: Profile, device_code: Secret, client: Credentials | None) -> Request:
+    def device_token_request(
+        self, profile: Profile, device_code: Secret, client: Credentials | None
+    ) -> Request:
         """Asks whether the person has said yes (RFC 8628 section 3.4)."""
-        return _posted(profile, {"grant_type": DEVICE_GRANT, "device_code": device_code.reveal()}, client)
+        return _posted(
+            profile, {"grant_type": DEVICE_GRANT, "device_code": device_code.reveal()}, client
+        )
 
     def authorization_url(
-        self, profile: Profile, *, redirect_uri: str, state: str, challenge: str, client: Credentials | None
+        self,
+        profile: Profile,
+        *,
+        redirect_uri: str,
+        state: str,
+        challenge: str,
+        client: Credentials | None,
     ) -> str:
         """Where the person goes (RFC 6749 section 4.1.1, PKCE S256). It holds no secret."""
         members = {
@@ -113,7 +148,9 @@ class Adapter:
         query = urlencode({key: value for key, value in members.items() if value is not None})
         return f"{_address(profile, 'authorization_endpoint', 'authorize')}?{query}"
 
-    def revocation_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request | None:
+    def revocation_request(
+        self, profile: Profile, refresh_token: Secret, client: Credentials | None
+    ) -> Request | None:
         if "revocation_endpoint" not in profile.options:
             return None
         members = {"token": refresh_token.reveal(), "token_type_hint": "refresh_token"}
@@ -140,9 +177,14 @@ def scope(profile: Profile, kind: str) -> str | None:
 
 
 def _posted(
-    profile: Profile, members: Mapping[str, str | None], client: Credentials | None, url: str | None = None
+    profile: Profile,
+    members: Mapping[str, str | None],
+    client: Credentials | None,
+    url: str | None = None,
 ) -> Request:
-    default_method = "client_secret_post" if profile.issuer in ("entra", "perspio") else "client_secret_basic"
+    default_method = (
+        "client_secret_post" if profile.issuer in ("entra", "perspio") else "client_secret_basic"
+    )
     return form_request(
         url or profile.options.get("token_endpoint") or profile.token_endpoint,
         {**profile.options.get("extra_parameters", {}), **members},
@@ -182,6 +224,10 @@ def _metadata(profile: Profile, response: Response) -> Mapping[str, Any]:
             hint="Name `token_endpoint` in the profile, or correct `issuer_url`.",
         )
     # RFC 8414 section 3.3: another issuer's metadata must not be used.
-    if str(document.get("issuer", "")).rstrip("/") != str(profile.options["issuer_url"]).rstrip("/"):
-        raise IssuerReplyError(f"the metadata of {host} is another issuer's", hint="Correct `issuer_url`.")
+    if str(document.get("issuer", "")).rstrip("/") != str(profile.options["issuer_url"]).rstrip(
+        "/"
+    ):
+        raise IssuerReplyError(
+            f"the metadata of {host} is another issuer's", hint="Correct `issuer_url`."
+        )
     return document

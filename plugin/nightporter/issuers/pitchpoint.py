@@ -6,10 +6,10 @@ vendor's example token expires in January 1970.
 
 from __future__ import annotations
 
-from nightporter.expiry import pitchpoint_refresh_expiry
+from nightporter.core.expiry import pitchpoint_refresh_expiry
+from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret
 from nightporter.issuers import FixedAddresses
-from nightporter.model import Credentials, IssuedTokens, Profile, Secret
-from nightporter.oauth import Call, Request, Response, json_request, parse_tokens
+from nightporter.issuers.oauth import Call, Request, Response, json_request, parse_tokens
 
 SIGN_IN_PATH = "/user-management-services-ws/oauth2/002/signInWithPassword"
 REFRESH_PATH = "/user-management-services-ws/oauth2/002/refreshIdToken"
@@ -32,8 +32,12 @@ class Adapter(FixedAddresses):
             },
         )
 
-    def refresh_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request:
-        return json_request(profile.base_url + REFRESH_PATH, {"refresh_token": refresh_token.reveal()})
+    def refresh_request(
+        self, profile: Profile, refresh_token: Secret, client: Credentials | None
+    ) -> Request:
+        return json_request(
+            profile.base_url + REFRESH_PATH, {"refresh_token": refresh_token.reveal()}
+        )
 
     def parse(self, response: Response, call: Call) -> IssuedTokens:
         return parse_tokens(response, call)

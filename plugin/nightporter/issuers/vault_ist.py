@@ -6,9 +6,9 @@ seeds one. "A new refresh token (if applicable)": it may rotate. How long it liv
 
 from __future__ import annotations
 
+from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret
 from nightporter.issuers import FixedAddresses
-from nightporter.model import Credentials, IssuedTokens, Profile, Secret
-from nightporter.oauth import Call, Request, Response, json_request, parse_tokens
+from nightporter.issuers.oauth import Call, Request, Response, json_request, parse_tokens
 
 REFRESH_PATH = "/v1/auth/token"
 
@@ -20,10 +20,14 @@ class Adapter(FixedAddresses):
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         raise ValueError("vault.ist documents no sign-in; the session is seeded")
 
-    def refresh_request(self, profile: Profile, refresh_token: Secret, client: Credentials | None) -> Request:
+    def refresh_request(
+        self, profile: Profile, refresh_token: Secret, client: Credentials | None
+    ) -> Request:
         partner_id = profile.options.get("partner_id") or (client.partner_id if client else None)
         if partner_id is None:
-            raise ValueError(f"it lacks the member {profile.fields.get('partner_id', 'partner_id')!r}")
+            raise ValueError(
+                f"it lacks the member {profile.fields.get('partner_id', 'partner_id')!r}"
+            )
         return json_request(
             profile.base_url + REFRESH_PATH,
             {"refreshToken": refresh_token.reveal()},

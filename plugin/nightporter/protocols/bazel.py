@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 
-from nightporter.expiry import format_rfc3339
-from nightporter.hosts import BadAskError, Target, object_in, parse_target
-from nightporter.model import Token
+from nightporter.core.expiry import format_rfc3339
+from nightporter.core.hosts import BadAskError, Target, object_in, parse_target
+from nightporter.core.model import Token
 
 NONE = "{}"
 MAX_BYTES = 1 << 20

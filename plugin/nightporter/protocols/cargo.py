@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from nightporter.hosts import BadAskError, Target, object_in, parse_target
-from nightporter.model import Token
+from nightporter.core.hosts import BadAskError, Target, object_in, parse_target
+from nightporter.core.model import Token
 
 HELLO = json.dumps({"v": [1]})
 OPERATIONS = ("read", "publish", "yank", "unyank", "owners")
@@ -89,4 +89,6 @@ def render_done(kind: str) -> str:
 
 def render_error(kind: str, message: str = "") -> str:
     """`url-not-supported` and `not-found` let cargo ask the next provider; `other` ends the command."""
-    return json.dumps({"Err": {"kind": kind, **({"message": message, "caused-by": []} if message else {})}})
+    return json.dumps(
+        {"Err": {"kind": kind, **({"message": message, "caused-by": []} if message else {})}}
+    )

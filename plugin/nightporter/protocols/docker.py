@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 
-from nightporter.hosts import BadAskError, Target, decode_text, parse_target
-from nightporter.model import Token
+from nightporter.core.hosts import BadAskError, Target, decode_text, parse_target
+from nightporter.core.model import Token
 
 ACTIONS = ("get", "store", "erase", "list", "version")
 NOT_FOUND = "credentials not found in native keychain"
 NO_SERVER = "no credentials server URL"
-REFUSES_STORE = "nightporter keeps no passwords: it fetches tokens by itself, log-in is not needed here"
+REFUSES_STORE = (
+    "nightporter keeps no passwords: it fetches tokens by itself, log-in is not needed here"
+)
 MAX_BYTES = 1 << 20
 
 
@@ -32,7 +34,9 @@ def parse_server(content: bytes) -> Target | None:
 def render(token: Token, server: bytes, *, username: str) -> str:
     """The answer to `get`. `server` is what docker asked for, which it compares."""
     name = "oauth2" if username == "<token>" else username
-    return json.dumps({"ServerURL": server.decode().strip(), "Username": name, "Secret": token.value})
+    return json.dumps(
+        {"ServerURL": server.decode().strip(), "Username": name, "Secret": token.value}
+    )
 
 
 def render_list(servers: dict[str, str]) -> str:

@@ -11,13 +11,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from nightporter.hosts import BadAskError, Target, decode_text, parse_path, parse_target
-from nightporter.model import Token
+from nightporter.core.hosts import BadAskError, Target, decode_text, parse_path, parse_target
+from nightporter.core.model import Token
 
 OPERATIONS = ("get", "store", "erase", "capability")
 MAX_BYTES = 1 << 20
 STATE = "nightporter:tried="
-_ONCE = frozenset({"protocol", "host", "path", "username", "password", "credential", "authtype", "ephemeral"})
+_ONCE = frozenset(
+    {"protocol", "host", "path", "username", "password", "credential", "authtype", "ephemeral"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,9 @@ def parse(content: bytes) -> GitAsk:
         refused=keys.get("credential") or keys.get("password"),
         takes_bearer="authtype" in capabilities,
         takes_state="state" in capabilities,
-        tried=next((state.removeprefix(STATE) for state in states if state.startswith(STATE)), None),
+        tried=next(
+            (state.removeprefix(STATE) for state in states if state.startswith(STATE)), None
+        ),
     )
 
 
@@ -80,7 +84,9 @@ def _target(keys: Mapping[str, str]) -> Target | None:
     return replace(target, path=parse_path(keys["path"]) if "path" in keys else None)
 
 
-def render(token: Token, ask: GitAsk, *, username: str, reported_expiry: int, may_retry: bool) -> str:
+def render(
+    token: Token, ask: GitAsk, *, username: str, reported_expiry: int, may_retry: bool
+) -> str:
     """The answer to `get`. `may_retry`: the token is a cached one, so git may come again if it is refused."""
     lines = []
     if ask.takes_bearer:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nightporter.hosts import BadAskError, Target, decode_text, parse_target
-from nightporter.model import Token
+from nightporter.core.hosts import BadAskError, Target, decode_text, parse_target
+from nightporter.core.model import Token
 
 MAX_BYTES = 1 << 20
 

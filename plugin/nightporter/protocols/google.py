@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nightporter.errors import ConfigError, HostNotAllowedError, IssuerReplyError
-from nightporter.model import Profile, Token
+from nightporter.core.errors import ConfigError, HostNotAllowedError, IssuerReplyError
+from nightporter.core.model import Profile, Token
 
 PREFIX = "GOOGLE_EXTERNAL_ACCOUNT_"
 TOKEN_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")

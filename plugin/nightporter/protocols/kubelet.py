@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 
-from nightporter.hosts import BadAskError, Target, object_in, parse_target
-from nightporter.model import Token
+from nightporter.core.hosts import BadAskError, Target, object_in, parse_target
+from nightporter.core.model import Token
 
 API_VERSION = "credentialprovider.kubelet.k8s.io/v1"
 MAX_BYTES = 1 << 20

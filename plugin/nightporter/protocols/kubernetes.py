@@ -10,10 +10,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from nightporter.errors import ConfigError, HostNotAllowedError
-from nightporter.expiry import format_rfc3339
-from nightporter.hosts import BadAskError, parse_target, profiles_for
-from nightporter.model import Profile, Token
+from nightporter.core.errors import ConfigError, HostNotAllowedError
+from nightporter.core.expiry import format_rfc3339
+from nightporter.core.hosts import BadAskError, parse_target, profiles_for
+from nightporter.core.model import Profile, Token
 
 GROUP = "client.authentication.k8s.io"
 VERSIONS = (f"{GROUP}/v1", f"{GROUP}/v1beta1")
@@ -40,7 +40,8 @@ def parse_exec_info(exec_info: str | None) -> ExecAsk:
         document = None
     if not isinstance(document, dict):
         raise ConfigError(
-            "KUBERNETES_EXEC_INFO is not a JSON object", hint="It is set by kubectl; unset it when running by hand."
+            "KUBERNETES_EXEC_INFO is not a JSON object",
+            hint="It is set by kubectl; unset it when running by hand.",
         )
     asked = document.get("apiVersion", VERSIONS[0])
     if asked not in VERSIONS:
@@ -77,6 +78,9 @@ def render(token: Token, api_version: str, *, reported_expiry: int) -> str:
         {
             "apiVersion": api_version,
             "kind": "ExecCredential",
-            "status": {"token": token.value, "expirationTimestamp": format_rfc3339(reported_expiry)},
+            "status": {
+                "token": token.value,
+                "expirationTimestamp": format_rfc3339(reported_expiry),
+            },
         }
     )

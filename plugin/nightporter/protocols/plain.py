@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from nightporter.errors import ConfigError, HostNotAllowedError
-from nightporter.expiry import format_rfc3339
-from nightporter.hosts import DEFAULT_PORTS, rules_of
-from nightporter.model import Profile, Token
+from nightporter.core.errors import ConfigError, HostNotAllowedError
+from nightporter.core.expiry import format_rfc3339
+from nightporter.core.hosts import DEFAULT_PORTS, rules_of
+from nightporter.core.model import Profile, Token
 
 OUTPUTS = ("token", "json", "header", "env", "curl", "authorization", "netrc")
 
@@ -49,10 +49,18 @@ def render(token: Token, output: str, profile: Profile) -> str:
 
 def _netrc(token: Token, profile: Profile) -> str:
     """Entries for plain hosts on the usual port: the format has no port, scheme or path to hold a token back."""
-    targets = [rule.target for rule in rules_of(profile) if not rule.is_wildcard and not rule.target.path]
-    names = [target.host for target in targets if target.port == DEFAULT_PORTS["https"] and target.scheme == "https"]
+    targets = [
+        rule.target for rule in rules_of(profile) if not rule.is_wildcard and not rule.target.path
+    ]
+    names = [
+        target.host
+        for target in targets
+        if target.port == DEFAULT_PORTS["https"] and target.scheme == "https"
+    ]
     if any(char.isspace() for char in profile.helper_username):
-        raise ConfigError(f"`helper_username` of profile {profile.name!r} holds white space, which netrc can't")
+        raise ConfigError(
+            f"`helper_username` of profile {profile.name!r} holds white space, which netrc can't"
+        )
     if not names:
         raise HostNotAllowedError(
             f"`hosts` of profile {profile.name!r} holds no plain host name on port 443, and netrc knows no other"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 
-from nightporter.hosts import BadAskError, Target, parse_target
-from nightporter.model import Token
+from nightporter.core.hosts import BadAskError, Target, parse_target
+from nightporter.core.model import Token
 
 VERBS = ("get", "store", "forget")
 NONE = "{}"

@@ -129,7 +129,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.endswith("/revoke"):
             token = asked.get("token", "")
             self.server.world.counts["revoke"] += 1
-            self.server.world.revoke(lambda grant: self.server.world.refresh_tokens.get(token) is grant)
+            self.server.world.revoke(
+                lambda grant: self.server.world.refresh_tokens.get(token) is grant
+            )
             self.reply(200, {})
         else:
             call = "refresh" if asked.get("grant_type") == "refresh_token" else "sign-in"
@@ -180,11 +182,20 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "status":
             self.reply(int(fault["status"]), fault.get("body", {}), fault.get("headers", {}))
         elif kind == "html":
-            self.send(int(fault.get("status", 200)), b"<html><body>Please log in</body></html>", "text/html", {})
+            self.send(
+                int(fault.get("status", 200)),
+                b"<html><body>Please log in</body></html>",
+                "text/html",
+                {},
+            )
         elif kind == "huge":
-            self.send(200, b'{"access_token": "' + b"x" * 10_000_000 + b'"}', "application/json", {})
+            self.send(
+                200, b'{"access_token": "' + b"x" * 10_000_000 + b'"}', "application/json", {}
+            )
         elif kind == "truncated":
-            self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"acc')
+            self.wfile.write(
+                b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"acc'
+            )
             self.cut()
         elif kind == "redirect":
             self.send(307, b"", "text/plain", {"Location": str(fault.get("to", "/elsewhere"))})
@@ -226,7 +237,9 @@ def open_sandbox(world: World, *, port: int = 0) -> Iterator[str]:
     """Serves the world on 127.0.0.1 until the block ends; yields its address."""
     server = _Server(("127.0.0.1", port), _Handler)
     server.world = world
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nightporter.expiry import pitchpoint_refresh_expiry
-from nightporter.model import Rotation
+from nightporter.core.expiry import pitchpoint_refresh_expiry
+from nightporter.core.model import Rotation
 
 LOCK_AFTER = 10  # wrong passwords in a row
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -105,10 +105,16 @@ class World:
 
     def _check_password(self, username: Any, password: Any) -> Answer | None:
         if self.wrong_passwords[str(username)] >= LOCK_AFTER:
-            return 400, {"error": "TOO_MANY_ATTEMPTS_TRY_LATER", "error_description": "Account locked for a while"}
+            return 400, {
+                "error": "TOO_MANY_ATTEMPTS_TRY_LATER",
+                "error_description": "Account locked for a while",
+            }
         if self.users.get(str(username)) != password:
             self.wrong_passwords[str(username)] += 1
-            return 403, {"error": "access_denied", "error_description": "Invalid username / password combination"}
+            return 403, {
+                "error": "access_denied",
+                "error_description": "Invalid username / password combination",
+            }
         self.wrong_passwords.pop(str(username), None)
         return None
 
@@ -116,7 +122,10 @@ class World:
         """Pitchpoint's refresh: the same token comes back."""
         with self.lock:
             if not self._is_alive(str(refresh_token)):
-                return 403, {"error": "access_denied", "error_description": "Invalid or expired refresh token"}
+                return 403, {
+                    "error": "access_denied",
+                    "error_description": "Invalid or expired refresh token",
+                }
             members = {"refresh_token": refresh_token, "scope": "policy", "token_type": "Bearer"}
             return 200, {**members, **self.issue_access_token()}
 
@@ -131,23 +140,42 @@ class World:
         with self.lock:
             token = str(refresh_token)
             if not self._is_alive(token):
-                return 400, {"error": "invalid_grant", "error_description": "Refresh token has expired or is invalid."}
+                return 400, {
+                    "error": "invalid_grant",
+                    "error_description": "Refresh token has expired or is invalid.",
+                }
             grant = self.refresh_tokens[token]
             if grant.successor is not None:
                 if self.now() - grant.rotated_at > self.grace_s:
                     self.counts["reuse"] += 1
                     self.revoke(lambda other: other.family == grant.family)
-                    return 400, {"error": "invalid_grant", "error_description": "Refresh token was used before."}
-                return 200, {"refresh_token": grant.successor, "token_type": "Bearer", **self.issue_access_token()}
+                    return 400, {
+                        "error": "invalid_grant",
+                        "error_description": "Refresh token was used before.",
+                    }
+                return 200, {
+                    "refresh_token": grant.successor,
+                    "token_type": "Bearer",
+                    **self.issue_access_token(),
+                }
             grant.uses += 1
-            answer: dict[str, Any] = {"token_type": "Bearer", "id_token": "e30.e30.", **self.issue_access_token()}
+            answer: dict[str, Any] = {
+                "token_type": "Bearer",
+                "id_token": "e30.e30.",
+                **self.issue_access_token(),
+            }
             is_due = grant.uses % 2 == 0 if self.rotation == Rotation.MAY_ROTATE.value else True
             if self.rotation != Rotation.REUSED.value and is_due:
-                grant.successor, grant.rotated_at = self.new_refresh_token(family=grant.family), self.now()
+                grant.successor, grant.rotated_at = (
+                    self.new_refresh_token(family=grant.family),
+                    self.now(),
+                )
                 answer["refresh_token"] = grant.successor
             return 200, answer
 
-    def new_refresh_token(self, *, family: str | None = None, expires_at: float = float("inf")) -> str:
+    def new_refresh_token(
+        self, *, family: str | None = None, expires_at: float = float("inf")
+    ) -> str:
         token = f"AMf-{secrets.token_urlsafe(32)}"
         with self.lock:
             self.refresh_tokens[token] = Grant(family=family or token, expires_at=expires_at)
@@ -164,7 +192,10 @@ class World:
         with self.lock:
             client_id = client[0] if client else ""
             if client is None or self.clients.get(client_id) != client[1]:
-                return 401, {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret"}
+                return 401, {
+                    "error": "invalid_client",
+                    "error_description": "AADSTS7000215: Invalid client secret",
+                }
             self.scopes.append(asked.get("scope", ""))
             grant_type = asked.get("grant_type")
             if grant_type == "refresh_token":
@@ -181,7 +212,11 @@ class World:
             return 400, {"error": "unsupported_grant_type"}
 
     def _granted(self) -> Answer:
-        members = {"refresh_token": self.new_refresh_token(), "token_type": "Bearer", "id_token": "e30.e30."}
+        members = {
+            "refresh_token": self.new_refresh_token(),
+            "token_type": "Bearer",
+            "id_token": "e30.e30.",
+        }
         return 200, {**members, **self.issue_access_token()}
 
     def authorize(self, asked: Mapping[str, str]) -> str:
@@ -209,7 +244,9 @@ class World:
         """RFC 8628 section 3.2."""
         with self.lock:
             device_code, user_code = secrets.token_urlsafe(16), secrets.token_hex(4).upper()
-            self.pending[device_code] = Pending(client_id=client_id, user_code=user_code, is_approved=False)
+            self.pending[device_code] = Pending(
+                client_id=client_id, user_code=user_code, is_approved=False
+            )
             return 200, {
                 "device_code": device_code,
                 "user_code": user_code,
@@ -247,7 +284,10 @@ class World:
     def is_session_alive(self, refresh_token: str) -> bool:
         """Whether a refresh with this token would work: neither dead nor already rotated."""
         with self.lock:
-            return self._is_alive(refresh_token) and self.refresh_tokens[refresh_token].successor is None
+            return (
+                self._is_alive(refresh_token)
+                and self.refresh_tokens[refresh_token].successor is None
+            )
 
     def revoke(self, which: Callable[[Grant], bool]) -> None:
         with self.lock:

@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from nightporter.errors import (
+from nightporter.core.errors import (
     StoreDeniedError,
     StoreError,
     StoreUnreachableError,
     StoreValueError,
     VersionConflictError,
 )
-from nightporter.files import close_directory, open_lock, read_private, replace_private
-from nightporter.record import Unreadable, is_expired
-from nightporter.stores import ABSENT, MAX_VALUE_BYTES, KeepExpiry, Stored, Version
+from nightporter.core.record import Unreadable, is_expired
+from nightporter.machine.files import close_directory, open_lock, read_private, replace_private
+from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
+from nightporter.stores.encoding import MAX_VALUE_BYTES
 
 MAX_NAME_BYTES = 250
 
@@ -64,7 +65,9 @@ class LocalStore:
         self.delete(path, stored.version, timeout_s=timeout_s)
         return True
 
-    def missing_rights(self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float) -> list[str]:
+    def missing_rights(
+        self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
+    ) -> list[str]:
         is_there = os.path.isdir(self._directory)
         is_writable = not is_there or os.access(self._directory, os.W_OK | os.X_OK)
         return [] if is_writable or not writes else [f"write on the directory {self._directory}"]
@@ -72,7 +75,9 @@ class LocalStore:
     def close(self) -> None:
         pass
 
-    def _exchange(self, path: str, value: Mapping[str, Any] | None, expected: Version, timeout_s: float) -> Version:
+    def _exchange(
+        self, path: str, value: Mapping[str, Any] | None, expected: Version, timeout_s: float
+    ) -> Version:
         file = self._file(path)
         with self._locked(file, timeout_s):
             found = self._load(file).version
@@ -81,7 +86,9 @@ class LocalStore:
             after = found.floor + 1
             content = json.dumps({"version": after, "value": value}, ensure_ascii=False).encode()
             if len(content) > MAX_VALUE_BYTES + 100:
-                raise StoreValueError(f"{file}: a value of {len(content)} bytes is more than {MAX_VALUE_BYTES}")
+                raise StoreValueError(
+                    f"{file}: a value of {len(content)} bytes is more than {MAX_VALUE_BYTES}"
+                )
             try:
                 replace_private(file, content)
             except OSError as exc:
@@ -92,7 +99,9 @@ class LocalStore:
     def _locked(self, file: str, timeout_s: float) -> Iterator[None]:
         try:
             if not close_directory(self._directory):
-                raise StoreDeniedError(f"{self._directory} belongs to another user", right="a directory of your own")
+                raise StoreDeniedError(
+                    f"{self._directory} belongs to another user", right="a directory of your own"
+                )
             with open_lock(f"{file}.lock", deadline=time.monotonic() + timeout_s) as won:
                 if not won:
                     raise StoreUnreachableError(f"{file} stayed locked by another process")
@@ -121,7 +130,10 @@ class LocalStore:
         except (ValueError, KeyError, TypeError, RecursionError):
             # A torn or foreign file has no version of its own; the bytes name it, and time is past any count.
             digest = hashlib.sha256(content).hexdigest()
-            return Stored(Unreadable(reason=f"{file} is not a file of this store"), Version(digest, int(time.time())))
+            return Stored(
+                Unreadable(reason=f"{file} is not a file of this store"),
+                Version(digest, int(time.time())),
+            )
         version = Version(str(number), number)
         if value is None or isinstance(value, dict):
             return Stored(value, version)
@@ -147,7 +159,10 @@ def _translate(exc: OSError, file: str) -> StoreError:
 
 
 def open_store(
-    options: Mapping[str, Any], environment: Mapping[str, str], notify: Callable[[str], None], data_directory: str
+    options: Mapping[str, Any],
+    environment: Mapping[str, str],
+    notify: Callable[[str], None],
+    data_directory: str,
 ) -> LocalStore:
     """The store of a `[stores.NAME]` table; without `path` in the user's data directory."""
     return LocalStore(os.path.expanduser(options["path"]) if "path" in options else data_directory)

@@ -25,8 +25,8 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config as ClientConfig
 
-from nightporter.config import is_loopback
-from nightporter.errors import (
+from nightporter.core.config import is_loopback
+from nightporter.core.errors import (
     ConfigError,
     StoreBusyError,
     StoreDeniedError,
@@ -35,17 +35,25 @@ from nightporter.errors import (
     StoreValueError,
     VersionConflictError,
 )
-from nightporter.record import Unreadable, is_expired
-from nightporter.stores import ABSENT, KeepExpiry, Stored, Version, encode_value
+from nightporter.core.record import Unreadable, is_expired
+from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
+from nightporter.stores.encoding import encode_value
 
 NAMESPACE = uuid.UUID("6f1d1f0e-9a35-5c36-8d0b-3f2f6e6f7a11")
 NO_VALUE = "no-value"  # the version of a secret that exists, but was never given a value (Terraform makes such)
 TIMEOUT_S = 5
 VERSIONS_PER_DAY = 100  # unlabelled versions beyond 100 are pruned, but none under 24 hours old
 
-_THROTTLED = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
+_THROTTLED = frozenset(
+    {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
+)
 _EXPIRED = frozenset(
-    {"ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidSignatureException"}
+    {
+        "ExpiredTokenException",
+        "ExpiredToken",
+        "UnrecognizedClientException",
+        "InvalidSignatureException",
+    }
     | {"InvalidClientTokenId", "SignatureDoesNotMatch", "IncompleteSignature"}
 )
 _KMS = frozenset({"DecryptionFailure", "EncryptionFailure"})
@@ -84,7 +92,9 @@ class SecretsManagerStore:
         except (KeyError, ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            return Stored(Unreadable(reason=f"the secret {path} holds no JSON object"), Version(token))
+            return Stored(
+                Unreadable(reason=f"the secret {path} holds no JSON object"), Version(token)
+            )
         version = Version(token, _generation(value))
         is_gone = value.get("deleted") is True or is_expired(value, self._clock())
         return Stored(None if is_gone else value, version)
@@ -107,7 +117,9 @@ class SecretsManagerStore:
             self._create(path, text, token)
         else:
             with _translated("secretsmanager:PutSecretValue", path):
-                self._open().put_secret_value(SecretId=path, ClientRequestToken=token, SecretString=text)
+                self._open().put_secret_value(
+                    SecretId=path, ClientRequestToken=token, SecretString=text
+                )
         return Version(token, _generation(value))
 
     def _create(self, path: str, text: str, token: str) -> None:
@@ -122,7 +134,12 @@ class SecretsManagerStore:
             )
 
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
-        tombstone = {"schema": 1, "refresh_token": None, "generation": expected_version.floor, "deleted": True}
+        tombstone = {
+            "schema": 1,
+            "refresh_token": None,
+            "generation": expected_version.floor,
+            "deleted": True,
+        }
         self.write(path, tombstone, expected_version, None, timeout_s=timeout_s)
         if expected_version.token in (ABSENT.token, NO_VALUE):
             return
@@ -130,7 +147,9 @@ class SecretsManagerStore:
         try:
             self._drop_previous(path, expected_version.token)
         except StoreDeniedError as exc:
-            self._notify(f"{exc.message}; the value before the deletion stays readable as AWSPREVIOUS. {exc.hint}")
+            self._notify(
+                f"{exc.message}; the value before the deletion stays readable as AWSPREVIOUS. {exc.hint}"
+            )
 
     def sweep(self, path: str, *, timeout_s: float) -> bool:
         try:
@@ -141,7 +160,9 @@ class SecretsManagerStore:
             return False
         is_object = isinstance(value, dict)
         if is_object and value.get("deleted") is not True and is_expired(value, self._clock()):
-            self.delete(path, Version(str(reply["VersionId"]), _generation(value)), timeout_s=timeout_s)
+            self.delete(
+                path, Version(str(reply["VersionId"]), _generation(value)), timeout_s=timeout_s
+            )
             return True
         with _translated("secretsmanager:DescribeSecret", path):
             stages = self._open().describe_secret(SecretId=path).get("VersionIdsToStages", {})
@@ -159,7 +180,9 @@ class SecretsManagerStore:
                 SecretId=path, VersionStage="AWSPREVIOUS", RemoveFromVersionId=version
             )
 
-    def missing_rights(self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float) -> list[str]:
+    def missing_rights(
+        self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
+    ) -> list[str]:
         """Reads, and writes what is there once more under the id that it has, which changes nothing.
 
         Source: PutSecretValue, "the same ClientRequestToken and the same contents". What isn't there tells nothing.
@@ -167,7 +190,10 @@ class SecretsManagerStore:
         missing = []
         for path in (*reads, *writes):
             try:
-                with contextlib.suppress(_NotFoundError), _translated("secretsmanager:GetSecretValue", path):
+                with (
+                    contextlib.suppress(_NotFoundError),
+                    _translated("secretsmanager:GetSecretValue", path),
+                ):
                     reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
                     if path in writes and "SecretString" in reply:
                         self._check_write(path, reply)
@@ -178,16 +204,25 @@ class SecretsManagerStore:
     def _check_write(self, path: str, reply: Mapping[str, Any]) -> None:
         with _translated("secretsmanager:DescribeSecret", path):
             self._open().describe_secret(SecretId=path)
-        with contextlib.suppress(VersionConflictError), _translated("secretsmanager:PutSecretValue", path):
+        with (
+            contextlib.suppress(VersionConflictError),
+            _translated("secretsmanager:PutSecretValue", path),
+        ):
             self._open().put_secret_value(
-                SecretId=path, ClientRequestToken=reply["VersionId"], SecretString=reply["SecretString"]
+                SecretId=path,
+                ClientRequestToken=reply["VersionId"],
+                SecretString=reply["SecretString"],
             )
 
     def newer_than_current(self, path: str) -> tuple[str, str] | None:
         """The current version and the newest of its successors, where a person has moved AWSCURRENT back; else None."""
         try:
             with _translated("secretsmanager:GetSecretValue", path):
-                current = str(self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")["VersionId"])
+                current = str(
+                    self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")[
+                        "VersionId"
+                    ]
+                )
         except _NotFoundError:
             return None
         newest = current
@@ -202,7 +237,9 @@ class SecretsManagerStore:
 
     def stages(self, path: str) -> Mapping[str, list[str]]:
         with _translated("secretsmanager:DescribeSecret", path):
-            found: Mapping[str, list[str]] = self._open().describe_secret(SecretId=path).get("VersionIdsToStages", {})
+            found: Mapping[str, list[str]] = (
+                self._open().describe_secret(SecretId=path).get("VersionIdsToStages", {})
+            )
         return found
 
     def read_version(self, path: str, version_id: str) -> Mapping[str, Any] | None:
@@ -236,7 +273,9 @@ class SecretsManagerStore:
                     MoveToVersionId=to_version_id,
                     RemoveFromVersionId=from_version_id,
                 )
-        except StoreValueError as exc:  # the label isn't where we said; or somebody has moved it already
+        except (
+            StoreValueError
+        ) as exc:  # the label isn't where we said; or somebody has moved it already
             if "AWSCURRENT" in self.stages(path).get(to_version_id, []):
                 return
             raise VersionConflictError(f"{path}: AWSCURRENT was moved by somebody else") from exc
@@ -272,20 +311,30 @@ class SecretsManagerStore:
                 try:
                     self._client = self._new_client()
                 except ValueError as exc:
-                    raise ConfigError("an endpoint of AWS is no address: endpoint_url or AWS_ENDPOINT_URL") from exc
+                    raise ConfigError(
+                        "an endpoint of AWS is no address: endpoint_url or AWS_ENDPOINT_URL"
+                    ) from exc
             url = urlsplit(self._client.meta.endpoint_url)
             if url.scheme != "https" and not is_loopback(url.hostname or ""):
-                raise ConfigError("the endpoint of Secrets Manager must be https: plain http is taken on loopback only")
+                raise ConfigError(
+                    "the endpoint of Secrets Manager must be https: plain http is taken on loopback only"
+                )
         return self._client
 
     def _new_client(self) -> Any:
         options = self._options
-        session = boto3.session.Session(profile_name=options.get("profile"), region_name=options.get("region"))
+        session = boto3.session.Session(
+            profile_name=options.get("profile"), region_name=options.get("region")
+        )
         if "role_arn" in options:
             session = _assumed(session, options["role_arn"])
         # Our own loops retry, since only they know what may be sent twice.
-        config = ClientConfig(connect_timeout=3, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1})
-        return session.client("secretsmanager", endpoint_url=options.get("endpoint_url"), config=config)
+        config = ClientConfig(
+            connect_timeout=3, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1}
+        )
+        return session.client(
+            "secretsmanager", endpoint_url=options.get("endpoint_url"), config=config
+        )
 
 
 def _assumed(session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
@@ -305,7 +354,9 @@ def _assumed(session: boto3.session.Session, role_arn: str) -> boto3.session.Ses
         }
 
     inner = botocore.session.get_session()
-    inner._credentials = RefreshableCredentials.create_from_metadata(assume(), assume, "sts-assume-role")
+    inner._credentials = RefreshableCredentials.create_from_metadata(
+        assume(), assume, "sts-assume-role"
+    )
     return boto3.session.Session(botocore_session=inner, region_name=session.region_name)
 
 
@@ -327,16 +378,25 @@ def _translated(right: str, path: str) -> Iterator[None]:
         yield
     except botocore.exceptions.ClientError as exc:
         raise _of_client_error(exc, right, path) from exc
-    except (botocore.exceptions.NoCredentialsError, botocore.exceptions.CredentialRetrievalError) as exc:
-        raise StoreDeniedError("there are no AWS credentials", right="credentials that boto3's chain finds") from exc
+    except (
+        botocore.exceptions.NoCredentialsError,
+        botocore.exceptions.CredentialRetrievalError,
+    ) as exc:
+        raise StoreDeniedError(
+            "there are no AWS credentials", right="credentials that boto3's chain finds"
+        ) from exc
     except (botocore.exceptions.NoRegionError, botocore.exceptions.ProfileNotFound) as exc:
-        raise ConfigError(f"AWS: {type(exc).__name__}", hint="Set `region` or `profile` in the store.") from exc
+        raise ConfigError(
+            f"AWS: {type(exc).__name__}", hint="Set `region` or `profile` in the store."
+        ) from exc
     except (
         botocore.exceptions.HTTPClientError,
         botocore.exceptions.ConnectionError,
         botocore.exceptions.IncompleteReadError,
     ) as exc:
-        raise StoreUnreachableError(f"Secrets Manager can't be reached: {type(exc).__name__}") from exc
+        raise StoreUnreachableError(
+            f"Secrets Manager can't be reached: {type(exc).__name__}"
+        ) from exc
     except botocore.exceptions.BotoCoreError as exc:
         raise StoreError(f"Secrets Manager: {type(exc).__name__} for {path}") from exc
 
@@ -350,11 +410,15 @@ def _of_client_error(exc: botocore.exceptions.ClientError, right: str, path: str
     if code == "ResourceExistsException":
         return VersionConflictError(f"{path}: somebody else wrote it first")
     if code in _KMS or (code.startswith("AccessDenied") and "kms" in message.lower()):
-        return StoreDeniedError(f"{path}: its KMS key can't be used", right="kms:Decrypt and kms:GenerateDataKey on it")
+        return StoreDeniedError(
+            f"{path}: its KMS key can't be used", right="kms:Decrypt and kms:GenerateDataKey on it"
+        )
     if code.startswith("AccessDenied"):
         return StoreDeniedError(f"{path}: denied", right=f"{right} on {path}")
     if code in _EXPIRED:
-        return StoreDeniedError(f"AWS refused our credentials ({code})", right="credentials that are valid now")
+        return StoreDeniedError(
+            f"AWS refused our credentials ({code})", right="credentials that are valid now"
+        )
     if code in _THROTTLED:
         return StoreBusyError("Secrets Manager limits the rate")
     if code == "InvalidRequestException" and "delet" in message.lower():
@@ -363,7 +427,9 @@ def _of_client_error(exc: botocore.exceptions.ClientError, right: str, path: str
             hint=f"Run `aws secretsmanager restore-secret --secret-id {path}`, or use another path.",
         )
     if code in ("InvalidRequestException", "InvalidParameterException", "ValidationException"):
-        return StoreValueError(f"Secrets Manager refused the request for {path} as invalid ({code})")
+        return StoreValueError(
+            f"Secrets Manager refused the request for {path} as invalid ({code})"
+        )
     if code == "LimitExceededException":
         return StoreValueError(f"{path}: a quota of Secrets Manager is used up")
     return StoreUnreachableError(f"Secrets Manager failed ({code or 'no code'})")
@@ -375,7 +441,10 @@ def _generation(value: Mapping[str, Any]) -> int:
 
 
 def open_store(
-    options: Mapping[str, Any], environment: Mapping[str, str], notify: Callable[[str], None], data_directory: str
+    options: Mapping[str, Any],
+    environment: Mapping[str, str],
+    notify: Callable[[str], None],
+    data_directory: str,
 ) -> SecretsManagerStore:
     """The store of a `[stores.NAME]` table. Nothing is sent yet; boto3 reads the environment by itself."""
     return SecretsManagerStore(options, notify=notify)

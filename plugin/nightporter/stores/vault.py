@@ -24,8 +24,8 @@ import hvac
 import hvac.exceptions
 import requests
 
-from nightporter.config import VAULT_VARIABLES, url_problem
-from nightporter.errors import (
+from nightporter.core.config import VAULT_VARIABLES, url_problem
+from nightporter.core.errors import (
     ConfigError,
     StoreBusyError,
     StoreDeniedError,
@@ -35,14 +35,17 @@ from nightporter.errors import (
     StoreValueError,
     VersionConflictError,
 )
-from nightporter.expiry import parse_rfc3339
-from nightporter.http import environment_proxies, open_session
-from nightporter.record import is_expired
-from nightporter.stores import ABSENT, KeepExpiry, Stored, Version, encode_value
+from nightporter.core.expiry import parse_rfc3339
+from nightporter.core.record import is_expired
+from nightporter.net.http import environment_proxies, open_session
+from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
+from nightporter.stores.encoding import encode_value
 
 T = TypeVar("T")
 CONNECT_S = 3.0
-TTL_TARGET_S = 2  # aimed at this much past the expiry: never before it, at most TTL_SLACK_S after it
+TTL_TARGET_S = (
+    2  # aimed at this much past the expiry: never before it, at most TTL_SLACK_S after it
+)
 TTL_SLACK_S = 5
 MAX_TTL_S = 9_223_372_036
 SERVICE_ACCOUNT_JWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
@@ -80,7 +83,9 @@ class VaultStore:
                 )
             except hvac.exceptions.InvalidPath as exc:
                 # A destroyed version is a 404 with metadata, which hvac's switch for deleted ones doesn't cover.
-                if not (isinstance(exc.json, dict) and (exc.json.get("data") or {}).get("metadata")):
+                if not (
+                    isinstance(exc.json, dict) and (exc.json.get("data") or {}).get("metadata")
+                ):
                     raise
                 reply = exc.json
             data, number = reply["data"].get("data"), int(reply["data"]["metadata"]["version"])
@@ -108,7 +113,9 @@ class VaultStore:
     ) -> Version:
         encode_value(path, value)  # for its size alone: hvac makes the request
         self._check_version_2(path, timeout_s)
-        has_ttl = not isinstance(expires_at, KeepExpiry) and self._set_ttl(path, expires_at, self._clock(), timeout_s)
+        has_ttl = not isinstance(expires_at, KeepExpiry) and self._set_ttl(
+            path, expires_at, self._clock(), timeout_s
+        )
         written = self._put(path, value, expected_version, timeout_s)
         if has_ttl and isinstance(expires_at, int) and not written.is_timed(expires_at):
             return self._repair_ttl(path, value, written, expires_at, timeout_s)
@@ -130,7 +137,11 @@ class VaultStore:
                     _quoted(path), mount_point=self._mount, raise_on_deleted_version=True
                 )
             except hvac.exceptions.InvalidPath as exc:
-                metadata = ((exc.json or {}).get("data") or {}).get("metadata") if isinstance(exc.json, dict) else None
+                metadata = (
+                    ((exc.json or {}).get("data") or {}).get("metadata")
+                    if isinstance(exc.json, dict)
+                    else None
+                )
                 return int(metadata["version"]) if metadata and not metadata["destroyed"] else None
             return None
 
@@ -144,27 +155,37 @@ class VaultStore:
         numbers = list(range(max(1, newest - 10), newest + 1))
 
         def destroy(client: hvac.Client) -> Any:
-            return client.secrets.kv.v2.destroy_secret_versions(_quoted(path), numbers, mount_point=self._mount)
+            return client.secrets.kv.v2.destroy_secret_versions(
+                _quoted(path), numbers, mount_point=self._mount
+            )
 
         self._call(destroy, f"update on {self._mount}/destroy/{path}", timeout_s)
 
-    def missing_rights(self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float) -> list[str]:
+    def missing_rights(
+        self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
+    ) -> list[str]:
         """Asks `sys/capabilities-self`, which Vault's default policy allows to everybody."""
-        wanted: dict[str, tuple[str, ...]] = {f"{self._mount}/data/{_quoted(path)}": ("read",) for path in reads}
+        wanted: dict[str, tuple[str, ...]] = {
+            f"{self._mount}/data/{_quoted(path)}": ("read",) for path in reads
+        }
         for path in writes:
             wanted[f"{self._mount}/data/{_quoted(path)}"] = ("create", "read", "update")
             wanted[f"{self._mount}/metadata/{_quoted(path)}"] = ("update",)
 
         def ask(client: hvac.Client) -> dict[str, Any]:
             reply = client.adapter.post("/v1/sys/capabilities-self", json={"paths": list(wanted)})
-            found: dict[str, Any] = (reply.json() if hasattr(reply, "json") else reply).get("data") or {}
+            found: dict[str, Any] = (reply.json() if hasattr(reply, "json") else reply).get(
+                "data"
+            ) or {}
             return found
 
         granted = self._call(ask, "update on sys/capabilities-self", timeout_s)
         missing = []
         for path, needed in wanted.items():
             there = set(granted.get(path) or ())
-            if "root" not in there and (lacking := [right for right in needed if right not in there]):
+            if "root" not in there and (
+                lacking := [right for right in needed if right not in there]
+            ):
                 missing.append(f"{', '.join(lacking)} on {path}")
         return missing
 
@@ -181,10 +202,15 @@ class VaultStore:
 
     # Writing.
 
-    def _put(self, path: str, value: Mapping[str, Any], expected: Version, timeout_s: float) -> _Written:
+    def _put(
+        self, path: str, value: Mapping[str, Any], expected: Version, timeout_s: float
+    ) -> _Written:
         def put(client: hvac.Client) -> _Written:
             reply = client.secrets.kv.v2.create_or_update_secret(
-                _quoted(path), secret=dict(value), cas=int(expected.token or 0), mount_point=self._mount
+                _quoted(path),
+                secret=dict(value),
+                cas=int(expected.token or 0),
+                mount_point=self._mount,
             )
             data = reply["data"]
             deletion_time = data.get("deletion_time")
@@ -207,18 +233,28 @@ class VaultStore:
 
         def post(client: hvac.Client) -> Any:
             return client.secrets.kv.v2.update_metadata(
-                _quoted(path), max_versions=1, delete_version_after=f"{seconds}s", mount_point=self._mount
+                _quoted(path),
+                max_versions=1,
+                delete_version_after=f"{seconds}s",
+                mount_point=self._mount,
             )
 
         try:
-            self._call(post, f"create, update and patch on {self._mount}/metadata/{path}", timeout_s)
+            self._call(
+                post, f"create, update and patch on {self._mount}/metadata/{path}", timeout_s
+            )
         except StoreDeniedError as exc:
             self._notify(f"{exc.message}; the session is kept, without Vault's own TTL. {exc.hint}")
             return False
         return True
 
     def _repair_ttl(
-        self, path: str, value: Mapping[str, Any], written: _Written, expires_at: int, timeout_s: float
+        self,
+        path: str,
+        value: Mapping[str, Any],
+        written: _Written,
+        expires_at: int,
+        timeout_s: float,
     ) -> Version:
         """One more write, with the TTL counted from the server's clock.
 
@@ -228,7 +264,9 @@ class VaultStore:
         try:
             repaired = self._put(path, value, written.version, timeout_s)
         except VersionConflictError:
-            return written.version  # somebody has gone on from our write; theirs is the TTL to get right
+            return (
+                written.version
+            )  # somebody has gone on from our write; theirs is the TTL to get right
         if not repaired.is_timed(expires_at):
             self._notify(
                 f"{self._mount}/{path}: Vault's own deletion time is off; the expiry in the record holds."
@@ -296,11 +334,16 @@ class VaultStore:
         if self._client is not None:
             return self._client
         if not self._address:
-            raise ConfigError("the Vault store has no address", hint="Set `address` in the store, or VAULT_ADDR.")
+            raise ConfigError(
+                "the Vault store has no address", hint="Set `address` in the store, or VAULT_ADDR."
+            )
         if problem := url_problem(self._address):
             raise ConfigError(f"VAULT_ADDR {problem}")
         session = open_session(
-            ca_cert=self._option("ca_cert"), proxy=None, environment=self._environment, key="ca_cert (VAULT_CACERT)"
+            ca_cert=self._option("ca_cert"),
+            proxy=None,
+            environment=self._environment,
+            key="ca_cert (VAULT_CACERT)",
         )
         client = hvac.Client(
             url=self._address.rstrip("/"),
@@ -341,17 +384,27 @@ class VaultStore:
         mount = {"mount_point": auth["mount"]} if "mount" in auth else {}
         try:
             if method == "approle":
-                reply = client.auth.approle.login(auth["role_id"], self._secret_id(), use_token=False, **mount)
+                reply = client.auth.approle.login(
+                    auth["role_id"], self._secret_id(), use_token=False, **mount
+                )
             elif method == "userpass":
                 password = self._variable(auth["password_env"], "password_env")
-                reply = client.auth.userpass.login(auth["username"], password, use_token=False, **mount)
+                reply = client.auth.userpass.login(
+                    auth["username"], password, use_token=False, **mount
+                )
             elif method == "kubernetes":
                 jwt = _read_text(auth.get("jwt_file", SERVICE_ACCOUNT_JWT), "jwt_file")
                 reply = client.auth.kubernetes.login(auth["role"], jwt, use_token=False, **mount)
             else:
                 jwt = _read_text(auth["jwt_file"], "jwt_file")
-                reply = client.auth.jwt.jwt_login(auth["role"], jwt, use_token=False, path=auth.get("mount", "jwt"))
-        except (hvac.exceptions.InvalidRequest, hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized) as exc:
+                reply = client.auth.jwt.jwt_login(
+                    auth["role"], jwt, use_token=False, path=auth.get("mount", "jwt")
+                )
+        except (
+            hvac.exceptions.InvalidRequest,
+            hvac.exceptions.Forbidden,
+            hvac.exceptions.Unauthorized,
+        ) as exc:
             raise StoreDeniedError(
                 f"{self._address} refused the {method} log-in",
                 right=f"the {method} role, or correct its credentials (a single-use secret_id works once)",
@@ -411,9 +464,12 @@ def _translated(address: str, right: str) -> Iterator[None]:
     except hvac.exceptions.InvalidPath as exc:
         errors = [str(item) for item in exc.errors or []]
         if not errors:
-            raise _NothingThereError(f"{address} answered with an empty 404: is it a Vault?") from exc
+            raise _NothingThereError(
+                f"{address} answered with an empty 404: is it a Vault?"
+            ) from exc
         raise StoreDeniedError(
-            f"{address} knows no such mount or namespace", right="the right `mount`, `namespace` or auth mount"
+            f"{address} knows no such mount or namespace",
+            right="the right `mount`, `namespace` or auth mount",
         ) from exc
     except hvac.exceptions.InvalidRequest as exc:
         if "check-and-set" in str(exc):
@@ -435,7 +491,8 @@ def _translated(address: str, right: str) -> Iterator[None]:
         raise StoreUnreachableError(f"{address} failed: {type(exc).__name__}") from exc
     except requests.exceptions.SSLError as exc:
         raise StoreUnreachableError(
-            f"{address}: its TLS certificate can't be verified", hint="Set `ca_cert` or VAULT_CACERT."
+            f"{address}: its TLS certificate can't be verified",
+            hint="Set `ca_cert` or VAULT_CACERT.",
         ) from exc
     except requests.exceptions.RequestException as exc:
         raise StoreUnreachableError(f"{address} can't be reached: {type(exc).__name__}") from exc
@@ -460,7 +517,10 @@ def _read_text(path: str, key: str) -> str:
 
 
 def open_store(
-    options: Mapping[str, Any], environment: Mapping[str, str], notify: Callable[[str], None], data_directory: str
+    options: Mapping[str, Any],
+    environment: Mapping[str, str],
+    notify: Callable[[str], None],
+    data_directory: str,
 ) -> VaultStore:
     """The store of a `[stores.NAME]` table. Nothing is sent yet."""
     return VaultStore(options, environment, notify=notify)

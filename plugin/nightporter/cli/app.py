@@ -1,0 +1,820 @@
+"""The command line, with click: every command, its options and its help.
+
+Standard output carries the result alone; whatever is for people goes to standard error. What `token` and
+`exec-credential` do stands in `commands`, which runs without this room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import webbrowser
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from nightporter import __version__
+from nightporter.cli import fast, helpers, setups, terminal
+from nightporter.cli import init as init_command
+from nightporter.cli.fast import ExecCredentialAsk, TokenAsk
+from nightporter.cli.terminal import Options, open_porter, put, say
+from nightporter.client.broker import Broker
+from nightporter.client.configuration import config_place, load_config
+from nightporter.client.identity import open_mishaps
+from nightporter.client.porter import Porter
+from nightporter.core.config import choose_profile, nearest, render_effective
+from nightporter.core.errors import (
+    ConfigError,
+    NightporterError,
+)
+from nightporter.core.expiry import format_rfc3339
+from nightporter.core.explanations import EXPLANATIONS
+from nightporter.core.model import Ask, Profile, Role
+from nightporter.issuers import VENDORS
+from nightporter.machine import process
+from nightporter.machine.files import replace_private
+from nightporter.machine.places import read_environment
+from nightporter.operations import account
+from nightporter.operations import rotate as rotate_job
+from nightporter.operations.login import Person
+from nightporter.operations.policies import render_policy
+from nightporter.operations.status import Status, to_json, to_text
+from nightporter.protocols import plain
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+# The frame: global options before and after the command.
+
+
+def _take(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value:
+        setattr(context.ensure_object(Options), str(parameter.name), value)
+
+
+def global_options(command: F) -> F:
+    """Adds the global options to a command or group; the value given last on the line wins."""
+    options = (
+        click.option(
+            "--config",
+            metavar="FILE",
+            expose_value=False,
+            callback=_take,
+            help="The configuration file to read.",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True, max=terminal.MAX_TIMEOUT_S),
+            metavar="SECONDS",
+            expose_value=False,
+            callback=_take,
+            help="How long to try, in all (30).",
+        ),
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            expose_value=False,
+            callback=_take,
+            help="Say on stderr what is done.",
+        ),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+class _Group(click.Group):
+    """A group whose commands all take the global options."""
+
+    def command(  # type: ignore[override]  # the form without parentheses is not used here
+        self, *args: Any, **kwargs: Any
+    ) -> Callable[[Callable[..., Any]], click.Command]:
+        decorate = super().command(*args, **kwargs)
+        return lambda function: decorate(global_options(function))
+
+
+pass_options = click.make_pass_decorator(Options, ensure=True)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs the command line (sys.argv without `arguments`) to its exit code; our own errors go to the caller."""
+    try:
+        code = cli.main(arguments, prog_name="nightporter", standalone_mode=False)
+    except click.ClickException as exc:
+        with contextlib.suppress(OSError, ValueError):
+            exc.show()
+            click.echo("  reference: configuration", err=True)
+        return 2
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return code if isinstance(code, int) else 0
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with `nightporter init`; when something fails: `nightporter doctor`, `nightporter explain`.",
+)
+@click.version_option(__version__, prog_name="nightporter")
+@global_options
+def cli() -> None:
+    """Vendor credentials in, access tokens out: one session for any number of machines, kept in your own store."""
+
+
+# Tokens.
+
+
+retry_refused_option = click.option(
+    "--retry-refused",
+    is_flag=True,
+    help="Try credentials that were refused once more (at a terminal only).",
+)
+
+
+@cli.command()
+@click.argument("profile", required=False)
+@click.option(
+    "-o", "--output", type=click.Choice(plain.OUTPUTS), default="token", show_default=True
+)
+@click.option(
+    "--min-ttl", type=click.FloatRange(min=0), metavar="SECONDS", help="Seconds that must be left."
+)
+@click.option("--force-refresh", is_flag=True, help="From an exchange that begins now.")
+@retry_refused_option
+@pass_options
+def token(options: Options, /, **asked: Any) -> None:
+    """Print the access token of PROFILE."""
+    fast.token(options, TokenAsk(**asked))
+
+
+@cli.command("exec-credential")
+@click.argument("profile", required=False)
+@retry_refused_option
+@pass_options
+def exec_credential(options: Options, /, **asked: Any) -> None:
+    """Print kubectl's ExecCredential for PROFILE."""
+    fast.exec_credential(options, ExecCredentialAsk(**asked))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("protocol", type=click.Choice(helpers.PROTOCOLS))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@pass_options
+def credential(options: Options, protocol: str, arguments: tuple[str, ...]) -> None:
+    """Speak the helper protocol of a client: what git, docker, ... call."""
+    raise click.exceptions.Exit(helpers.serve(protocol, list(arguments), options))
+
+
+@cli.command(
+    "run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("profile")
+@click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@pass_options
+def run_command(options: Options, profile: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND with the access token of PROFILE in NIGHTPORTER_TOKEN."""
+    command = command[1:] if command[0] == "--" else command
+    if not command:
+        raise click.UsageError("Missing argument 'COMMAND'.")
+    with open_porter(options) as porter:
+        found = porter.broker_for(profile).access_token(timeout_s=options.timeout_s())
+    environment = {**os.environ, "NIGHTPORTER_TOKEN": found.value}
+    for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and an ignored signal survives exec
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], list(command), environment)  # noqa: S606 - to run it is what was asked
+    except FileNotFoundError:
+        say(f"{command[0]}: there is no such command")
+        raise click.exceptions.Exit(127) from None
+    except OSError as exc:
+        say(f"{command[0]}: can't be run: {exc.strerror}")
+        raise click.exceptions.Exit(126) from None
+
+
+# Credentials and sessions.
+
+
+@cli.group(cls=_Group)
+@global_options
+def credentials() -> None:
+    """The username and password in the store."""
+
+
+@credentials.command("set")
+@click.argument("profile", required=False)
+@pass_options
+def credentials_set(options: Options, profile: str | None) -> None:
+    """Write the username and password of PROFILE to its store: prompted for, or JSON on standard input."""
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        members = _Terminal().read_members(account.check_has_secret(broker.profile))
+        account.set_credentials(broker, members, options.timeout_s(), say)
+
+
+SHORT = 60  # choices that fit into the line of a question
+
+
+class _Terminal:
+    """Whoever is at standard input: a person at a terminal, or a program's JSON."""
+
+    def __init__(self, *, no_browser: bool = False) -> None:
+        self.is_there = sys.stdin is not None and sys.stdin.isatty()
+        self.person = _person(no_browser=no_browser)
+        self.say = say
+
+    def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
+        kind = click.Choice(choices) if choices else None
+        is_short = sum(map(len, choices)) < SHORT
+        answer = click.prompt(
+            question,
+            default=default,
+            show_default=bool(default),
+            type=kind,
+            show_choices=is_short,
+            err=True,
+        )
+        return str(answer).strip()
+
+    def read_members(self, profile: Profile) -> dict[str, str]:
+        if not self.is_there:
+            return account.parse_members(_read_stdin())
+        found = {}
+        for name, is_secret, is_needed in account.members_asked(profile):
+            usual = profile.username if name == "username" else None if is_needed else ""
+            found[name] = click.prompt(
+                name.replace("_", " ").capitalize(),
+                hide_input=is_secret,
+                default=usual,
+                show_default=bool(usual),
+                err=True,
+            )
+        return {name: value for name, value in found.items() if value}
+
+    def read_refresh_token(self) -> str:
+        return (
+            click.prompt("Refresh token", hide_input=True, err=True)
+            if self.is_there
+            else _read_stdin()
+        )
+
+
+def _person(*, no_browser: bool) -> Person:
+    return Person(
+        say=lambda text: click.echo(text, err=True),
+        open_browser=None if no_browser else webbrowser.open,
+        read_line=lambda: sys.stdin.readline(),
+    )
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read(65_537)
+    except (UnicodeDecodeError, AttributeError, OSError, ValueError) as exc:
+        raise ConfigError("standard input can't be read as UTF-8 text") from exc
+
+
+@cli.command()
+@click.argument("profile", required=False)
+@click.option(
+    "--no-browser", is_flag=True, help="Print the address; paste the one that the browser ends at."
+)
+@click.option(
+    "--check", is_flag=True, help="Exchange once afterwards, to see that the session works."
+)
+@pass_options
+def login(options: Options, profile: str | None, no_browser: bool, check: bool) -> None:
+    """Start a session of PROFILE with a person: through the browser, or by a device code."""
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        account.start_by_log_in(broker, _person(no_browser=no_browser), options.log_in_s())
+        _after_login(broker, options, check, "logged in")
+
+
+@cli.command()
+@click.argument("profile", required=False)
+@click.option(
+    "--check", is_flag=True, help="Exchange once afterwards, to see that the session works."
+)
+@pass_options
+def seed(options: Options, profile: str | None, check: bool) -> None:
+    """Store a refresh token for PROFILE, read from standard input (prompted for at a terminal)."""
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        account.start_by_seed(broker, _Terminal().read_refresh_token(), options.timeout_s())
+        _after_login(broker, options, check, "seeded")
+
+
+def _after_login(broker: Broker, options: Options, check: bool, done: str) -> None:
+    profile = broker.profile
+    say(
+        f"{done}: the session of {profile.name!r} is in store {profile.store.name!r} at {profile.refresh_token!r}"
+    )
+    if check:
+        say(
+            f"checked: an access token came, good until {account.check(broker, options.timeout_s())}"
+        )
+
+
+@cli.command()
+@click.argument("profile")
+@click.option(
+    "--everywhere",
+    is_flag=True,
+    help="Drop the records in the store too: ends the session for all machines.",
+)
+@pass_options
+def logout(options: Options, profile: str, everywhere: bool) -> None:
+    """Drop what is cached for PROFILE here."""
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        removed = account.forget(broker)
+        if everywhere:
+            account.end_session(broker, options.timeout_s(), say)
+    rest = (
+        " and in the store"
+        if everywhere
+        else "; the session in the store stays (--everywhere ends it)"
+    )
+    say(f"logged out of {broker.profile.name!r} here ({removed} cached file(s)){rest}")
+
+
+# Looking.
+
+
+@cli.command()
+@click.argument("profiles", nargs=-1)
+@click.option(
+    "--all",
+    "is_all",
+    is_flag=True,
+    help="Every profile of the configuration (also when none is named).",
+)
+@click.option(
+    "--access", is_flag=True, help="Mint and publish access tokens that end within 30 minutes."
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Do only shard I of N; N alone takes I from JOB_COMPLETION_INDEX.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), default=8, show_default=True, help="How many at a time."
+)
+@click.option("--dry-run", is_flag=True, help="Say what is due, and do nothing.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), help="Lines of JSON, or text.")
+@pass_options
+def rotate(
+    options: Options,
+    profiles: tuple[str, ...],
+    is_all: bool,
+    access: bool,
+    shard: str | None,
+    jobs: int,
+    dry_run: bool,
+    output: str | None,
+) -> None:
+    """The scheduled job: sign in or refresh what is due, publish, sweep. One failure never stops the others."""
+    environment = read_environment()
+    with open_porter(options) as porter:
+        named = list(dict.fromkeys(profiles)) if not is_all else []
+        names = named or rotate_job.rotatable(
+            porter.config
+        )  # who names a read-only profile is told
+        engine_index = environment.get("JOB_COMPLETION_INDEX") or environment.get(
+            "AWS_BATCH_JOB_ARRAY_INDEX"
+        )
+        if shard:
+            names = rotate_job.of_shard(names, *rotate_job.parse_shard(shard, engine_index))
+        brokers = [porter.broker_for(name) for name in names]
+        is_text = output == "text" or (output is None and sys.stdout.isatty())
+        with process.note_signals() as arrived:
+            reports = rotate_job.rotate_all(
+                brokers,
+                jobs=jobs,
+                timeout_s=options.timeout_s,
+                is_access=access,
+                is_dry_run=dry_run,
+                should_stop=lambda: bool(arrived),
+            )
+            codes = [
+                _show_report(report, is_text)
+                for report in _with_progress(reports, len(brokers), is_text)
+            ]
+    failures = [code for code in codes if code]
+    if failures:
+        raise click.exceptions.Exit(min(failures))
+    if len(codes) < len(brokers):
+        raise KeyboardInterrupt
+
+
+def _with_progress(
+    reports: Iterator[rotate_job.Report], count: int, is_text: bool
+) -> Iterator[rotate_job.Report]:
+    if not is_text or not sys.stderr.isatty() or count < 2:
+        yield from reports
+        return
+    with click.progressbar(reports, length=count, label="rotating", file=sys.stderr) as shown:
+        yield from shown
+
+
+def _show_report(report: rotate_job.Report, is_text: bool) -> int:
+    """Prints it; its exit code."""
+    if not is_text:
+        put(json.dumps(report.to_json()))
+    else:
+        what = f"would {report.did}" if report.is_dry_run else report.did
+        ends = (
+            f", session until {format_rfc3339(report.refresh_expires_at)}"
+            if report.refresh_expires_at
+            else ""
+        )
+        why = f": {report.error.message} [{report.error.reference}]" if report.error else ""
+        put(f"{report.profile}: {what}{ends} ({report.duration_s:.1f} s){why}")
+    return report.error.exit_code if report.error else 0
+
+
+@cli.command()
+@click.argument("profile", required=False)
+@click.option(
+    "--role", type=click.Choice([role.value for role in Role]), required=True, help="Whose policy."
+)
+@pass_options
+def policy(options: Options, profile: str | None, role: str) -> None:
+    """Print the minimal IAM or Vault policy of a role for PROFILE."""
+    chosen = choose_profile(load_config(options.config), profile)
+    put(render_policy(chosen, Role(role)))
+
+
+@cli.command()
+@click.argument("profiles", nargs=-1)
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@pass_options
+def status(options: Options, profiles: tuple[str, ...], output: str, watch: bool) -> None:
+    """Show the session and the cached token of each PROFILE (of all, when none is named)."""
+    with open_porter(options) as porter:
+        names = profiles or tuple(porter.config.profiles)
+        while True:
+            found = [_status_of(porter, name, options.timeout_s()) for name in names]
+            if output == "json":
+                put(json.dumps([to_json(item) for item, _ in found], indent=2))
+            else:
+                now, is_coloured = time.time(), _is_coloured()
+                text = "\n\n".join(to_text(item, now, is_coloured=is_coloured) for item, _ in found)
+                put(f"\x1b[2J\x1b[H{text}" if watch and is_coloured else text)
+            if not watch:
+                break
+            time.sleep(WATCH_S)
+    codes = [code for _, code in found if code]
+    if codes:
+        raise click.exceptions.Exit(min(codes))
+
+
+WATCH_S = 2.0
+
+
+def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int]:
+    broker = porter.broker_for(name)
+    profile, code = broker.profile, 0
+    notes = open_mishaps(read_environment()).load(time.time())
+    known: dict[str, Any] = {
+        "record": None,
+        "mishaps": tuple(note for note in notes if note.profile == name),
+    }
+    try:
+        session = broker.session
+        spilled = session.spill.load()
+        known["spilled_at"] = spilled.at if spilled else None
+        if profile.role is Role.READ_ONLY:
+            known["published"] = session.published(
+                Ask(deadline=session.around.monotonic() + min(timeout_s, 1.0))
+            )
+            return Status(**_names(profile), cached=broker.held(), **known), 0
+        view = session.read(session.around.monotonic() + timeout_s)
+        known["record"] = view.record
+        if view.foreign:
+            known |= {
+                "problem": f"not usable: {view.foreign.reason}",
+                "reference": "foreign-record",
+            }
+    except NightporterError as exc:
+        known |= {"problem": exc.message, "reference": exc.reference}
+        code = exc.exit_code
+    return Status(**_names(profile), cached=broker.held(), **known), code
+
+
+def _names(profile: Profile) -> dict[str, Any]:
+    path = profile.publish_access_token if profile.role is Role.READ_ONLY else profile.refresh_token
+    return {
+        "profile": profile.name,
+        "issuer": profile.issuer,
+        "store": profile.store.name,
+        "path": path or "",
+    }
+
+
+# The first five minutes.
+
+
+@cli.command()
+@click.option("--store", type=click.Choice(init_command.STORE_TYPES), help="Where the secret is.")
+@click.option("--address", metavar="URL", help="Of Vault; else VAULT_ADDR.")
+@click.option("--mount", help="Of Vault's KV version 2 secrets engine (secret).")
+@click.option(
+    "--auth",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="How Vault lets us in: method=..., role_id=... (repeatable).",
+)
+@click.option("--region", help="Of Secrets Manager; else boto3's own chain.")
+@click.option("--endpoint-url", metavar="URL", help="Of Secrets Manager, where it isn't AWS's own.")
+@click.option("--vendor", type=click.Choice(sorted(VENDORS)), help="Who issues the tokens.")
+@click.option("--base-url", metavar="URL", help="Of the vendor, where it isn't its usual one.")
+@click.option(
+    "--credentials",
+    metavar="PATH",
+    help="The secret that holds username and password (or client_id).",
+)
+@click.option("--host", "hosts", multiple=True, help="A host that may have the token (repeatable).")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A further key of the profile (repeatable).",
+)
+@click.option(
+    "--setup",
+    "clients",
+    multiple=True,
+    type=click.Choice(tuple(setups.CLIENTS)),
+    help="Set CLIENT up (repeatable).",
+)
+@click.option(
+    "--no-browser",
+    is_flag=True,
+    help="Print the address of a log-in; paste the one that it ends at.",
+)
+@click.option("--no-check", is_flag=True, help="Write the file without trying for a token.")
+@click.argument("profile", required=False)
+@pass_options
+def init(
+    options: Options,
+    /,
+    profile: str | None,
+    vendor: str | None,
+    store: str | None,
+    credentials: str | None,
+    base_url: str | None,
+    hosts: tuple[str, ...],
+    clients: tuple[str, ...],
+    auth: tuple[str, ...],
+    settings: tuple[str, ...],
+    no_check: bool,
+    no_browser: bool,
+    **store_options: str | None,
+) -> None:
+    """Write a first configuration, trying each answer, and end with a working token or a reason."""
+    given = init_command.Given(
+        profile=profile,
+        vendor=vendor,
+        store=store,
+        credentials=credentials,
+        hosts=hosts,
+        clients=clients,
+        store_options={key: value for key, value in store_options.items() if value},
+        auth=dict(_parse_pair("--auth", text) for text in auth),
+        settings=({"base_url": base_url} if base_url else {}) | dict(map(_parse_setting, settings)),
+        is_checked=not no_check,
+    )
+    init_command.Onboarding(given, _Terminal(no_browser=no_browser), options).run()
+
+
+def _parse_setting(text: str) -> tuple[str, str | int]:
+    key, value = _parse_pair("--set", text)
+    return key, int(value) if value.isascii() and value.isdigit() else value
+
+
+def _parse_pair(flag: str, text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise click.UsageError(f"{flag} takes KEY=VALUE")
+    return key, value
+
+
+@cli.command("timeline")
+@click.argument("profile", required=False)
+@click.option("--svg", type=click.Path(dir_okay=False), metavar="FILE", help="Draw it into FILE.")
+@pass_options
+def timeline_command(options: Options, profile: str | None, svg: str | None) -> None:
+    """Show past and coming sign-ins, refreshes, expiries and midnights of PROFILE."""
+    from nightporter.operations import timeline  # deferred: only here
+
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        session = broker.session
+        is_reader = broker.profile.role is Role.READ_ONLY
+        record = None if is_reader else session.read(time.monotonic() + options.timeout_s()).record
+        now = time.time()
+        chosen = broker.profile
+        listed = timeline.moments(
+            chosen,
+            record,
+            broker.held(),
+            now,
+            lambda at: session.issuer.refresh_expires_at(chosen, at),
+        )
+        put(timeline.to_text(broker.profile.name, listed, now))
+        if svg:
+            content = timeline.to_svg(broker.profile.name, listed, now).encode()
+            replace_private(os.path.abspath(svg), content, mode=0o644)
+
+
+@cli.command()
+@click.argument("profiles", nargs=-1)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Do what is safe: modes, left-over files, waiting results, labels.",
+)
+@click.option(
+    "--bundle",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write a report without secrets.",
+)
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@pass_options
+def doctor(
+    options: Options, profiles: tuple[str, ...], repair: bool, bundle: str | None, output: str
+) -> None:
+    """Check all that can be checked without spending a token: files, commands, stores, rights, sessions, issuers."""
+    from nightporter.operations import doctor as examination  # deferred: it knows every room
+
+    environment = read_environment()
+    findings = []
+    for finding in examination.Doctor(options.config, environment, is_repair=repair).examine(
+        profiles
+    ):
+        findings.append(finding)
+        if output == "text":
+            put(examination.to_text([finding], is_coloured=_is_coloured()))
+    if output == "json":
+        put(examination.to_json(findings))
+    if bundle:
+        replace_private(
+            os.path.abspath(bundle),
+            examination.bundle(findings, options.config, environment).encode(),
+        )
+        say(f"the report is in {bundle}; read it before you give it away")
+    if code := examination.exit_code(findings):
+        raise click.exceptions.Exit(code)
+
+
+def _is_coloured() -> bool:
+    """At a terminal, unless NO_COLOR says otherwise (no-color.org)."""
+    return (
+        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
+
+
+@cli.command()
+@click.argument("reference", required=False)
+def explain(reference: str | None) -> None:
+    """Tell what REFERENCE, which ends every error, means and what to do; without one, list them."""
+    if reference is None:
+        put("\n".join(EXPLANATIONS))
+        return
+    if reference not in EXPLANATIONS:
+        near = nearest(reference, EXPLANATIONS)
+        advice = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"there is no such reference{advice}", hint="`nightporter explain` lists them."
+        )
+    what, todo = EXPLANATIONS[reference]
+    put(
+        f"{reference}\n\n{click.wrap_text(what, 78)}\n\n{click.wrap_text(f'What to do: {todo}', 78)}"
+    )
+
+
+@cli.command()
+@click.argument("client", type=click.Choice(tuple(setups.CLIENTS)))
+@click.argument("profile", required=False)
+@click.option("--print", "prints", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--undo", is_flag=True, help="Take back what this command has set up.")
+@pass_options
+def setup(options: Options, client: str, profile: str | None, prints: bool, undo: bool) -> None:
+    """Write CLIENT's configuration, so that it asks nightporter for PROFILE's token."""
+    environment = read_environment()
+    if prints:
+        loaded = load_config(options.config, environment)
+        plan, _ = setups.plan(
+            client, profile, loaded, options.config, environment, is_undo=undo, is_dry=True
+        )
+        put(setups.show(plan))
+        for note in plan.notes:
+            say(note)
+    else:
+        setups.set_up(client, profile, options, environment, say, is_undo=undo)
+
+
+@cli.group(cls=_Group)
+@global_options
+def config() -> None:
+    """The configuration: where it is, whether it is right, what it amounts to."""
+
+
+@config.command("path")
+@pass_options
+def config_path(options: Options) -> None:
+    """Print which file (or variable) is read."""
+    put(config_place(options.config, read_environment()))
+
+
+@config.command("check")
+@pass_options
+def config_check(options: Options) -> None:
+    """Check the configuration; all errors at once."""
+    checked = load_config(options.config)
+    say(
+        f"{checked.source}: {len(checked.profiles)} profile(s), {len(checked.stores)} store(s), no errors"
+    )
+
+
+@config.command("show")
+@pass_options
+def config_show(options: Options) -> None:
+    """Print the effective configuration with the source of each value. It holds no secret."""
+    environment = read_environment()
+    put(render_effective(load_config(options.config, environment), environment).rstrip("\n"))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    put(found(cli, {}, "nightporter", "_NIGHTPORTER_COMPLETE").source())
+
+
+@cli.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    help="The port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option("--username", default="demo", show_default=True)
+@click.option("--password", default="demo", show_default=True)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND[:TIMES]",
+    help="Fail so many requests: status-429, status-503, html, truncated, close, lost, hang, ...",
+)
+@click.option(
+    "--expires-in", type=click.IntRange(min=1), default=3600, show_default=True, metavar="SECONDS"
+)
+def sandbox(
+    port: int, username: str, password: str, faults: tuple[str, ...], expires_in: int
+) -> None:
+    """Run a local server that plays the vendors, for trying out and for tests. Prints its address."""
+    from nightporter.simulator.server import open_sandbox
+    from nightporter.simulator.world import World
+
+    world = World(users={username: password}, expires_in=expires_in)
+    world.faults.extend(_parse_fault(text) for text in faults)
+    with open_sandbox(world, port=port) as address:
+        put(address)
+        say(
+            f'sandbox: set base_url = "{address}"; GET {address}/_sandbox/state shows counts; Ctrl-C ends it'
+        )
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            pass
+
+
+def _parse_fault(text: str) -> dict[str, Any]:
+    kind, _, times = text.partition(":")
+    if times and not times.isdigit():
+        raise click.BadParameter(f"{text!r} is not KIND or KIND:TIMES")
+    if kind.startswith("status-") and kind[7:].isdigit():
+        return {"kind": "status", "status": int(kind[7:]), "times": int(times or 1)}
+    return {"kind": kind, "times": int(times or 1)}

@@ -1,0 +1,166 @@
+"""What every helper does at the edge: find the profile for a host, get its token, note what goes wrong.
+
+Many clients keep a helper's failure to themselves, so each one is noted for `status` and `doctor`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+from nightporter.cli.terminal import Options, leave_reply, open_porter, say
+from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
+from nightporter.client.identity import open_mishaps
+from nightporter.client.porter import Porter
+from nightporter.core.config import choose_profile
+from nightporter.core.errors import ConfigError, HostNotAllowedError, NightporterError
+from nightporter.core.hosts import BadAskError, Rule, Target, profile_for, rules_of
+from nightporter.core.model import Profile, Token
+from nightporter.machine.helper_failures import Mishap
+from nightporter.machine.places import read_environment
+from nightporter.protocols import plain
+
+MAX_BYTES = 1 << 20
+
+
+class Desk:
+    """One run of a helper. `is_ours`: the host is known to be in some `hosts`, so a failure is ours to report."""
+
+    def __init__(self, protocol: str, porter: Porter, options: Options, timeout_s: float) -> None:
+        self.porter = porter
+        self.protocol = protocol
+        self.is_ours = False
+        self.profile: Profile | None = None
+        self._options = options
+        self._timeout_s = options.timeout_s(timeout_s)
+
+    def broker_for(self, target: Target, only: str | None = None) -> Broker | None:
+        """The broker of the one profile that may answer; None where the host is none of ours (or of profile `only`).
+
+        Raises: ConfigError for a host that two profiles name.
+        """
+        try:
+            profile = profile_for(target, self.porter.config.profiles)
+        except ConfigError:
+            self.is_ours = True
+            raise
+        if profile is None or only not in (None, profile.name):
+            return None
+        return self._take(profile)
+
+    def broker_of(self, name: str | None) -> Broker:
+        """The broker of a profile that the client's configuration names.
+
+        Raises: ConfigError.
+        """
+        return self._take(choose_profile(self.porter.config, name))
+
+    def _take(self, profile: Profile) -> Broker:
+        self.profile, self.is_ours = profile, True
+        return self.porter.broker_for(profile.name)
+
+    def token(self, broker: Broker) -> Token:
+        """An access token.
+
+        Raises: NightporterError.
+        """
+        token = broker.access_token(timeout_s=self._timeout_s)
+        open_mishaps(read_environment()).drop(self.protocol, broker.profile.name, time.time())
+        return token
+
+    def leave_reply(self, broker: Broker, token: Token, reply: str, given: bytes) -> None:
+        """For the next ask that is the same to the byte, where the answer hangs on nothing else."""
+        leave_reply(self._options, broker, token, reply, given=given)
+
+    def note(self, reference: str, message: str) -> None:
+        """Remembers a failure that the client may keep to itself."""
+        name = self.profile.name if self.profile else None
+        note_mishap(self.protocol, name, reference, message)
+
+
+def note_mishap(protocol: str, profile: str | None, reference: str, message: str) -> None:
+    note = Mishap(
+        protocol=protocol,
+        profile=profile,
+        at=int(time.time()),
+        reference=reference,
+        message=message,
+    )
+    open_mishaps(read_environment()).keep(note)
+
+
+@contextlib.contextmanager
+def open_desk(
+    protocol: str, options: Options, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> Iterator[Desk]:
+    """A desk whose failures are noted on their way out.
+
+    Raises: NightporterError, BadAskError.
+    """
+    desk: Desk | None = None
+    try:
+        with open_porter(options) as porter:
+            desk = Desk(protocol, porter, options, timeout_s)
+            yield desk
+    except NightporterError as exc:
+        note_mishap(
+            protocol,
+            desk.profile.name if desk and desk.profile else None,
+            exc.reference,
+            exc.message,
+        )
+        raise
+    except BadAskError as exc:
+        note_mishap(protocol, None, "bad-ask", f"a request was refused: {exc}")
+        raise
+
+
+def reported_expiry(broker: Broker, token: Token) -> int:
+    """What the client is told: the real expiry less the profile's margin."""
+    return plain.reported_expiry(token, min_ttl_s=broker.profile.min_ttl_s, now=time.time())
+
+
+def rule_for(profile: Profile, target: Target) -> Rule:
+    """The entry of `hosts` that names the target.
+
+    Raises: HostNotAllowedError where none does.
+    """
+    for rule in rules_of(profile):
+        if rule.matches(target):
+            return rule
+    raise HostNotAllowedError(f"{target.host} is not in `hosts` of profile {profile.name!r}")
+
+
+def read_input(limit: int = MAX_BYTES) -> bytes:
+    """Standard input, one byte beyond the limit at most; nothing where it is closed."""
+    try:
+        return sys.stdin.buffer.read(limit + 1)
+    except (AttributeError, OSError, ValueError):  # closed by the client, or not there at all
+        return b""
+
+
+def read_line(limit: int = MAX_BYTES) -> bytes:
+    """The next line of standard input, one byte beyond the limit at most; nothing at its end, or where it is closed."""
+    try:
+        return sys.stdin.buffer.readline(limit + 1)
+    except (AttributeError, OSError, ValueError):
+        return b""
+
+
+def write_output(text: str) -> None:
+    """A whole answer, UTF-8 whatever the locale says. A client that has gone away is none of our business."""
+    try:
+        sys.stdout.buffer.write(f"{text}\n".encode())
+        sys.stdout.buffer.flush()
+    except (OSError, ValueError) as exc:
+        if not isinstance(exc, BrokenPipeError):
+            say(f"the answer could not be written ({type(exc).__name__})")
+        with contextlib.suppress(
+            OSError
+        ):  # else Python would complain once more while it flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except AttributeError:  # no standard output at all
+        pass

@@ -1,0 +1,69 @@
+"""docker at the edge: errors are texts on standard output, with exit 1."""
+
+from __future__ import annotations
+
+from nightporter import __version__
+from nightporter.cli.helpers.desk import Desk, open_desk, read_input, write_output
+from nightporter.cli.terminal import Options
+from nightporter.core.errors import NightporterError
+from nightporter.core.hosts import BadAskError, profiles_for, rules_of
+from nightporter.protocols import docker
+
+
+def serve(arguments: list[str], options: Options) -> int:
+    """get, store, erase, list, version."""
+    action = arguments[0] if len(arguments) == 1 else ""
+    if action == "version":
+        write_output(f"docker-credential-nightporter {__version__}")
+        return 0
+    if action not in docker.ACTIONS:
+        write_output(f"unknown action; there are: {', '.join(docker.ACTIONS)}")
+        return 1
+    content = read_input(docker.MAX_BYTES)
+    if action == "store":
+        write_output(docker.REFUSES_STORE)
+        return 1
+    try:
+        with open_desk("docker", options) as desk:
+            return _answer(action, content, desk)
+    except BadAskError as exc:
+        write_output(f"the server is refused: {exc}")
+    except NightporterError as exc:
+        write_output(f"{exc.message.splitlines()[0]} [{exc.reference}]")
+    return 1
+
+
+def _answer(action: str, content: bytes, desk: Desk) -> int:
+    if action == "list":
+        write_output(docker.render_list(_servers(desk)))
+        return 0
+    target = docker.parse_server(content)
+    if target is None:
+        write_output(docker.NO_SERVER)
+        return 1
+    broker = desk.broker_for(target)
+    if action == "erase":
+        if broker is not None:
+            broker.forget()
+        return 0
+    if broker is None:
+        write_output(docker.NOT_FOUND)
+        return 1
+    token = desk.token(broker)
+    reply = docker.render(token, content, username=broker.profile.helper_username)
+    write_output(reply)
+    desk.leave_reply(broker, token, reply, content)
+    return 0
+
+
+def _servers(desk: Desk) -> dict[str, str]:
+    """Hosts that `get` can really serve: plain names of exactly one profile."""
+    profiles = desk.porter.config.profiles.values()
+    return {
+        rule.authority: profile.helper_username
+        for profile in profiles
+        for rule in rules_of(profile)
+        if not rule.is_wildcard
+        and not rule.target.path
+        and profiles_for(rule.target, profiles) == [profile]
+    }

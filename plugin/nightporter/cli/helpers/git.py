@@ -1,0 +1,81 @@
+"""git at the edge: silence is "ask the next one", and the exit code is ignored."""
+
+from __future__ import annotations
+
+import time
+
+from nightporter.cli.helpers.desk import Desk, open_desk, read_input, reported_expiry, write_output
+from nightporter.cli.terminal import Options, say, show_error
+from nightporter.client.broker import Broker
+from nightporter.core.errors import NightporterError
+from nightporter.core.hosts import BadAskError
+from nightporter.protocols import git
+
+
+def serve(arguments: list[str], options: Options) -> int:
+    """get, store, erase, capability; any other operation is a silent success."""
+    operation = arguments[0] if arguments else ""
+    if operation == "capability":
+        write_output(git.CAPABILITIES)
+    elif operation in ("get", "erase"):
+        _answer(operation, read_input(git.MAX_BYTES), options)
+    elif operation == "store":
+        read_input(git.MAX_BYTES)  # a generator keeps nothing of what it receives
+    return 0
+
+
+def _answer(operation: str, content: bytes, options: Options) -> None:
+    desk: Desk | None = None
+    try:
+        with open_desk("git", options) as desk:
+            ask = git.parse(content)
+            if ask.target is None:
+                return
+            broker = desk.broker_for(ask.target)
+            if broker is None or ask.username not in (None, "", broker.profile.helper_username):
+                return
+            if operation == "erase":
+                _erase(broker, ask)
+            else:
+                _reply(desk, broker, ask, content)
+    except BadAskError as exc:
+        say(f"the request of git is refused: {exc}")
+    except NightporterError as exc:
+        show_error(exc)
+        quits = (
+            desk is not None
+            and desk.is_ours
+            and (not desk.profile or desk.profile.helper_options["git_quit"])
+        )
+        if operation == "get" and quits:
+            write_output(git.QUIT)  # the host is ours: no password prompt for a token
+
+
+def _erase(broker: Broker, ask: git.GitAsk) -> None:
+    """Drops the access token that was refused, and never the session: a 401 may be a missing permission."""
+    held = broker.held()
+    if held is not None and ask.refused in (None, held.value):
+        broker.refuse(held.value)
+
+
+def _reply(desk: Desk, broker: Broker, ask: git.GitAsk, content: bytes) -> None:
+    began = time.time()
+    if (
+        ask.tried is not None
+        and (held := broker.held()) is not None
+        and git.mark_of(held) == ask.tried
+    ):
+        broker.refuse(held.value)
+    token = desk.token(broker)
+    may_retry = ask.tried is None and token.exchanged_at_s < began
+    username = broker.profile.helper_username
+    reply = git.render(
+        token,
+        ask,
+        username=username,
+        reported_expiry=reported_expiry(broker, token),
+        may_retry=may_retry,
+    )
+    write_output(reply)
+    if may_retry:
+        desk.leave_reply(broker, token, reply, content)

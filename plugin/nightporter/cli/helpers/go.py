@@ -1,0 +1,74 @@
+"""Go's GOAUTH at the edge: empty output is "none of ours".
+
+With a profile's name it answers before the first fetch for that profile's hosts; without one only after a 4xx, for
+whichever profile names the host. Go runs several of these at once, with the same refused token in mind.
+"""
+
+from __future__ import annotations
+
+import time
+
+from nightporter.cli.helpers.desk import Desk, open_desk, read_input, rule_for, write_output
+from nightporter.cli.terminal import Options, say, show_error
+from nightporter.client.broker import Broker
+from nightporter.core.errors import NightporterError
+from nightporter.core.hosts import BadAskError, profiles_for, rules_of
+from nightporter.protocols import go
+
+FRESH_S = 10.0
+
+
+def serve(arguments: list[str], options: Options) -> int:
+    """`[PROFILE] [URL]`."""
+    url = arguments.pop() if arguments and "://" in arguments[-1] else None
+    if len(arguments) > 1:
+        say("usage: nightporter credential go [PROFILE] [URL]")
+        return 2
+    try:
+        with open_desk("go", options) as desk:
+            name = arguments[0] if arguments else None
+            reply = _first(desk, name) if url is None else _after_failure(desk, name, url)
+    except BadAskError as exc:
+        say(f"the request of go is refused: {exc}")
+    except NightporterError as exc:
+        show_error(exc)
+    else:
+        if reply:
+            write_output(reply)
+        return 0
+    return 1
+
+
+def _first(desk: Desk, name: str | None) -> str:
+    if name is None:
+        return ""
+    broker = desk.broker_of(name)
+    profiles = desk.porter.config.profiles.values()
+    urls = [
+        rule.origin
+        for rule in rules_of(broker.profile)
+        if not (rule.is_wildcard or rule.target.path)
+        and rule.target.scheme == "https"
+        and profiles_for(rule.target, profiles) == [broker.profile]
+    ]
+    return go.render(desk.token(broker), urls) if urls else ""
+
+
+def _after_failure(desk: Desk, name: str | None, url: str) -> str:
+    target = go.parse_url(url)
+    is_refused = go.says_unauthorized(read_input(go.MAX_BYTES))
+    broker = desk.broker_for(target, only=name)
+    if broker is None:
+        return ""
+    if name is not None and is_refused:  # only then had Go a token of ours to send
+        _drop_refused(broker)
+    has_path = bool(rule_for(broker.profile, target).target.path)
+    bare = url.partition("?")[0]  # later releases of Go look addresses up without their query
+    return go.render(desk.token(broker), [bare, url] if has_path else [target.origin, url])
+
+
+def _drop_refused(broker: Broker) -> None:
+    """A token of the last seconds was put there by a sister of this process, after the same 401."""
+    held = broker.held()
+    if held is not None and time.time() - held.exchanged_at_s > FRESH_S:
+        broker.refuse(held.value)

@@ -1,0 +1,47 @@
+"""The kubelet at the edge: an empty `auth` is "none of ours", a failure goes to standard error with exit 1."""
+
+from __future__ import annotations
+
+import time
+
+from nightporter.cli.helpers.desk import (
+    Desk,
+    open_desk,
+    read_input,
+    reported_expiry,
+    rule_for,
+    write_output,
+)
+from nightporter.cli.terminal import Options, say, show_error
+from nightporter.core.errors import NightporterError
+from nightporter.core.hosts import BadAskError
+from nightporter.protocols import kubelet
+
+
+def serve(arguments: list[str], options: Options) -> int:
+    """`[PROFILE]`: with a name, only that profile's hosts are answered for."""
+    content = read_input(kubelet.MAX_BYTES)
+    try:
+        with open_desk("kubelet", options) as desk:
+            write_output(_answer(content, arguments[0] if arguments else None, desk))
+            return 0
+    except BadAskError as exc:
+        say(f"the request is refused: {exc}")
+    except NightporterError as exc:
+        show_error(exc)
+    return 1
+
+
+def _answer(content: bytes, name: str | None, desk: Desk) -> str:
+    target = kubelet.parse(content)
+    broker = desk.broker_for(target, only=name) if target else None
+    if broker is None or target is None:
+        return kubelet.render_none()
+    token = desk.token(broker)
+    path = rule_for(broker.profile, target).target.path or ()
+    return kubelet.render(
+        token,
+        key="/".join((target.authority, *path)),
+        username=broker.profile.helper_username,
+        left_s=int(reported_expiry(broker, token) - time.time()),
+    )

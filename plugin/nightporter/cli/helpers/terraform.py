@@ -1,0 +1,39 @@
+"""Terraform at the edge: `{}` is "none of ours"; a failure goes to standard error, which Terraform shows to nobody."""
+
+from __future__ import annotations
+
+from nightporter.cli.helpers.desk import Desk, open_desk, read_input, write_output
+from nightporter.cli.terminal import Options, say, show_error
+from nightporter.core.errors import NightporterError
+from nightporter.core.hosts import BadAskError
+from nightporter.protocols import terraform
+
+
+def serve(arguments: list[str], options: Options) -> int:
+    """`get HOST`, `store HOST`, `forget HOST`; other arguments may stand before the verb."""
+    verb, host = arguments[-2:] if len(arguments) > 1 else ("", "")
+    if verb not in terraform.VERBS:
+        say(f"terraform runs this with a verb and a host; verbs are {', '.join(terraform.VERBS)}")
+        return 2
+    try:
+        with open_desk("terraform", options) as desk:
+            return _answer(verb, host, desk)
+    except BadAskError as exc:
+        say(f"the host is refused: {exc}")
+    except NightporterError as exc:
+        show_error(exc)
+    return 1
+
+
+def _answer(verb: str, host: str, desk: Desk) -> int:
+    broker = desk.broker_for(terraform.parse_host(host))
+    if verb == "store":
+        read_input(terraform.MAX_BYTES)
+        say(f"nothing was stored: {terraform.REFUSES_STORE}")
+        return 1
+    if verb == "forget":
+        if broker is not None:
+            broker.forget()
+    else:
+        write_output(terraform.NONE if broker is None else terraform.render(desk.token(broker)))
+    return 0

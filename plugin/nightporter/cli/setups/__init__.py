@@ -1,0 +1,88 @@
+"""`nightporter setup CLIENT PROFILE`: the client's configuration, written by its own command where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from nightporter.cli.setups import others, packages, tools
+from nightporter.cli.setups.plan import Machine, Plan, Request, carry_out, show
+from nightporter.cli.terminal import Options
+from nightporter.client.configuration import load_config
+from nightporter.core.config import choose_profile
+from nightporter.core.model import Config
+from nightporter.machine.places import cache_directories, data_directory
+
+CLIENTS: Mapping[str, Callable[[Request], Plan]] = {
+    "kubectl": tools.kubectl,
+    "git": tools.git,
+    "docker": tools.docker,
+    "cargo": packages.cargo,
+    "terraform": others.terraform,
+    "pip": packages.pip,
+    "uv": packages.uv,
+    "twine": packages.twine,
+    "go": packages.go,
+    "npm": packages.npm,
+    "pnpm": packages.pnpm,
+    "curl": others.curl,
+    "httpie": others.httpie,
+    "google": others.google,
+    "bazel": others.bazel,
+    "kubelet": others.kubelet,
+}
+
+__all__ = ["CLIENTS", "plan", "set_up", "show"]
+
+
+def plan(
+    client: str,
+    profile: str | None,
+    loaded: Config,
+    config: str | None,
+    environment: Mapping[str, str],
+    *,
+    is_undo: bool = False,
+    is_dry: bool = False,
+) -> tuple[Plan, Request]:
+    """What has to be done so that `client` asks for the profile's token, or no longer does.
+
+    `config`: the file that `--config` named.
+
+    Raises: ConfigError, HostNotAllowedError.
+    """
+    request = Request(
+        profile=choose_profile(loaded, profile),
+        profiles=loaded.profiles,
+        machine=Machine(
+            environment, data_directory(), cache_directories(environment)[0], is_dry=is_dry
+        ),
+        is_undo=is_undo,
+        config=config,
+    )
+    return CLIENTS[client](request), request
+
+
+def set_up(
+    client: str,
+    profile: str | None,
+    options: Options,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    *,
+    is_undo: bool = False,
+) -> None:
+    """Does it, and says what was done.
+
+    Raises: ConfigError, HostNotAllowedError.
+    """
+    loaded = load_config(options.config, environment)
+    todo, request = plan(client, profile, loaded, options.config, environment, is_undo=is_undo)
+    changed = carry_out(todo, request.machine)
+    done = "undone" if is_undo else "set up"
+    say(
+        f"{client}: {done} for profile {request.profile.name!r}"
+        if changed
+        else f"{client}: nothing to change"
+    )
+    for note in todo.notes:
+        say(note)

@@ -1,0 +1,95 @@
+"""Files of others, changed in one place and left alone in all others. Pure: text in, text out.
+
+What can't be parsed, or would lose something by being written anew, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from nightporter.core.errors import ConfigError
+
+
+def change_json(text: str, change: Callable[[dict[str, Any]], None], *, source: str) -> str:
+    """The JSON object with a change made to it, members in their order, indented as it was.
+
+    Raises: ConfigError for what is no object, or says a member twice.
+    """
+    try:
+        document = json.loads(text, object_pairs_hook=_unique) if text.strip() else {}
+    except (ValueError, RecursionError):
+        raise ConfigError(
+            f"{source} is not a JSON object without repeated members; nothing was changed"
+        ) from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{source} is not a JSON object; nothing was changed")
+    before = json.dumps(document)
+    change(document)
+    if json.dumps(document) == before:
+        return text
+    indent = re.search(r"\n([ \t]+)\S", text)
+    return json.dumps(document, indent=indent[1] if indent else "\t", ensure_ascii=False) + "\n"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError
+    return found
+
+
+def change_toml(text: str, change: Callable[[Any], None], *, source: str) -> str:
+    """The TOML document with a change made to it, comments and layout kept (tomlkit).
+
+    Raises: ConfigError.
+    """
+    import tomlkit  # deferred: only the set-ups of cargo and uv need it
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        document = tomlkit.parse(text)
+        change(document)
+        return tomlkit.dumps(document)
+    except (TOMLKitError, AttributeError, TypeError, ValueError):
+        raise ConfigError(
+            f"{source} is not TOML of the expected shape; nothing was changed"
+        ) from None
+
+
+def set_line(text: str, key: str, value: str | None) -> str:
+    """An ini-like file with one `key=value` line set, or taken out for None (npmrc)."""
+    lines = [
+        line for line in re.split(r"(?<=\n)", text) if line and line.split("=", 1)[0].strip() != key
+    ]
+    if value is not None:
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"
+        lines.append(f"{key}={value}\n")
+    return "".join(lines)
+
+
+def npmrc_lines(text: str) -> list[tuple[str, str]]:
+    """Keys and values of an npmrc."""
+    pairs = [
+        line.partition("=") for line in text.split("\n") if not line.lstrip().startswith(("#", ";"))
+    ]
+    return [(key.strip(), value.strip()) for key, separator, value in pairs if separator]
+
+
+BEGIN = "# >>> nightporter {} >>>"
+END = "# <<< nightporter {} <<<"
+
+
+def set_block(text: str, name: str, block: str | None) -> str:
+    """A file of lines with our marked block in it, or without it for None."""
+    begin, end = BEGIN.format(name), END.format(name)
+    pattern = re.compile(rf"(^|\n){re.escape(begin)}\r?\n.*?{re.escape(end)}(?:\r?\n)?", re.S)
+    rest = pattern.sub(lambda found: found[1], text)
+    if block is None:
+        return rest
+    if rest and not rest.endswith("\n"):
+        rest += "\n"
+    return f"{rest}{begin}\n{block}\n{end}\n"

@@ -1,0 +1,252 @@
+"""Set-up of package tools: cargo, pip, uv, twine, go, npm, pnpm."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+
+from nightporter.cli.setups.merge import change_toml, npmrc_lines, set_line
+from nightporter.cli.setups.plan import (
+    Machine,
+    Plan,
+    Request,
+    Run,
+    Write,
+    config_arguments,
+    refuse_config,
+)
+from nightporter.cli.setups.tools import is_others, needed_rules
+from nightporter.core.errors import ConfigError
+
+CARGO_PROGRAM = "cargo-credential-nightporter"
+NPM_VALUE = "${NIGHTPORTER_TOKEN}"
+
+
+def cargo(request: Request) -> Plan:
+    """One entry in the list of credential providers: cargo asks the last one first, ours answers for `hosts` only."""
+    machine = request.machine
+    refuse_config(request, "cargo")
+    directory = machine.environment.get("CARGO_HOME") or machine.home(".cargo")
+    path = os.path.join(directory, "config.toml")
+    there = machine.read(path)
+    if not request.is_undo:
+        needed_rules(request.profile)
+        machine.check_runs(machine.ours_on_path(CARGO_PROGRAM, "cargo"), "--cargo-plugin")
+        if machine.read(os.path.join(directory, "config")):
+            raise ConfigError(
+                f"{directory} holds a file `config`, which cargo reads instead of config.toml; nothing was changed",
+                hint="Rename it to config.toml first.",
+            )
+    elif any(
+        profile.hosts for profile in request.profiles.values() if profile is not request.profile
+    ):
+        return Plan(
+            notes=("left as it is: one entry serves all profiles, and others have `hosts` too",)
+        )
+
+    def change(document: Any) -> None:
+        key = "global-credential-providers"
+        registry = document.get("registry")
+        listed = registry.get(key) if registry is not None else None
+        if listed is not None and not isinstance(listed, list):
+            raise TypeError
+        if request.is_undo:
+            if listed is not None and CARGO_PROGRAM in listed:
+                listed.remove(CARGO_PROGRAM)
+            return
+        if listed is None:
+            document.setdefault("registry", {})[key] = ["cargo:token", CARGO_PROGRAM]
+        elif listed[-1:] != [CARGO_PROGRAM]:
+            if CARGO_PROGRAM in listed:
+                listed.remove(CARGO_PROGRAM)
+            listed.append(CARGO_PROGRAM)
+
+    gist = f'[registry]\nglobal-credential-providers = ["cargo:token", "{CARGO_PROGRAM}"]'
+    if request.is_undo:
+        gist = f"(global-credential-providers without {CARGO_PROGRAM})"
+    content = change_toml(there, change, source=path)
+    return Plan(steps=(Write(path=path, content=content, gist=gist),) if content != there else ())
+
+
+def pip(request: Request) -> Plan:
+    """pip asks the command `keyring`, in which nightporter is a backend."""
+    client = request.machine.need("pip")
+    argv, key = (client, "config", "--user"), "global.keyring-provider"
+    there = (request.machine.ask(*argv, "get", key) or "").strip()
+    if request.is_undo:
+        return Plan(steps=(Run(argv=(*argv, "unset", key)),) if there == "subprocess" else ())
+    _check_keyring(request)
+    _refuse_other(there, "subprocess", f"pip's {key}")
+    user = request.profile.helper_username
+    return Plan(
+        steps=(Run(argv=(*argv, "set", key, "subprocess")),) if not there else (),
+        notes=(
+            f"pip before 26.2 asks only where the index address names the user: https://{user}@HOST/simple/",
+        ),
+    )
+
+
+def _refuse_other(there: str, wanted: str, what: str) -> None:
+    """Nothing of the user's is written over.
+
+    Raises: ConfigError.
+    """
+    if there not in ("", wanted):
+        raise ConfigError(
+            f"{what} is set to something else already; nothing was changed",
+            hint=f"Take {what} out first, if nightporter is to serve it.",
+        )
+
+
+def uv(request: Request) -> Plan:
+    """`keyring-provider` in uv's own user file."""
+    machine = request.machine
+    base = machine.environment.get("XDG_CONFIG_HOME") or machine.home(".config")
+    path = os.path.join(base, "uv", "uv.toml")
+    there = machine.read(path)
+    if not request.is_undo:
+        _check_keyring(request)
+
+    def change(document: Any) -> None:
+        present = str(document.get("keyring-provider", ""))
+        if not request.is_undo:
+            _refuse_other(present, "subprocess", "uv's keyring-provider")
+            if not present:
+                document["keyring-provider"] = "subprocess"
+        elif present == "subprocess":
+            del document["keyring-provider"]
+
+    content = change_toml(there, change, source=path)
+    gist = "(keyring-provider out)" if request.is_undo else 'keyring-provider = "subprocess"'
+    user = request.profile.helper_username
+    notes = (
+        ()
+        if request.is_undo
+        else (f"name the user in the index address: https://{user}@HOST/simple/",)
+    )
+    return Plan(
+        steps=(Write(path=path, content=content, gist=gist),) if content != there else (),
+        notes=notes,
+    )
+
+
+def twine(request: Request) -> Plan:
+    """twine imports keyring by itself: nothing to write."""
+    if not request.is_undo:
+        _check_keyring(request)
+    return Plan(notes=("twine asks the keyring by itself, if nightporter is installed beside it",))
+
+
+def _check_keyring(request: Request) -> None:
+    """That `keyring` on PATH knows our backend.
+
+    Raises: ConfigError.
+    """
+    refuse_config(request, "keyring")
+    needed_rules(request.profile)
+    program = request.machine.need("keyring")
+    listed = request.machine.ask(program, "--list-backends") or ""
+    if "nightporter" not in listed and not request.machine.is_dry:
+        raise ConfigError(
+            "the command `keyring` on PATH doesn't know the nightporter backend; nothing was changed",
+            hint="Install both in one place: `pipx install keyring && pipx inject keyring nightporter`.",
+        )
+
+
+def go(request: Request) -> Plan:
+    """One more word in GOAUTH, beside what is there (`netrc`, unless it was changed)."""
+    machine = request.machine
+    client = machine.need("go")
+    asked = (machine.ask(client, "env", "GOAUTH") or "").strip() or "netrc"
+    words = [word.strip() for word in asked.split(";") if word.strip()]
+    suffix = f"credential go {request.profile.name}"
+    kept = [word for word in words if not word.endswith(suffix)]
+    if request.is_undo:
+        if kept == words:
+            return Plan()
+        if kept == ["netrc"]:
+            return Plan(steps=(Run(argv=(client, "env", "-u", "GOAUTH")),))
+        return Plan(steps=(Run(argv=(client, "env", "-w", f"GOAUTH={';'.join(kept)}")),))
+    if machine.environment.get("GOAUTH"):
+        raise ConfigError(
+            "GOAUTH is set in the environment, which go prefers; nothing was changed",
+            hint="Unset it.",
+        )
+    _refuse_other("off" if "off" in words else "", "", "GOAUTH (to `off`)")
+    needed_rules(request.profile)
+    program = machine.ours("nightporter")
+    machine.check_runs(program, "--version")
+    ours = " ".join(
+        [shlex.quote(word) for word in (program, *config_arguments(request))] + [suffix]
+    )
+    if words == [*kept, ours]:
+        return Plan()
+    return Plan(steps=(Run(argv=(client, "env", "-w", f"GOAUTH={';'.join([*kept, ours])}")),))
+
+
+def npm(request: Request) -> Plan:
+    """npm runs no helper: the user's npmrc names a variable, and `nightporter run` sets it."""
+    machine = request.machine
+    client = machine.need("npm")
+    lines = npmrc_lines(machine.read(_npmrc(machine)))
+    if request.is_undo:
+        ours = [
+            key
+            for key, value in lines
+            if value == NPM_VALUE and not is_others(request, _host_of(key))
+        ]
+        return Plan(
+            steps=tuple(
+                Run(argv=(client, "config", "delete", key, "--location=user")) for key in ours
+            )
+        )
+    steps = []
+    for key in (f"//{host}:_authToken" for host in _registries(request)):
+        there = dict(lines).get(key, "")
+        _refuse_other(there, NPM_VALUE, key)
+        if not there:
+            steps.append(
+                Run(argv=(client, "config", "set", f"{key}={NPM_VALUE}", "--location=user"))
+            )
+    return Plan(
+        steps=tuple(steps),
+        notes=(f"run npm as: nightporter run {request.profile.name} -- npm install",),
+    )
+
+
+def pnpm(request: Request) -> Plan:
+    """pnpm runs a program without arguments: a wrapper for the profile, named in the user's npmrc."""
+    machine, name = request.machine, request.profile.name
+    wrapper = machine.wrapper(f"pnpm-{name}", ["credential", "pnpm", name], request)
+    path = _npmrc(machine)
+    there = text = machine.read(path)
+    lines = dict(npmrc_lines(there))
+    if request.is_undo:
+        for key in [key for key, value in lines.items() if value == wrapper.path]:
+            text = set_line(text, key, None)
+        gist = f"(every line that names {wrapper.path} out)"
+    else:
+        keys = [f"//{host}:tokenHelper" for host in _registries(request)]
+        for key in keys:
+            _refuse_other(lines.get(key, ""), wrapper.path, key)
+            if key not in lines:
+                text = set_line(text, key, wrapper.path)
+        gist = "\n".join(f"{key}={wrapper.path}" for key in keys)
+    return Plan(
+        steps=(wrapper, *([Write(path=path, content=text, gist=gist)] if text != there else []))
+    )
+
+
+def _npmrc(machine: Machine) -> str:
+    return machine.environment.get("NPM_CONFIG_USERCONFIG") or machine.home(".npmrc")
+
+
+def _host_of(key: str) -> str:
+    return key.removeprefix("//").rpartition(":")[0].rstrip("/")
+
+
+def _registries(request: Request) -> list[str]:
+    """`host/path/` of each plain host, as npmrc keys want them."""
+    rules = [rule for rule in needed_rules(request.profile) if not rule.is_wildcard]
+    return ["/".join((rule.authority, *(rule.target.path or ()), "")) for rule in rules]

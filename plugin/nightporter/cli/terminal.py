@@ -1,0 +1,209 @@
+"""The two commands that other programs run all day, and what all commands share: streams, errors, exit codes.
+
+Without click, whose import costs more than all of ours: `parse_plain` knows the ordinary forms of `token` and
+`exec-credential`, and leaves everything else, mistakes included, to `cli`. A property test holds the two parsers to
+the same answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
+from nightporter.client.configuration import config_place
+from nightporter.client.porter import Porter
+from nightporter.client.replies import keep_reply
+from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.core.model import Token
+from nightporter.machine.places import read_environment
+
+MAX_TIMEOUT_S = 86_400.0
+LOG_IN_S = 300.0
+DOOR_OUTPUTS = ("token", "json", "header", "env", "curl")  # one line each
+
+
+@dataclass
+class Options:
+    """The global options, from wherever on the line they stood."""
+
+    config: str | None = None
+    timeout: float | None = None
+    verbose: bool = False
+    is_silent: bool = False  # for clients that read standard error as a part of the answer
+    # For the front door: the whole command line, and a moment before anything was read.
+    line: list[str] = field(default_factory=lambda: sys.argv[1:], compare=False)
+    began: float = field(default_factory=time.time, compare=False)
+
+    def timeout_s(self, default_s: float = DEFAULT_TIMEOUT_S) -> float:
+        """--timeout, else NIGHTPORTER_TIMEOUT, else what the command or its client allows.
+
+        Raises: ConfigError.
+        """
+        if self.timeout is not None:
+            return min(self.timeout, MAX_TIMEOUT_S)
+        text = read_environment().get("NIGHTPORTER_TIMEOUT")
+        if text is None:
+            return default_s
+        return _parse_seconds("NIGHTPORTER_TIMEOUT", text)
+
+    def log_in_s(self) -> float:
+        """For a log-in, where a person types meanwhile: --timeout, else five minutes."""
+        return self.timeout if self.timeout is not None else LOG_IN_S
+
+
+# Streams.
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"nightporter: {text}\n")
+        sys.stderr.flush()
+
+
+class OutputError(Exception):
+    """Standard output is closed, or full."""
+
+
+def put(text: str, *, end: str = "\n") -> None:
+    """The result, written once and whole.
+
+    Raises: BrokenPipeError where the reader has gone away, OutputError for anything else.
+    """
+    try:
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError, AttributeError) as exc:
+        raise OutputError(
+            f"the result can't be written to standard output ({type(exc).__name__})"
+        ) from exc
+
+
+def show_event(event: str, **facts: Any) -> None:
+    """-v: one line an event. The rooms that emit pass no secrets."""
+    details = " ".join(f"{key}={value}" for key, value in facts.items() if value is not None)
+    say(f"{event} {details}".rstrip())
+
+
+def show_warning(event: str, **facts: Any) -> None:
+    """Without -v only what somebody should know: a record that isn't ours, a result that waits in a file."""
+    if event in ("foreign-record", "publish-failed", "spill-consumed"):
+        show_event(event, **facts)
+
+
+def show_error(error: NightporterError) -> None:
+    say(str(error))
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"  what to do: {error.hint}\n  reference: {error.reference}\n")
+
+
+def exit_code_of(command: Callable[[], object]) -> int:
+    """Runs a command to its exit code (contract, section 4). No traceback is shown: a frame may hold a secret."""
+    try:
+        code = command()
+    except NightporterError as exc:
+        show_error(exc)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Python would complain once more while it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except OutputError as exc:
+        say(str(exc))
+        return 1
+    except Exception as exc:
+        import traceback
+
+        place = traceback.extract_tb(exc.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}:{place.lineno}"
+        show_error(NightporterError(f"a defect: {type(exc).__name__} in {where}"))
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def open_porter(options: Options) -> Iterator[Porter]:
+    emit: Callable[..., None] = show_event if options.verbose else show_warning
+    notify: Callable[[str], None] = say
+    if options.is_silent:
+        emit, notify = lambda _event, **_facts: None, lambda _text: None
+    with Porter(options.config, is_library=False, emit=emit, notify=notify) as porter:
+        yield porter
+
+
+def leave_reply(
+    options: Options,
+    broker: Broker,
+    token: Token,
+    reply: str,
+    *,
+    floor_s: float | None = None,
+    given: bytes | None = None,
+) -> None:
+    """For the front door. With -v it is Python that has to speak. `given`: a helper's standard input."""
+    environment = read_environment()
+    place = config_place(options.config, environment)
+    if options.verbose or not os.path.isabs(place):
+        return
+    keep_reply(
+        reply,
+        token,
+        broker,
+        floor_s=floor_s,
+        config_file=place,
+        arguments=options.line,
+        given=given,
+        began=options.began,
+        environment=environment,
+    )
+
+
+# The global options, where a helper's own command line has them.
+
+
+def take_options(arguments: list[str]) -> tuple[Options, list[str]]:
+    """The global options, wherever they stand, and the other words.
+
+    Raises: ConfigError.
+    """
+    options, rest = Options(), []
+    words = iter(arguments)
+    for word in words:
+        name, separator, value = word.partition("=")
+        if name in ("--config", "--timeout"):
+            _set_option(options, name, value if separator else next(words, ""))
+        elif word in ("-v", "--verbose"):
+            options.verbose = True
+        else:
+            rest.append(word)
+    return options, rest
+
+
+def _parse_seconds(name: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"{name} must be a number of seconds above 0")
+    return min(seconds, MAX_TIMEOUT_S)
+
+
+def _set_option(options: Options, name: str, value: str) -> None:
+    if name == "--config" and value:
+        options.config = value
+        return
+    if name == "--config":
+        raise ConfigError("--config needs a file")
+    options.timeout = _parse_seconds(name, value)

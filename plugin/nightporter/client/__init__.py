@@ -1,0 +1,1 @@
+"""From a configuration and an environment to access tokens: what the library and every command stand on."""

@@ -1,0 +1,140 @@
+"""Opens stores, transports and sessions, and keeps idle connections for the next session that wants the same.
+
+Heavy modules (network, stores) are imported by the functions that open them, so that a cached answer
+never pays for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from nightporter.client.identity import record_place
+from nightporter.core.errors import ConfigError
+from nightporter.core.model import Profile, StoreConfig
+from nightporter.issuers import issuer_for
+from nightporter.machine import lambda_time, process
+from nightporter.machine.access_cache import cache_key
+from nightporter.machine.places import data_directory, spill_directory
+from nightporter.stores import MODULES
+
+if TYPE_CHECKING:
+    from nightporter.session.port import Store
+    from nightporter.session.repository import Session
+
+
+def open_store(
+    store: StoreConfig, environment: Mapping[str, str], notify: Callable[[str], None]
+) -> Store:
+    """The adapter of one store. Nothing is sent yet.
+
+    Raises: ConfigError when its extra is not installed.
+    """
+    try:
+        module: Any = importlib.import_module(MODULES[store.type])
+    except ModuleNotFoundError as exc:
+        extra = {"vault": "vault", "aws-secrets-manager": "aws"}.get(store.type, "")
+        raise ConfigError(
+            f"the store type {store.type!r} needs the package {exc.name!r}, which is not installed",
+            hint=f"Install it with `pip install 'nightporter[{extra}]'`.",
+        ) from exc
+    return module.open_store(store.options, environment, notify, data_directory())  # type: ignore[no-any-return]  # by name
+
+
+class _LazyTransport:
+    """`http.Transport`, imported at the first request: the session is read while nothing is known to be sent yet."""
+
+    def __init__(self, profile: Profile, environment: Mapping[str, str]) -> None:
+        self._profile = profile
+        self._environment = environment
+        self._transport: Any = None
+
+    def send(self, request: Any, *, timeout_s: float) -> Any:
+        if self._transport is None:
+            from nightporter.net.http import (
+                Transport,  # deferred: 90 ms that an answer without an exchange doesn't need
+            )
+
+            self._transport = Transport(self._profile, self._environment)
+        return self._transport.send(request, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class Pool:
+    """Connections that wait for the next session that wants the same: a job over a thousand profiles opens a few."""
+
+    def __init__(self) -> None:
+        self._idle: dict[object, list[Any]] = {}
+        self._lock = threading.Lock()
+
+    def lease(self, key: object, open_one: Callable[[], C]) -> C:
+        with self._lock:
+            waiting = self._idle.get(key)
+            found: C | None = waiting.pop() if waiting else None
+        return found if found is not None else open_one()
+
+    def give_back(self, key: object, item: Closable) -> None:
+        with self._lock:
+            self._idle.setdefault(key, []).append(item)
+
+    def close(self) -> None:
+        with self._lock:
+            items = [item for waiting in self._idle.values() for item in waiting]
+            self._idle.clear()
+        for item in items:
+            item.close()
+
+
+def open_session(
+    profile: Profile,
+    environment: Mapping[str, str],
+    *,
+    pool: Pool,
+    emit: Callable[..., None],
+    notify: Callable[[str], None],
+) -> Session:
+    """The session of a profile, with everything real behind it; closed, it gives its connections to the pool."""
+    from nightporter.machine.journal import Spill
+    from nightporter.session.repository import (  # deferred, with all below: a cached token needs none of it
+        Session,
+        Surroundings,
+    )
+
+    store_key = ("store", profile.store.name)
+    store = pool.lease(store_key, lambda: open_store(profile.store, environment, notify))
+    sender_key = ("sender", profile.ca_cert, profile.proxy)
+    sender = pool.lease(sender_key, lambda: _LazyTransport(profile, environment))
+
+    def give_back() -> None:
+        pool.give_back(store_key, store)
+        pool.give_back(sender_key, sender)
+
+    return Session(
+        profile,
+        store=store,
+        issuer=issuer_for(profile),
+        sender=sender,
+        spill=Spill(spill_directory(environment), cache_key(record_place(profile, environment))),
+        around=Surroundings(
+            holder=process.holder_name(),
+            host=process.host_name(),
+            is_dead=process.is_dead,
+            hold_signals=process.hold_signals,
+            machine=process.machine_mark(environment),
+            emit=emit,
+            check_exchange=lambda_time.check_exchange,
+        ),
+        on_close=give_back,
+    )

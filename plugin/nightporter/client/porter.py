@@ -1,0 +1,217 @@
+"""The public client: from a configuration and an environment to one working broker per profile.
+
+The environment is read once, here, and passed down as a mapping.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
+from nightporter.client.configuration import load_config
+from nightporter.client.connections import Pool, open_session
+from nightporter.client.identity import open_cache
+from nightporter.core.config import choose_profile, parse_config
+from nightporter.core.model import Config, Profile, Token
+from nightporter.issuers import VENDORS
+from nightporter.machine import lambda_time, process
+from nightporter.machine.audit import audited
+from nightporter.machine.places import APP, read_environment
+
+WARM_S = (
+    1.0  # for so long a held token is served without a look at what other processes were told of it
+)
+END_OF_INVOCATION_S = 1.0  # so that an error is ours, and not Lambda's
+
+
+class Porter:
+    """Hands out tokens by profile name. Safe for threads and forks; holds no global state.
+
+    `config` is a `Config`, the path of a TOML file, TOML text (anything with a line break), or None for the usual
+    places.
+    """
+
+    def __init__(
+        self,
+        config: Config | str | os.PathLike[str] | None = None,
+        *,
+        is_library: bool = True,
+        emit: Callable[..., None] = lambda _event, **_facts: None,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
+        self._environment = read_environment()
+        self.config = self._read(config)
+        # In Lambda a thread would be frozen with its exchange, once the handler has answered.
+        self._is_library = is_library and not self._environment.get("AWS_LAMBDA_FUNCTION_NAME")
+        self._emit = audited(emit, self._environment)
+        self._notify = notify or _log_warning
+        self._brokers: dict[str, Broker] = {}
+        self.warm: dict[str | None, tuple[float, float, Token]] = {}
+        self._lock = threading.Lock()
+        self._refusals = 0
+        self._pool = Pool()
+        self._renewals: dict[str | None, tuple[threading.Lock, list[float]]] = {}
+        _PORTERS.add(self)
+
+    def _read(self, config: Config | str | os.PathLike[str] | None) -> Config:
+        if isinstance(config, Config):
+            return config
+        if isinstance(config, str) and "\n" in config:
+            return parse_config(config, source="the given text", vendors=VENDORS)
+        return load_config(os.fspath(config) if config is not None else None, self._environment)
+
+    def get_token(
+        self,
+        profile: str | None = None,
+        *,
+        min_ttl: float | None = None,
+        force_refresh: bool = False,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> Token:
+        """An access token of the profile; without a name of the only one.
+
+        `min_ttl`: seconds that must be left, else the profile's. `force_refresh`: from an exchange that began after
+        this call did. `timeout`: seconds for everything.
+
+        Raises: NightporterError; its subclasses say whose turn it is.
+        """
+        warm = self.warm.get(profile)
+        if (
+            warm is not None
+            and warm[0] > time.time()
+            and warm[1] > time.monotonic()
+            and min_ttl is None
+            and not force_refresh
+        ):
+            return warm[2]
+        broker, refusals = self.broker_for(profile), self._refusals
+        if (
+            left_s := lambda_time.remaining_s()
+        ):  # 0 in the init phase, where a read may take its time
+            timeout = max(0.1, min(timeout, left_s - END_OF_INVOCATION_S))
+        token = broker.access_token(min_ttl_s=min_ttl, is_forced=force_refresh, timeout_s=timeout)
+        entry = self._warm_entry(broker, token)
+        with self._lock:
+            if (
+                refusals == self._refusals
+            ):  # else it may be the very token that was refused meanwhile
+                self.warm[profile] = entry
+        return token
+
+    async def aget_token(
+        self,
+        profile: str | None = None,
+        *,
+        min_ttl: float | None = None,
+        force_refresh: bool = False,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> Token:
+        """As `get_token`, in a thread of the loop's own pool. Cancelled, it leaves the exchange to end by itself."""
+        import asyncio  # deferred: 30 ms that only a program with an event loop has paid already
+        import functools
+
+        ask = functools.partial(
+            self.get_token, profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout
+        )
+        return await asyncio.get_running_loop().run_in_executor(None, ask)
+
+    def _warm_entry(self, broker: Broker, token: Token) -> tuple[float, float, Token]:
+        """Until when this very token is the answer: by both clocks, since either may be stepped or stand still."""
+        left_s = min(broker.warm_left_s(token), WARM_S)
+        return (time.time() + left_s, time.monotonic() + left_s, token)
+
+    def broker_for(self, profile: str | None) -> Broker:
+        """The broker of a profile.
+
+        Raises: ConfigError.
+        """
+        chosen = choose_profile(self.config, profile)
+        with self._lock:
+            broker = self._brokers.get(chosen.name)
+            if broker is None:
+                broker = self._brokers[chosen.name] = self._open_broker(chosen)
+        return broker
+
+    def _open_broker(self, profile: Profile) -> Broker:
+        return Broker(
+            profile,
+            cache=open_cache(profile, self._environment, self._notify),
+            open_session=lambda: open_session(
+                profile, self._environment, pool=self._pool, emit=self._emit, notify=self._notify
+            ),
+            is_library=self._is_library,
+            emit=self._emit,
+            host_fraction=process.host_fraction(),
+            notify=self._notify,
+        )
+
+    def refuse(self, profile: str | None, value: str) -> None:
+        """A client reports this token as refused: it is not served again on this machine."""
+        broker = self.broker_for(profile)
+        broker.refuse(value)
+        with self._lock:
+            self._refusals += 1
+            self.warm.clear()
+
+    def renewals(self, profile: str | None) -> tuple[threading.Lock, list[float]]:
+        """The lock and the time (monotonic) of the last renewal after a 401, shared by all who ask for the profile."""
+        with self._lock:
+            return self._renewals.setdefault(profile, (threading.Lock(), [float("-inf")]))
+
+    def forget(self, profile: str | None) -> None:
+        """Drops what this process and machine hold of the profile under today's identity."""
+        self.broker_for(profile).forget()
+        with self._lock:
+            self._refusals += 1
+            self.warm.clear()
+
+    def close(self) -> None:
+        """Gives connections and leases back."""
+        for broker in self._brokers.values():
+            broker.close()
+        self._pool.close()
+
+    def __enter__(self) -> Porter:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._renewals = {}
+        self._pool = Pool()  # the parent's sockets are the parent's
+        for broker in self._brokers.values():
+            broker.reset_locks()
+
+
+def _log_warning(text: str) -> None:
+    import logging  # deferred: 14 ms that a silent answer does not need
+
+    logging.getLogger(APP).warning("%s", text)
+
+
+_PORTERS: weakref.WeakSet[Porter] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for porter in _PORTERS:
+        porter.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    with contextlib.suppress(ImportError):
+        import random
+
+        import snapshot_restore_py  # type: ignore[import-not-found]  # Lambda's runtime has it
+
+        # Many environments wake up from one snapshot: with its sockets, and with one state of the random numbers.
+        snapshot_restore_py.register_after_restore(_after_fork)
+        snapshot_restore_py.register_after_restore(random.seed)

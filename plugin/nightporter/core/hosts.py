@@ -1,0 +1,236 @@
+"""Which profile may answer for which host: one rule for every helper protocol. Pure.
+
+A token goes only to a host that is named in `hosts` of exactly one profile. Hosts are compared whole, ports included,
+after IDNA (2008, as git and curl have it: the older one takes faß.example for fass.example) and in lower case: never a
+substring, a suffix without a label boundary, or a pattern of ours (CVE-2024-53858, microsoft/vscode#320634).
+`*.example.com` stands for exactly one label. An entry with a path (`git.example.com/team`) is for what lies below that
+path, and for nobody who doesn't tell one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from nightporter.core.errors import ConfigError
+from nightporter.core.model import Profile
+
+DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+class BadAskError(Exception):
+    """The client's ask breaks the rules (control bytes, a host that is none): refused whole, and never repeated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A parsed host. `port` is never None: the scheme's own where none is said. `path`: its segments, where told."""
+
+    scheme: str
+    host: str
+    port: int
+    path: tuple[str, ...] | None = None
+
+    @property
+    def origin(self) -> str:
+        """`https://host`, with the port where it isn't the scheme's own."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """`host`, with the port where it isn't the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One entry of `hosts`. `is_wildcard`: `target.host` is what follows the one free label."""
+
+    target: Target
+    is_wildcard: bool
+
+    def matches(self, target: Target) -> bool:
+        """Plain http is named only where the entry says so outright."""
+        named = self.target
+        if (named.scheme, named.port) != (target.scheme, target.port):
+            return False
+        if named.path and (target.path is None or target.path[: len(named.path)] != named.path):
+            return False
+        if not self.is_wildcard:
+            return named.host == target.host
+        label, _, rest = target.host.partition(".")
+        return bool(label) and rest == named.host
+
+    @property
+    def authority(self) -> str:
+        return f"*.{self.target.authority}" if self.is_wildcard else self.target.authority
+
+    @property
+    def origin(self) -> str:
+        return f"{self.target.scheme}://{self.authority}"
+
+
+def check_text(value: str) -> str:
+    """The value, if it holds no control byte at all (protocols.md, rule R2).
+
+    Raises: BadAskError.
+    """
+    if any(
+        ord(char) < 0x20 or 0x7F <= ord(char) <= 0x9F or char in "\u2028\u2029" for char in value
+    ):
+        raise BadAskError("a control character in the request")
+    return value
+
+
+def decode_text(content: bytes) -> str:
+    """UTF-8 without control bytes.
+
+    Raises: BadAskError.
+    """
+    try:
+        return check_text(content.decode("utf-8"))
+    except UnicodeDecodeError as exc:
+        raise BadAskError("not UTF-8") from exc
+
+
+def object_in(content: bytes, max_bytes: int) -> dict[str, Any] | None:
+    """The JSON object that a request is, or None."""
+    import json  # deferred: line protocols need none
+
+    try:
+        document = json.loads(content) if len(content) <= max_bytes else None
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def parse_target(text: str, *, scheme: str = "https", has_path: bool = False) -> Target:
+    """The target of `host`, `host:port` or an address with a scheme. Paths and queries are for `has_path` only.
+
+    Raises: BadAskError for an empty host, a user name in it, another scheme than http and https, and all that is odd.
+    """
+    check_text(text)
+    text = text.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"{scheme}://{text}")
+        port = parts.port
+    except ValueError as exc:
+        raise BadAskError("not a host") from exc
+    if parts.scheme not in DEFAULT_PORTS:
+        raise BadAskError("not an https host")
+    if "@" in parts.netloc or not parts.hostname or "\\" in text or "%" in parts.netloc:
+        raise BadAskError("not a plain host")
+    if not has_path and ("?" in text or "#" in text):
+        raise BadAskError("not a plain host")
+    if parts.netloc.endswith(":") or port == 0:
+        raise BadAskError("not a port")
+    return Target(
+        scheme=parts.scheme,
+        host=_canonical(parts.hostname, is_literal="[" in parts.netloc),
+        port=port or DEFAULT_PORTS[parts.scheme],
+        path=_path_of(parts.path) if has_path else None,
+    )
+
+
+def _path_of(text: str) -> tuple[str, ...] | None:
+    """A path that servers could read in different ways is told as none: no rule with a path will match it."""
+    try:
+        return parse_path(text)
+    except BadAskError:
+        return None
+
+
+def parse_path(text: str) -> tuple[str, ...]:
+    """The segments of a path, which rules compare one by one.
+
+    Raises: BadAskError for `.` and `..`, and for an encoded slash or dot, which servers read in different ways.
+    """
+    check_text(text)
+    segments = tuple(segment for segment in text.split("/") if segment)
+    is_odd = any(odd in text.lower() for odd in ("%2f", "%2e", "%5c", "\\"))
+    if is_odd or "." in segments or ".." in segments:
+        raise BadAskError("not a plain path")
+    return segments
+
+
+def _canonical(host: str, *, is_literal: bool) -> str:
+    """Lower case and ASCII. A trailing dot names another host here, since no `hosts` will have one."""
+    if is_literal or host.replace(".", "").isdigit():
+        import ipaddress  # deferred: hosts are names
+
+        try:
+            return str(ipaddress.ip_address(host))
+        except ValueError as exc:
+            if is_literal:
+                raise BadAskError("not an address") from exc
+    found = host.lower() if host.isascii() else _to_ascii(host)
+    labels = found.removesuffix(".").split(".")
+    fine = all(
+        label and len(label) <= 63 and label.replace("-", "").replace("_", "").isalnum()
+        for label in labels
+    )
+    if not fine or len(found) > 253 or found.endswith("."):
+        raise BadAskError("not a host name")
+    return found
+
+
+def _to_ascii(host: str) -> str:
+    import idna  # deferred: its tables are large, and hardly any host is not ASCII
+
+    try:
+        return idna.encode(host, uts46=True).decode("ascii").lower()
+    except (idna.IDNAError, UnicodeError) as exc:
+        raise BadAskError("not a host name") from exc
+
+
+def parse_rule(entry: str) -> Rule:
+    """An entry of `hosts`: `[http://|https://][*.]host[:port][/path]`.
+
+    Raises: BadAskError.
+    """
+    scheme, separator, rest = entry.rpartition("://")
+    is_wildcard = rest.startswith("*.")
+    plain = f"{scheme}{separator}{rest.removeprefix('*.')}"
+    target = parse_target(plain, has_path=True)
+    parts = urlsplit(plain if separator else f"https://{plain}")
+    if parts.query or parts.fragment or (is_wildcard and "." not in target.host):
+        raise BadAskError("not a host")
+    return Rule(target=target, is_wildcard=is_wildcard)
+
+
+def entry_problem(entry: str) -> str | None:
+    """What is wrong with an entry of `hosts`, or None."""
+    try:
+        parse_rule(entry)
+    except BadAskError:
+        return "must be hosts such as 'git.example.com', 'git.example.com:8443', '*.example.com' or 'example.com/team'"
+    return None
+
+
+def rules_of(profile: Profile) -> list[Rule]:
+    """The rules of a profile's `hosts`, in their order."""
+    return [parse_rule(entry) for entry in profile.hosts]
+
+
+def profiles_for(target: Target, profiles: Iterable[Profile]) -> list[Profile]:
+    """The profiles whose `hosts` name the target."""
+    return [
+        profile for profile in profiles if any(rule.matches(target) for rule in rules_of(profile))
+    ]
+
+
+def profile_for(target: Target, profiles: Mapping[str, Profile]) -> Profile | None:
+    """The one profile that may answer; None where the host is none of ours.
+
+    Raises: ConfigError naming both, where two profiles claim the host.
+    """
+    found = profiles_for(target, profiles.values())
+    if len(found) > 1:
+        names = " and ".join(repr(profile.name) for profile in found[:2])
+        raise ConfigError(
+            f"the host {target.host} is in `hosts` of {names}", hint="Name it in one profile only."
+        )
+    return found[0] if found else None

@@ -1,0 +1,302 @@
+"""The nouns: frozen records that every other room passes around.
+
+Nothing here reads a clock, a file or a network. Times are Unix seconds UTC, as whole numbers; text forms of time
+live in `expiry`. Plaintext is wrapped in `Secret`, so that a record can be printed without a thought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, TypeGuard
+
+
+class Secret:
+    """Plaintext that does not print itself; `reveal()` is the only way out."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled: it would leave the process in the clear")
+
+
+class Token:
+    """An access token as callers get it.
+
+    `value` is the token itself, `token_type` the word of the Authorization header, `expires_at` an aware UTC datetime:
+    the real expiry, with no margin taken off. `repr` and `str` hide the value.
+    """
+
+    __slots__ = (
+        "_secret",
+        "exchanged_at_s",
+        "expires_at_s",
+        "generation",
+        "obtained_at_s",
+        "token_type",
+    )
+
+    def __init__(
+        self,
+        secret: Secret,
+        *,
+        token_type: str,
+        expires_at_s: int,
+        obtained_at_s: float,
+        exchanged_at_s: float = 0.0,
+        generation: int = 0,
+    ) -> None:
+        self._secret = secret
+        self.token_type = token_type
+        self.expires_at_s = expires_at_s
+        self.obtained_at_s = obtained_at_s
+        self.exchanged_at_s = (
+            exchanged_at_s  # when the exchange on this machine began; 0 where it was adopted
+        )
+        self.generation = generation
+
+    @property
+    def value(self) -> str:
+        return self._secret.reveal()
+
+    @property
+    def expires_at(self) -> datetime:
+        return datetime.fromtimestamp(self.expires_at_s, UTC)
+
+    def __repr__(self) -> str:
+        return f"<Token {self.token_type} *** expires_at={self.expires_at.isoformat()}>"
+
+    __str__ = __repr__
+
+
+class Role(Enum):
+    """What a profile may touch (contract, section 2)."""
+
+    FULL = "full"
+    REFRESH_ONLY = "refresh-only"
+    READ_ONLY = "read-only"
+
+
+class Rotation(Enum):
+    """What a refresh does to the refresh token that was sent (RFC 6749 section 6, RFC 9700 section 4.14.2)."""
+
+    REUSED = "reused"
+    MAY_ROTATE = "may-rotate"
+    ROTATES = "rotates"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """A row of the table of vendors: data where the vendor follows RFC 6749, a module of its own where it deviates.
+
+    `document` names the page that the row was read from, on `read_on`. `rotation` and `grace_s` (for how long a rotated
+    refresh token still works) are defaults where the profile may say otherwise. `token_endpoint` is a template over the
+    profile's keys; `options` are the keys that only it takes, `preset` their defaults. `module` holds the adapter.
+    """
+
+    name: str
+    module: str
+    document: str
+    read_on: str
+    base_url: str | None
+    token_endpoint: str
+    rotation: Rotation
+    grants: tuple[str, ...]
+    grace_s: int = 0
+    options: frozenset[str] = frozenset()
+    preset: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    """One `[stores.NAME]` table. `options` holds the keys of its type, already checked."""
+
+    name: str
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One `[profiles.NAME]` table with every default filled in.
+
+    `token_endpoint` is what the session record calls by that name: for vendors with fixed paths their base address.
+    `helper_options` holds what only some helper protocols know (git_quit, ...), `options` what only some issuers know
+    (tenant, partner_id, endpoints, ...).
+    """
+
+    name: str
+    issuer: str
+    store: StoreConfig
+    credentials: str | None
+    client: str | None
+    refresh_token: str
+    publish_access_token: str | None
+    base_url: str
+    token_endpoint: str
+    hosts: tuple[str, ...]
+    helper_username: str
+    min_ttl_s: int
+    renew_when_left_s: int
+    fields: Mapping[str, str]
+    username: str | None
+    role: Role
+    rotation: Rotation
+    grace_s: int
+    share_access_token: bool
+    grant: str
+    ca_cert: str | None
+    proxy: str | None
+    helper_options: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether even a refresh needs a won claim (contract, section 6)."""
+        return self.rotation is not Rotation.REUSED or self.share_access_token
+
+    @property
+    def is_resend_safe(self) -> bool:
+        """Whether a refresh token may be sent again at once when the first answer was lost."""
+        return self.rotation is Rotation.REUSED or self.grace_s > 0
+
+    @property
+    def signs_in_unattended(self) -> bool:
+        return self.role is Role.FULL and self.grant in ("password", "client_credentials")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole checked configuration, the name of where it came from, and which keys of each table stood there."""
+
+    source: str
+    stores: Mapping[str, StoreConfig]
+    profiles: Mapping[str, Profile]
+    written: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What the credentials secret (and the client secret's own) hold, and which version of them that was."""
+
+    version: str
+    username: str | None = None
+    password: Secret | None = None
+    useralias: str | None = None
+    client_id: str | None = None
+    client_secret: Secret | None = None
+    partner_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whose session it is. None means unknown or not applicable, and matches any."""
+
+    issuer: str
+    token_endpoint: str
+    username: str | None = None
+    useralias: str | None = None
+    client_id: str | None = None
+
+    def matches(self, other: Identity) -> bool:
+        return (self.issuer, self.token_endpoint) == (other.issuer, other.token_endpoint) and all(
+            mine is None or theirs is None or mine == theirs
+            for mine, theirs in (
+                (self.username, other.username),
+                (self.useralias, other.useralias),
+                (self.client_id, other.client_id),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to exchange, won by compare-and-set.
+
+    `holder` is `host/pid/start`; `machine` names boot and pid namespace, or is None where look-alikes exist (Lambda);
+    `nonce` tells two claims of one process apart and keeps two writers' bytes from being equal.
+    """
+
+    holder: str
+    until: int
+    nonce: str
+    machine: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A refused sign-in: not repeated until the credentials' version changes or `until` has passed."""
+
+    credentials_version: str
+    until: int
+    count: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    """The session, as it stands in the store (contract, section 3). `unknown` keeps members of later versions."""
+
+    identity: Identity
+    refresh_token: Secret | None = None
+    issued_at: int | None = None
+    expires_at: int | None = None
+    generation: int = 0
+    access_token: Secret | None = None
+    token_type: str = "Bearer"
+    access_token_expires_at: int | None = None
+    claim: Claim | None = None
+    refused: Refusal | None = None
+    by: str | None = None
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedTokens:
+    """What an issuer's reply held. `refresh_token` None: the reply had none, so the old one stays in use."""
+
+    access_token: Secret
+    token_type: str
+    expires_in: int
+    refresh_token: Secret | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a caller needs.
+
+    `deadline` is monotonic seconds. A token is good when more than `min_ttl_s` of it is left and it ends later than
+    `better_than`. `is_forced`: from an exchange of our own. `is_sign_in`: a fresh sign-in, though the session lives.
+    """
+
+    deadline: float
+    min_ttl_s: float = 0
+    better_than: int = 0
+    is_forced: bool = False
+    is_sign_in: bool = False
+    retry_refused: bool = False
+    is_refused: Callable[[str], bool] = lambda _value: False
+
+
+def is_token_text(value: object) -> TypeGuard[str]:
+    """Whether a value can be an access token: visible ASCII, so that no output or header can be broken with it."""
+    return isinstance(value, str) and bool(value) and all("!" <= char <= "~" for char in value)

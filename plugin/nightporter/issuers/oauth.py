@@ -1,0 +1,313 @@
+"""Requests to a token endpoint and what its answers mean (RFC 6749). Pure: nothing is sent here.
+
+Two questions are answered apart, since mixing them up loses sessions: what did the issuer say (`ReplyClass`), and what
+does that mean for the call that was made (`raise_for_reply`)? The same `access_denied` is a wrong password at a sign-in
+and a dead refresh token at a refresh.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+from urllib.parse import quote_plus, urlencode
+
+from nightporter.core.errors import (
+    CredentialsRefusedError,
+    IssuerBusyError,
+    IssuerReplyError,
+    LoginRequiredError,
+    NightporterError,
+    OutcomeUnknownError,
+    SessionRejectedError,
+    SignInThrottledError,
+)
+from nightporter.core.model import IssuedTokens, Secret, is_token_text
+
+DEFAULT_EXPIRES_IN_S = 3600
+_ERROR_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}\Z")
+MAX_EXPIRES_IN_S = 10 * 365 * 86_400
+
+
+class Call(Enum):
+    """What was asked: the same answer means another thing for each."""
+
+    SIGN_IN = "sign-in"
+    REFRESH = "refresh"
+    LOG_IN = "log-in"  # what a person approves: an authorization code or a device code is exchanged
+
+
+class ReplyClass(Enum):
+    """What an error answer of an issuer says (field notes 4)."""
+
+    DEAD = "the grant is dead"
+    DENIED = "denied, with a code that nobody has documented"
+    REFUSED = "the client is refused"
+    THROTTLED = "too many attempts with these credentials"
+    WRONG_REQUEST = "the request is wrong"
+    BUSY = "not done, come again"
+    UNKNOWN = "done or not, nobody knows"
+    UNUSABLE = "no answer of a token endpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request. `repr` hides body and headers: both may carry secrets."""
+
+    url: str
+    method: str = "POST"
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What came back: at most 1 MiB of body. Header names are in lower case.
+
+    `skew_s`: by how much the issuer's clock is ahead of ours, where its Date tells; reported, never computed with.
+    """
+
+    status: int
+    skew_s: float | None = None
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def json_request(
+    url: str, members: Mapping[str, str | None], headers: Mapping[str, str] | None = None
+) -> Request:
+    """A POST of a JSON object; members that are None are left out."""
+    body = json.dumps({key: value for key, value in members.items() if value is not None}).encode()
+    return Request(
+        url=url,
+        body=body,
+        headers={"Content-Type": "application/json", **_ACCEPT, **(headers or {})},
+    )
+
+
+_ACCEPT = {"Accept": "application/json"}
+
+
+def form_request(
+    url: str,
+    members: Mapping[str, str | None],
+    *,
+    client_id: str | None = None,
+    client_secret: Secret | None = None,
+    auth_method: str = "client_secret_post",
+) -> Request:
+    """A POST of form members with the client's authentication (RFC 6749 section 2.3.1); None members are left out.
+
+    `auth_method` is RFC 7591's token_endpoint_auth_method. For client_secret_basic both parts are form-encoded before
+    they are joined, as the RFC wants it and many forget. Without a secret the client_id stands in the body.
+    """
+    body = {key: value for key, value in members.items() if value is not None}
+    headers = {"Content-Type": "application/x-www-form-urlencoded", **_ACCEPT}
+    if client_id is not None and client_secret is not None and auth_method == "client_secret_basic":
+        pair = f"{quote_plus(client_id)}:{quote_plus(client_secret.reveal())}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    elif client_id is not None:
+        body["client_id"] = client_id
+        if client_secret is not None and auth_method == "client_secret_post":
+            body["client_secret"] = client_secret.reveal()
+    return Request(url=url, body=urlencode(body).encode(), headers=headers)
+
+
+def get_request(url: str) -> Request:
+    """A GET of a JSON document."""
+    return Request(url=url, method="GET", body=b"", headers=_ACCEPT)
+
+
+# By the issuer's error code, whatever the status. RFC 6749 section 5.2, RFC 6750; Google Identity Platform's codes are
+# what shines through Pitchpoint; interaction_required and its like are OpenID Connect's (Entra).
+_BY_ERROR: Mapping[str, ReplyClass] = {
+    "invalid_grant": ReplyClass.DEAD,
+    "access_denied": ReplyClass.DEAD,
+    "interaction_required": ReplyClass.DEAD,
+    "login_required": ReplyClass.DEAD,
+    "consent_required": ReplyClass.DEAD,
+    "expired_token": ReplyClass.DEAD,
+    "UNAUTHORIZED": ReplyClass.DEAD,
+    "TOKEN_EXPIRED": ReplyClass.DEAD,
+    "INVALID_REFRESH_TOKEN": ReplyClass.DEAD,
+    "INVALID_LOGIN_CREDENTIALS": ReplyClass.DEAD,
+    "INVALID_PASSWORD": ReplyClass.DEAD,
+    "EMAIL_NOT_FOUND": ReplyClass.DEAD,
+    "USER_NOT_FOUND": ReplyClass.DEAD,
+    "USER_DISABLED": ReplyClass.REFUSED,
+    "invalid_client": ReplyClass.REFUSED,
+    "unauthorized_client": ReplyClass.REFUSED,
+    "TOO_MANY_ATTEMPTS_TRY_LATER": ReplyClass.THROTTLED,
+    "invalid_request": ReplyClass.WRONG_REQUEST,
+    "invalid_scope": ReplyClass.WRONG_REQUEST,
+    "unsupported_grant_type": ReplyClass.WRONG_REQUEST,
+    "temporarily_unavailable": ReplyClass.BUSY,
+    "slow_down": ReplyClass.BUSY,
+    "server_error": ReplyClass.UNKNOWN,
+}
+
+
+def classify_reply(status: int, error: str | None) -> ReplyClass:
+    """What an answer that brought no tokens says. `error` is the issuer's code, or None where it gave none.
+
+    A 429 or 503 says that nothing was done; any other 5xx leaves open whether it was.
+    """
+    found = _BY_ERROR.get(error or "")
+    if status in (429, 503) and found is not ReplyClass.THROTTLED:
+        return ReplyClass.BUSY  # a gateway's words about an overload prove nothing about a grant
+    if found:
+        return found
+    if status >= 500:
+        return ReplyClass.UNKNOWN
+    if error and status in (400, 401, 403):
+        return ReplyClass.DENIED
+    return ReplyClass.UNUSABLE
+
+
+def parse_tokens(
+    response: Response, call: Call, *, default_expires_in: int = DEFAULT_EXPIRES_IN_S
+) -> IssuedTokens:
+    """The tokens of a successful answer, or the error that its failure means for this call.
+
+    Raises: SessionRejectedError, CredentialsRefusedError, SignInThrottledError, IssuerBusyError, OutcomeUnknownError,
+    IssuerReplyError. RFC 6749 sections 5.1 and 5.2; an error that comes with status 200 counts as an error.
+    """
+    document = _json_object(response, call)
+    error = error_code(document)
+    if response.status != 200 or error:
+        raise error_of_reply(response, error, call)
+    found = document.get("refresh_token")
+    # An empty refresh token is none: taking it once replaced a good one (Azure/kubelogin PR #63).
+    refresh_token = (
+        Secret(found) if isinstance(found, str) and found and found.isprintable() else None
+    )
+    problem = None
+    access_token, token_type = document.get("access_token"), document.get("token_type") or "Bearer"
+    expires_in = _expires_in(document.get("expires_in"), default_expires_in)
+    if not is_token_text(access_token):
+        problem = "no usable access_token"
+    elif not isinstance(token_type, str) or token_type.lower() != "bearer":
+        problem = "a token_type other than Bearer"
+    elif expires_in is None:
+        problem = "a senseless expires_in"
+    elif found and refresh_token is None:
+        problem = "a refresh_token that is no text"
+    if problem or expires_in is None or not is_token_text(access_token):
+        raise IssuerReplyError(
+            f"the answer to the {call.value} holds {problem}", refresh_token=refresh_token
+        )
+    return IssuedTokens(
+        access_token=Secret(access_token),
+        token_type="Bearer",
+        expires_in=expires_in,
+        refresh_token=refresh_token,
+    )
+
+
+def _expires_in(value: Any, default: int) -> int | None:
+    """Seconds of `expires_in` as number or numeric string; absent means the documented default. None: senseless."""
+    if value is None:
+        return default
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number and not (
+        isinstance(value, str) and re.fullmatch(r"\s*\d{1,12}(\.\d+)?\s*", value)
+    ):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return int(seconds) if 1 <= seconds <= MAX_EXPIRES_IN_S else None
+
+
+def _json_object(response: Response, call: Call) -> Mapping[str, Any]:
+    if 300 <= response.status < 400:
+        raise IssuerReplyError(
+            f"the issuer answered the {call.value} with a redirect ({response.status}), which is never followed",
+            hint="Set `base_url` to the address that it redirects to, if you trust it.",
+        )
+    try:
+        document = json.loads(response.body)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict):
+        return document
+    if response.status == 200:
+        raise IssuerReplyError(f"the answer to the {call.value} is not a JSON object")
+    raise error_of_reply(response, None, call)
+
+
+def error_code(document: Mapping[str, Any]) -> str | None:
+    """The issuer's error code: RFC 6749's, Google's {"error": {"message": CODE}}, vault.ist's {"status": CODE}."""
+    error = document.get("error")
+    if isinstance(error, dict):
+        error = error.get("message")
+        error = error.split(":", 1)[0].strip() if isinstance(error, str) else "unnamed"
+    if error is None and "traceId" in document and isinstance(document.get("status"), str):
+        error = document["status"]
+    if not error:
+        return None
+    return error if isinstance(error, str) and _ERROR_CODE.match(error) else "unnamed"
+
+
+def error_of_reply(response: Response, error: str | None, call: Call) -> NightporterError:
+    """The error that an answer without tokens means for the call that was made."""
+    kind = classify_reply(response.status, error)
+    said = (
+        f"({', '.join(filter(None, (str(response.status), error, _number_for_people(response))))})"
+    )
+    if kind is ReplyClass.THROTTLED:
+        return SignInThrottledError(
+            f"the issuer takes no more attempts for now {said}", error=error or ""
+        )
+    if kind is ReplyClass.REFUSED:
+        return CredentialsRefusedError(
+            f"the issuer refused the client or user {said}", error=error or ""
+        )
+    if kind in (ReplyClass.DEAD, ReplyClass.DENIED):
+        if call is Call.SIGN_IN:
+            return CredentialsRefusedError(
+                f"the issuer refused the sign-in {said}", error=error or ""
+            )
+        if call is Call.LOG_IN:
+            return LoginRequiredError(
+                f"the issuer refused the log-in {said}", hint="Start `nightporter login` again."
+            )
+        certain = kind is ReplyClass.DEAD
+        return SessionRejectedError(
+            f"the issuer refused the refresh token {said}", error=error or "", is_certain=certain
+        )
+    if kind is ReplyClass.BUSY:
+        return IssuerBusyError(f"the issuer is busy {said}", retry_after_s=_retry_after(response))
+    if kind is ReplyClass.UNKNOWN:
+        return OutcomeUnknownError(f"the issuer failed at the {call.value} {said}")
+    if kind is ReplyClass.WRONG_REQUEST:
+        return IssuerReplyError(
+            f"the issuer calls the {call.value} request wrong {said}",
+            hint="This is a configuration error or a defect: check the profile's keys against the vendor's document.",
+        )
+    return IssuerReplyError(f"the issuer's answer to the {call.value} can't be used {said}")
+
+
+def _number_for_people(response: Response) -> str:
+    """Entra's AADSTS number: people look it up, we never branch on it. Nothing else of the prose is repeated."""
+    found = re.search(rb"AADSTS\d{3,9}", response.body)
+    return found[0].decode() if found else ""
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds of `Retry-After` (RFC 9110 section 10.2.3). A date is counted from the answer's own `Date`."""
+    text = response.headers.get("retry-after", "")
+    if re.fullmatch(r"\d{1,9}", text):
+        return float(text)
+    from email.utils import parsedate_to_datetime  # deferred: 15 ms, for answers that tell a date
+
+    try:
+        wait = parsedate_to_datetime(text) - parsedate_to_datetime(response.headers.get("date", ""))
+    except (ValueError, TypeError, IndexError):
+        return None
+    return max(0.0, wait.total_seconds())

@@ -1,0 +1,351 @@
+"""Access tokens on this machine, and the small notes beside them: failures, refusals, attempts, locks.
+
+Access tokens only; a refresh token never comes here. Everything is keyed by a hash of whatever the token depends on
+(configuration, identity in the environment, credential files), so that a change of any of them is simply a miss. A
+cache that can't be used is no error: what is left is the memory of the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from nightporter.core import errors
+from nightporter.core.errors import CredentialsRefusedError, NightporterError
+from nightporter.core.limits import EARLY_MEMORY_S, FAILURE_MEMORY_S
+from nightporter.core.model import Secret, Token, is_token_text
+from nightporter.machine.files import (
+    open_lock,
+    open_private_directory,
+    read_private,
+    remove,
+    replace_private,
+)
+
+SCHEMA = 1
+KEYRING_SERVICE = "nightporter"
+REFUSED_FOR_S = 7 * 86_400
+
+
+class Place(Protocol):
+    """Where named bytes are kept. Nothing here raises: what fails is a miss."""
+
+    def load(self, name: str) -> bytes | None: ...
+
+    def keep(self, name: str, content: bytes) -> None: ...
+
+    def drop(self, name: str) -> None: ...
+
+
+class Memory:
+    """For `NIGHTPORTER_CACHE=off` and where no directory can be written."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load(self, name: str) -> bytes | None:
+        return self._kept.get(name)
+
+    def keep(self, name: str, content: bytes) -> None:
+        self._kept[name] = content
+
+    def drop(self, name: str) -> None:
+        self._kept.pop(name, None)
+
+
+class Directory:
+    """Private files in the first directory of `candidates` that is ours; memory where none is."""
+
+    def __init__(self, candidates: tuple[str, ...]) -> None:
+        self._candidates = candidates
+        self._path: str | None = None
+        self._memory: Memory | None = None
+
+    @property
+    def path(self) -> str | None:
+        if self._path is None and self._memory is None:
+            for candidate in self._candidates:
+                with contextlib.suppress(OSError):
+                    if open_private_directory(candidate) and os.access(
+                        candidate, os.W_OK | os.X_OK
+                    ):
+                        self._path = candidate
+                        break
+            else:
+                self._memory = Memory()
+        return self._path
+
+    def load(self, name: str) -> bytes | None:
+        if self.path is None:
+            return self._memory.load(name) if self._memory else None
+        with contextlib.suppress(OSError):
+            return read_private(os.path.join(self.path, name))
+        return None
+
+    def keep(self, name: str, content: bytes) -> None:
+        if self.path is None:
+            if self._memory:
+                self._memory.keep(name, content)
+            return
+        file = os.path.join(self.path, name)
+        try:
+            replace_private(file, content)
+        except (
+            OSError
+        ):  # a directory in the file's place, a full disk: what is there must not be served instead
+            remove(file)
+
+    def drop(self, name: str) -> None:
+        if self.path is not None:
+            remove(os.path.join(self.path, name))
+        elif self._memory:
+            self._memory.drop(name)
+
+    def drop_replies(self) -> None:
+        """What the front door may answer: of any profile, since a lost reply costs nothing."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                for name in os.listdir(self.path):
+                    if is_reply(name):
+                        remove(os.path.join(self.path, name))
+
+
+def is_reply(name: str) -> bool:
+    return name.startswith("+") and name.endswith(".reply")
+
+
+class Keyring:
+    """The desktop's keyring, for tokens alone. Any failure of it (no D-Bus, cron, WSL) is a miss."""
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self._notify = notify
+        self._memory = Memory()
+        self._failed = False
+
+    def load(self, name: str) -> bytes | None:
+        found = self._ask(lambda ring: ring.get_password(KEYRING_SERVICE, name))
+        return found.encode() if isinstance(found, str) else self._memory.load(name)
+
+    def keep(self, name: str, content: bytes) -> None:
+        self._memory.keep(name, content)
+        self._ask(lambda ring: ring.set_password(KEYRING_SERVICE, name, content.decode()))
+
+    def drop(self, name: str) -> None:
+        self._memory.drop(name)
+        if self._ask(lambda ring: ring.get_password(KEYRING_SERVICE, name)) is not None:
+            self._ask(lambda ring: ring.delete_password(KEYRING_SERVICE, name))
+
+    def _ask(self, call: Callable[[Any], Any]) -> Any:
+        if self._failed:
+            return None
+        try:
+            import keyring  # deferred: optional, and slow to import
+
+            return call(keyring)
+        except Exception as exc:  # keyring's backends raise whatever D-Bus and the systems raise
+            self._failed = True
+            self._notify(
+                f"the keyring can't be used ({type(exc).__name__}); tokens are kept in memory only"
+            )
+            return None
+
+
+class AccessCache:
+    """What this machine remembers of one profile under one identity.
+
+    `tokens` holds the access token, `notes` what is no secret; locks are files in `notes`' directory.
+    """
+
+    def __init__(
+        self,
+        profile: str,
+        key: str,
+        *,
+        tokens: Place,
+        notes: Directory | Memory,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._name = f"{profile}.{key}"
+        self._refused_name = f"{profile}.refused"  # under any identity: a refused token is refused
+        self._tokens = tokens
+        self._notes = notes
+        self._clock = clock
+
+    # Tokens.
+
+    def load(self) -> Token | None:
+        """The cached token, whatever is left of it. One from the future (the clock was set back) is a miss."""
+        entry = _parse(self._tokens.load(f"{self._name}.token"))
+        try:
+            token = Token(
+                Secret(str(entry["access_token"])),
+                token_type=str(entry["token_type"]),
+                expires_at_s=int(entry["expires_at"]),
+                obtained_at_s=float(entry["obtained_at"]),
+                exchanged_at_s=float(entry["exchanged_at"]),
+                generation=int(entry["generation"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        return (
+            token
+            if token.obtained_at_s <= self._clock() + 1 and is_token_text(token.value)
+            else None
+        )
+
+    def keep(self, token: Token) -> None:
+        entry = {
+            "schema": SCHEMA,
+            "access_token": token.value,
+            "token_type": token.token_type,
+            "expires_at": token.expires_at_s,
+            "obtained_at": token.obtained_at_s,
+            "exchanged_at": token.exchanged_at_s,
+            "generation": token.generation,
+        }
+        self._tokens.keep(f"{self._name}.token", json.dumps(entry).encode())
+
+    def token_file(self) -> str | None:
+        """Where the token lies, if that is a file."""
+        if not isinstance(self._tokens, Directory) or self._tokens.path is None:
+            return None
+        return os.path.join(self._tokens.path, f"{self._name}.token")
+
+    def state_files(self) -> list[str]:
+        """The files on which it depends whether the token may be served, besides its own."""
+        path = self._notes.path if isinstance(self._notes, Directory) else None
+        return [os.path.join(path, self._refused_name)] if path else []
+
+    def forget(self) -> None:
+        """Drops everything but the digests of refused tokens: those stay refused."""
+        self._tokens.drop(f"{self._name}.token")
+        for place in (self._tokens, self._notes):
+            if isinstance(place, Directory):
+                place.drop_replies()
+        for note in ("failure", "tried"):
+            self._notes.drop(f"{self._name}.{note}")
+
+    # Tokens that a client reported as refused: known by digest, so that no copy of them is served again.
+
+    def refuse(self, value: str) -> None:
+        now = self._clock()
+        refused = {digest: until for digest, until in self._refused().items() if until > now}
+        refused[_digest(value)] = now + REFUSED_FOR_S
+        self._notes.keep(
+            self._refused_name, json.dumps({"schema": SCHEMA, "refused": refused}).encode()
+        )
+        held = self.load()
+        if held and held.value == value:
+            self._tokens.drop(f"{self._name}.token")
+
+    def is_refused(self, value: str) -> bool:
+        return self._refused().get(_digest(value), 0) > self._clock()
+
+    def _refused(self) -> dict[str, float]:
+        refused = _parse(self._notes.load(self._refused_name)).get("refused")
+        if not isinstance(refused, dict):
+            return {}
+        return {key: value for key, value in refused.items() if isinstance(value, (int, float))}
+
+    # Failures, remembered for a moment: clients run a failing helper several times.
+
+    def failure(self) -> NightporterError | None:
+        entry = _parse(self._notes.load(f"{self._name}.failure"))
+        at = entry.get("at")
+        if not isinstance(at, (int, float)) or not 0 <= self._clock() - at < FAILURE_MEMORY_S:
+            return None
+        kind = getattr(errors, str(entry.get("class")), None)
+        if not isinstance(kind, type) or not issubclass(kind, NightporterError):
+            return None
+        error: NightporterError = kind(str(entry.get("message")), hint=str(entry.get("hint")))
+        if isinstance(error, CredentialsRefusedError):
+            error.error, error.until = str(entry.get("error", "")), entry.get("until")
+        return error
+
+    def keep_failure(self, error: NightporterError) -> None:
+        entry: dict[str, Any] = {
+            "schema": SCHEMA,
+            "class": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+            "at": self._clock(),
+        }
+        if isinstance(error, CredentialsRefusedError):
+            entry |= {"error": error.error, "until": error.until}
+        self._notes.keep(f"{self._name}.failure", json.dumps(entry).encode())
+
+    def clear_failure(self) -> None:
+        self._notes.drop(f"{self._name}.failure")
+
+    # Early renewals, one attempt a minute for all commands of the machine.
+
+    def tried_early(self) -> bool:
+        at = _parse(self._notes.load(f"{self._name}.tried")).get("at")
+        return isinstance(at, (int, float)) and 0 <= self._clock() - at < EARLY_MEMORY_S
+
+    def note_early_try(self) -> None:
+        self._notes.keep(
+            f"{self._name}.tried", json.dumps({"schema": SCHEMA, "at": self._clock()}).encode()
+        )
+
+    # One process of the machine at a time.
+
+    @contextlib.contextmanager
+    def lock(self, deadline: float) -> Iterator[bool]:
+        """Yields whether the machine's lock was won before `deadline` (monotonic). Without a directory it always is."""
+        path = self._notes.path if isinstance(self._notes, Directory) else None
+        with contextlib.ExitStack() as stack:
+            won = True
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    won = stack.enter_context(
+                        open_lock(os.path.join(path, f"{self._name}.lock"), deadline=deadline)
+                    )
+            yield won
+
+
+def drop_everywhere(profile: str, directories: tuple[str, ...]) -> int:
+    """Removes all that is cached for the profile under any identity, in all cache places. How many files it was."""
+    removed = 0
+    for directory in directories:
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            continue
+        for name in names:
+            stem, _, _kind = name.rpartition(".")
+            owner, _, key = stem.rpartition(".")
+            is_its = owner == profile and len(key) == KEY_LENGTH and not name.endswith(".lock")
+            is_its |= (
+                name == f"{profile}.google.json"
+            )  # the output file that google-auth reads before it asks
+            if (
+                is_its or is_reply(name) or name.endswith(".tmp")
+            ):  # what a killed process left half written
+                removed += remove(os.path.join(directory, name))
+    return removed
+
+
+KEY_LENGTH = 32
+
+
+def cache_key(parts: object) -> str:
+    """The name of an identity: a hash over all that a token depends on (anything with a faithful `repr`)."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]
+
+
+def _digest(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+def _parse(content: bytes | None) -> dict[str, Any]:
+    try:
+        document = json.loads(content) if content else None
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) and document.get("schema") == SCHEMA else {}

@@ -1,0 +1,88 @@
+"""What happened to sessions, one JSON line an event, where NIGHTPORTER_LOG says: a file, or `stderr`.
+
+Every exchange, adoption, refusal, take-over and stale service, and nothing secret. Events come from the session and the
+broker through one call (`Audit.note`); the rooms that emit pass no secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nightporter.core.errors import ConfigError
+from nightporter.core.expiry import format_rfc3339
+
+EVENTS = frozenset(
+    {
+        *("answered", "saved", "exchange-failed", "refused", "refresh-rejected", "fenced"),
+        *("adopted", "take-over", "stale", "spilled", "spill-consumed", "spill-failed"),
+        *("published", "publish-failed", "foreign-record", "clock-skew", "sweep-failed"),
+    }
+)
+
+
+class Audit:
+    """`place`: an absolute path, `stderr`, or None for none."""
+
+    def __init__(self, place: str | None) -> None:
+        if place not in (None, "stderr") and not os.path.isabs(os.path.expanduser(str(place))):
+            raise ConfigError("NIGHTPORTER_LOG must be an absolute path, or 'stderr'")
+        self._place = place
+
+    def note(self, event: str, **facts: Any) -> None:
+        """One event. A log that can't be written stops nobody."""
+        if self._place is None or event not in EVENTS:
+            return
+        known = {key: value for key, value in facts.items() if value is not None}
+        head = {
+            "time": format_rfc3339(int(time.time())),
+            "event": event,
+            "host": socket.gethostname(),
+        }
+        line = json.dumps({**head, "pid": os.getpid(), **known}, default=str) + "\n"
+        try:
+            if self._place == "stderr":
+                sys.stderr.write(line)
+                sys.stderr.flush()
+            else:
+                self._append(os.path.expanduser(self._place), line)
+        except (OSError, ValueError, AttributeError):
+            return
+
+    @staticmethod
+    def _append(path: str, line: str) -> None:
+        """In one write, so that the lines of many processes stay whole."""
+        flags = (
+            os.O_WRONLY
+            | os.O_APPEND
+            | os.O_CREAT
+            | getattr(os, "O_NOFOLLOW", 0)
+            | getattr(os, "O_CLOEXEC", 0)
+        )
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+
+def audited(emit: Callable[..., None], environment: Mapping[str, str]) -> Callable[..., None]:
+    """The emitter that notes each event, and passes it on.
+
+    Raises: ConfigError for a NIGHTPORTER_LOG that is no place.
+    """
+    place = environment.get("NIGHTPORTER_LOG")
+    if place is None:
+        return emit
+    audit = Audit(place)
+
+    def both(event: str, **facts: Any) -> None:
+        audit.note(event, **facts)
+        emit(event, **facts)
+
+    return both

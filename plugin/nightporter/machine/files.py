@@ -1,0 +1,198 @@
+"""Private files: the rules of a keyring for everything that we put on a disk.
+
+A directory is ours alone (0700, our uid, no link), a file is ours alone (0600, our uid, regular, no link, one name),
+and it is replaced atomically, whatever the umask says. What breaks these rules is not read; where it is ours to
+replace, it is replaced. Locks are taken on files of their own, since locking the data file itself breaks readers on
+Windows (int128/kubelogin#1144).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+
+if sys.platform == "win32":  # pragma: no cover - not run by our tests
+    import msvcrt
+else:
+    import fcntl
+
+MAX_FILE_BYTES = 1 << 20
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def _is_mine(status: os.stat_result) -> bool:
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+
+
+def _is_private(status: os.stat_result, forbidden: int = 0o077) -> bool:
+    return os.name == "nt" or (_is_mine(status) and stat.S_IMODE(status.st_mode) & forbidden == 0)
+
+
+def open_private_directory(path: str) -> bool:
+    """Makes or mends the directory; whether it is now a private one of ours.
+
+    A link or a foreign directory in its place is never followed. A link of our own is replaced. A directory of our own
+    that others could enter is closed, and what lies in it is thrown away, since others may have put it there.
+
+    Raises: OSError when it can't be made.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode) and _is_mine(status):
+        os.unlink(path)
+        os.mkdir(path, 0o700)
+        status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or not _is_mine(status):
+        return False
+    if not _is_private(status):
+        os.chmod(path, 0o700)
+        _discard_files(path)
+    return True
+
+
+def is_private_directory(path: str) -> bool:
+    """Whether it is an absolute path of a directory of ours into which nobody else can put anything."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return False
+    return (
+        os.path.isabs(path)
+        and stat.S_ISDIR(status.st_mode)
+        and _is_mine(status)
+        and _is_private(status, 0o022)
+    )
+
+
+def close_directory(path: str) -> bool:
+    """As `open_private_directory` for a directory that holds a store's only copy: nothing in it is thrown away.
+
+    Raises: OSError when it can't be made.
+    """
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    status = os.stat(path)
+    if not _is_mine(status):
+        return False
+    if not _is_private(status):
+        os.chmod(path, 0o700)
+    return True
+
+
+def _discard_files(directory: str) -> None:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
+    """The bytes of a private file of ours; None when it is absent, not to be trusted, or larger than 1 MiB.
+
+    With `close_if_readable` a file that others could read, but not write, is closed to them and then taken: nobody
+    else can have put anything into it.
+
+    Raises: OSError for anything but an absent file (an I/O error, no right to the directory).
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if os.path.islink(path):
+            return None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        forbidden = 0o022 if close_if_readable else 0o077
+        if (
+            not stat.S_ISREG(status.st_mode)
+            or not _is_private(status, forbidden)
+            or status.st_nlink > 1
+        ):
+            return None  # (no name at all is fine: it was replaced while we opened it)
+        if not _is_private(status):
+            os.fchmod(file.fileno(), 0o600)
+        content = file.read(MAX_FILE_BYTES + 1)
+    return content if len(content) <= MAX_FILE_BYTES else None
+
+
+def replace_private(
+    path: str, content: bytes, *, mode: int = 0o600, modified_ns: int | None = None
+) -> None:
+    """Writes the file whole and atomically, on the disk before it takes the old one's place.
+
+    `modified_ns`: the time stamp that it gets. `mode` is another than 0600 only for what is no secret: programs, and
+    files of others that have one.
+
+    Raises: OSError.
+    """
+    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if modified_ns is not None:
+            os.utime(temporary, ns=(modified_ns, modified_ns))
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def remove(path: str) -> bool:
+    """Whether there was a file to remove."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def open_lock(path: str, *, deadline: float, poll_s: float = 0.02) -> Iterator[bool]:
+    """Holds the lock file until the block ends; yields whether it was won before `deadline` (monotonic seconds).
+
+    The lock dies with its process. A lock file that is a link or another's is not opened.
+
+    Raises: OSError when the file can't be opened.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o600)
+    try:
+        while not (won := _try_lock(descriptor)) and time.monotonic() < deadline:
+            time.sleep(poll_s)
+        yield won
+    finally:
+        _unlock(descriptor)
+        os.close(descriptor)
+
+
+def _unlock(descriptor: int) -> None:
+    """Outright, since a child forked meanwhile holds the same open file: closing ours alone would leave it locked."""
+    if sys.platform != "win32":
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":  # pragma: no cover - not run by our tests
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""Failures that a client kept to itself: docker, Terraform, pip and others go on without a token and say nothing.
+
+The helper notes them here, one a protocol and profile, for `status` and `doctor`; the next success takes the note away.
+Holds no secret: messages of ours never do.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+NAME = "helpers.mishaps"
+SCHEMA = 1
+KEPT_S = 7 * 86_400
+MAX_KEPT = 50
+
+
+class Place(Protocol):
+    """Where named bytes are kept. Nothing here raises: what fails is a miss."""
+
+    def load(self, name: str) -> bytes | None: ...
+
+    def keep(self, name: str, content: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mishap:
+    """`profile` is None where none was found: a broken configuration, a hostile ask. `at`: Unix seconds."""
+
+    protocol: str
+    profile: str | None
+    at: int
+    reference: str
+    message: str
+
+
+class Mishaps:
+    """The notes of one machine's user."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def load(self, now: float) -> list[Mishap]:
+        """The notes of the last week, the newest first. What can't be read is none."""
+        try:
+            document = json.loads(self._place.load(NAME) or b"{}")
+            notes = document["mishaps"] if document.get("schema") == SCHEMA else []
+            found = [_parse(note) for note in notes]
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            return []
+        return sorted(
+            (note for note in found if 0 <= now - note.at < KEPT_S), key=lambda note: -note.at
+        )
+
+    def keep(self, mishap: Mishap) -> None:
+        """Replaces the note of the same protocol and profile."""
+        self._save([mishap, *self._others(mishap.protocol, mishap.profile, mishap.at)])
+
+    def drop(self, protocol: str, profile: str, now: float) -> None:
+        """After a success. Writes only where there is something to take away."""
+        notes, kept = self.load(now), self._others(protocol, profile, now)
+        if len(kept) < len(notes):
+            self._save(kept)
+
+    def _others(self, protocol: str, profile: str | None, now: float) -> list[Mishap]:
+        """A note without a profile is replaced by whatever happens next in that protocol."""
+        return [
+            note
+            for note in self.load(now)
+            if note.protocol != protocol or note.profile not in (profile, None)
+        ]
+
+    def _save(self, notes: list[Mishap]) -> None:
+        document = {"schema": SCHEMA, "mishaps": [asdict(note) for note in notes[:MAX_KEPT]]}
+        self._place.keep(NAME, json.dumps(document).encode())
+
+
+def _parse(note: Any) -> Mishap:
+    profile = note["profile"]
+    return Mishap(
+        protocol=str(note["protocol"]),
+        profile=None if profile is None else str(profile),
+        at=int(note["at"]),
+        reference=str(note["reference"]),
+        message=str(note["message"]),
+    )

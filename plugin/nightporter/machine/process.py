@@ -1,0 +1,125 @@
+"""Who this process is to others, whether another one is still alive, and signals that must wait.
+
+Only what the operating system tells for certain is used: a claim's holder is called dead only on the same boot of the
+same machine and in the same pid namespace, and never in Lambda, whose environments look alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+
+from nightporter.core.model import Claim
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def host_name() -> str:
+    """This machine's name, fit to stand in a record."""
+    return (
+        "".join(char if char.isalnum() or char in "-._" else "-" for char in socket.gethostname())
+        or "unnamed"
+    )
+
+
+def host_fraction() -> float:
+    """A number from 0 to 1 that differs between hosts and stays for one host: the jitter of early renewal."""
+    return int.from_bytes(hashlib.sha256(host_name().encode()).digest()[:4], "big") / 2**32
+
+
+def _start_of(pid: int) -> str | None:
+    """When the process started, in the kernel's ticks since boot (proc(5), `stat`, field 22)."""
+    status = _read(f"/proc/{pid}/stat")
+    return status.rpartition(")")[2].split()[19] if status else None
+
+
+def machine_mark(environment: Mapping[str, str]) -> str | None:
+    """Names this boot and pid namespace, or None where that can't be told or must not be."""
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    if boot is None or environment.get("AWS_LAMBDA_FUNCTION_NAME"):
+        return None
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+    return hashlib.sha256(f"{host_name()}\0{boot.strip()}\0{namespace}".encode()).hexdigest()[:16]
+
+
+def holder_name() -> str:
+    """`host/pid/start` of this process."""
+    pid = os.getpid()
+    return f"{host_name()}/{pid}/{_start_of(pid) or 0}"
+
+
+def is_dead(claim: Claim, machine: str | None) -> bool:
+    """Whether the claim's holder is certainly gone: same machine, and its process is not there any more."""
+    if machine is None or claim.machine != machine:
+        return False
+    _host, _, process = claim.holder.partition("/")
+    pid, _, start = process.partition("/")
+    if not pid.isdigit() or not start.isdigit():
+        return False
+    began = _start_of(int(pid))
+    if began is not None:
+        return began != start
+    try:
+        os.kill(int(pid), 0)  # its /proc entry may only be hidden from us (hidepid)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+_HELD = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+@contextlib.contextmanager
+def note_signals() -> Iterator[list[int]]:
+    """Collects SIGINT, SIGTERM and SIGHUP until the block ends: for a job that first ends what it has begun."""
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+    before = {number: signal.getsignal(number) for number in _HELD}
+    ours = [
+        number
+        for number, handler in before.items()
+        if handler is not None and handler != signal.SIG_IGN
+    ]
+    for number in ours:
+        signal.signal(number, lambda number, _frame: arrived.append(number))
+    try:
+        yield arrived
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
+@contextlib.contextmanager
+def hold_signals() -> Iterator[None]:
+    """Lets SIGINT, SIGTERM and SIGHUP wait until the block ends, then delivers them.
+
+    Dispositions belong to the whole process and may be set by its main thread alone, so elsewhere this does nothing:
+    there the program that embeds us owns the signals.
+    """
+    arrived: list[int] = []
+    try:
+        with note_signals() as arrived:
+            yield
+    finally:
+        for number in dict.fromkeys(arrived):
+            signal.raise_signal(number)

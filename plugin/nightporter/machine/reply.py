@@ -1,0 +1,310 @@
+"""Reply files: what the front door (`launchers/nightporter`, POSIX sh) may answer without starting Python.
+
+A reply stands for one exact ask: the command line, the variables that pick an identity, and for a helper what its
+client wrote to it. It names the files that it stands on by inode, size and change time (ctime, which the door compares
+with the reply's own time stamp, set to the newest of theirs), the files that must stay absent, and a deadline by the
+wall clock. It holds an access token, and lies beside the cached one, under the same rules.
+
+Where anything is in doubt no reply is left: a relative path or one through a link, a line break in a variable, a file
+that has changed within the last moments, whose next change might carry the same time.
+
+Python reads the same files (`answer`), for shells and systems whose door can't, and for helpers, whose standard input
+no sh reads faithfully. It is imported before anything else, so this module imports nothing that a bare interpreter
+hasn't, not even `typing`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAGIC = "nightporter reply 1"
+SETTLED_S = 0.05  # several ticks of the clock that file systems use
+# In the door's order. What isn't a name here can't pick another token.
+VARIABLES = (
+    *("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"),
+    *("NIGHTPORTER_CONFIG", "NIGHTPORTER_CACHE_DIR", "NIGHTPORTER_TIMEOUT"),
+    *(
+        "AWS_PROFILE",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_ROLE_ARN",
+    ),
+    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+    *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+    *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT"),
+)
+HELPERS = ("git", "docker")  # whose answer to `get` hangs on nothing but the ask
+MAX_INPUT = (1 << 20) + 1  # a byte more than any protocol takes
+MAX_REPLIES = 50  # a client may ask for any number of addresses ...
+MAX_ASK = 4096  # ... of any length, which some answers repeat
+_WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")
+
+
+def takes_input(arguments: Sequence[str]) -> bool:
+    """Whether the line is one of a helper that is asked on standard input, and whose replies are kept."""
+    is_helper = len(arguments) > 2 and arguments[0] == "credential" and arguments[1] in HELPERS
+    return is_helper and arguments[-1] == "get" and not set(arguments) & {"-h", "--help"}
+
+
+def reply_name(arguments: Sequence[str], given: bytes | None = None) -> str | None:
+    """The name of the reply file of a command line; None where none is kept. `given`: its standard input."""
+    if not arguments or takes_input(arguments) != (given is not None):
+        return None
+    if given is None and arguments[0] not in ("token", "exec-credential"):
+        return None
+    if not all(word and set(word) <= _WORD for word in arguments) or len(given or b"") > MAX_ASK:
+        return None
+    name = "".join(f"+{word}" for word in arguments).replace("/", "=")
+    if given is not None:
+        name += f"+{_fingerprint(given)}"
+    return f"{name}.reply" if len(name) <= 200 else None
+
+
+def compose_ask(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    by_token: bool = False,
+    given: bytes | None = None,
+) -> str | None:
+    """The ask as the door composes it; None where a value has a line break in it.
+
+    `by_token`: VAULT_TOKEN picks the identity, so its fingerprint stands in the ask, which only Python can compose.
+    `given`: as in `reply_name`.
+    """
+    lines = [" ".join(arguments)]
+    if given is not None:
+        lines.append(f"INPUT {_fingerprint(given)}")
+    if "HOME" in environment:
+        lines.append(f"HOME={environment['HOME']}")
+    if "VAULT_TOKEN" in environment:
+        lines.append(
+            "VAULT_TOKEN"
+            + (f" {_fingerprint(os.fsencode(environment['VAULT_TOKEN']))}" if by_token else "")
+        )
+    for name in VARIABLES:
+        if environment.get(name) or (name in environment and not name.startswith("NIGHTPORTER_")):
+            lines.append(f"{name}={environment[name]}")
+    if arguments[0] == "exec-credential" and "KUBERNETES_EXEC_INFO" in environment:
+        lines.append(
+            f"KUBERNETES_EXEC_INFO={environment['KUBERNETES_EXEC_INFO'].removesuffix(chr(10))}"
+        )
+    return (
+        None
+        if any("\n" in line or "\0" in line for line in lines)
+        else "".join(f"{line}\n" for line in lines)
+    )
+
+
+def _fingerprint(value: bytes) -> str:
+    try:
+        from _blake2 import (
+            blake2b,  # the same function, without OpenSSL, whose loading is half of a bare start
+        )
+    except ImportError:
+        from hashlib import blake2b
+    return blake2b(value, digest_size=32, person=b"nightporter").hexdigest()
+
+
+def answer(
+    arguments: Sequence[str], environment: Mapping[str, str], now: float, given: bytes | None = None
+) -> str | None:
+    """The reply that stands for this ask, by the door's own rules; None at the least doubt."""
+    name = reply_name(arguments, given)
+    is_elsewhere = environment.get("NIGHTPORTER_CONFIG_TOML") or environment.get(
+        "AWS_LAMBDA_FUNCTION_NAME"
+    )
+    if name is None or is_elsewhere or (environment.get("NIGHTPORTER_CACHE") or "file") != "file":
+        return None
+    for directory in _directories(environment):
+        try:
+            found = _read(directory, name)
+        except (OSError, ValueError):
+            continue
+        if found is not None:
+            return _reply_in(*found, arguments, environment, now, given)
+    return None
+
+
+def _directories(environment: Mapping[str, str]) -> list[str]:
+    first = environment.get("NIGHTPORTER_CACHE_DIR")
+    runtime, home = environment.get("XDG_RUNTIME_DIR"), environment.get("HOME")
+    found = [first or (f"{runtime}/nightporter" if runtime else "")]
+    cache = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
+    found += [
+        f"{cache}/nightporter" if cache else "",
+        f"{home}/Library/Caches/nightporter" if home else "",
+    ]
+    return [path for path in found if os.path.isabs(path)]
+
+
+def _read(directory: str, name: str) -> tuple[str, int] | None:
+    """A reply file's text and time stamp, if directory and file are ours alone."""
+    place = os.lstat(directory)
+    descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        status = os.fstat(descriptor)
+        is_ours = place.st_uid == status.st_uid == os.geteuid() and status.st_nlink == 1
+        is_private = stat.S_IMODE(place.st_mode) == 0o700 and stat.S_IMODE(status.st_mode) == 0o600
+        if not (
+            stat.S_ISDIR(place.st_mode) and stat.S_ISREG(status.st_mode) and is_ours and is_private
+        ):
+            return None
+        return os.fsdecode(os.read(descriptor, 1 << 20)), status.st_mtime_ns
+    finally:
+        os.close(descriptor)
+
+
+def _reply_in(
+    text: str,
+    newest_ns: int,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    now: float,
+    given: bytes | None,
+) -> str | None:
+    head, _, rest = text.partition("\n\n")
+    files, _, reply = rest.partition("\n\n")
+    lines = head.split("\n", 4)
+    if len(lines) != 5 or lines[0] != MAGIC or not (lines[2].isdigit() and lines[3].isdigit()):
+        return None
+    seen = f"{lines[4]}\n"
+    by_token = "VAULT_TOKEN" in environment and "\nVAULT_TOKEN " in seen
+    if seen != compose_ask(arguments, environment, by_token=by_token, given=given):
+        return None
+    if not int(lines[2]) <= now < int(lines[3]) or "=" not in files or not reply.endswith("\n"):
+        return None
+    return reply[:-1] if all(_still_holds(line, newest_ns) for line in files.split("\n")) else None
+
+
+def _still_holds(line: str, newest_ns: int) -> bool:
+    if line[0] == "!":
+        return not os.path.lexists(line[1:])
+    known, path = _split(line)
+    seen = look(path)
+    return known is not None and seen == known and seen[2] <= newest_ns
+
+
+Seen = tuple[int, int, int]  # inode, size (-1 for a directory), change time in ns
+
+
+def look(path: str) -> Seen | None:
+    """What a file is known by; None where there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return (
+        status.st_ino,
+        -1 if stat.S_ISDIR(status.st_mode) else status.st_size,
+        status.st_ctime_ns,
+    )
+
+
+def _split(line: str) -> tuple[Seen | None, str]:
+    """`=INODE SIZE CTIME_NS PATH`."""
+    words = line[1:].split(" ", 3)
+    try:
+        return (int(words[0]), int(words[1]), int(words[2])), words[3]
+    except (ValueError, IndexError):
+        return None, ""
+
+
+def leave(
+    reply: str,
+    *,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    directory: str,
+    watched: Sequence[str],
+    own: str,
+    own_seen: Seen,
+    left_s: float,
+    began: float,
+    absent: Sequence[str] = (),
+    by_token: bool = False,
+    given: bytes | None = None,
+) -> bool:
+    """Writes the reply, if one may stand; whether it does. What can't be written is no error.
+
+    `by_token`, `given`: as in `compose_ask`.
+    `watched`: files and directories that it stands on, present or not; `absent`: what must not be there; `own`: the
+    token's file, and how it was seen (`look`) before the token was read from it. `left_s`: for how long the token may
+    be served without another look. `began`: a moment (Unix time) before anything of it was read, so that a change
+    meanwhile is noticed.
+    """
+    name, now = reply_name(arguments, given), time.time()
+    ask = compose_ask(arguments, environment, by_token=by_token, given=given)
+    if name is None or ask is None or left_s < 2 or ("\n" in reply and given is None):
+        return False
+    if (
+        not reply or not reply.isascii()
+    ):  # other letters are bytes of a locale, which the next ask may not have
+        return False
+    from nightporter.machine.files import replace_private  # deferred: a warm answer writes nothing
+
+    try:
+        found = _look(watched, absent, own, own_seen, began)
+        if found is None or not _is_plain(directory):
+            return False
+        newest_ns, lines = found
+        head = (MAGIC, os.urandom(8).hex(), str(int(now)), str(int(now + left_s)))
+        content = "".join(f"{line}\n" for line in (*head, ask.rstrip("\n"), "", *lines, "", reply))
+        path = os.path.join(directory, name)
+        if given is not None:
+            _make_room(directory)
+        replace_private(path, os.fsencode(content), modified_ns=newest_ns)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _make_room(directory: str) -> None:
+    """So that a client which asks for ever new addresses fills no disk: a lost reply costs nothing."""
+    kept = [
+        name
+        for name in os.listdir(directory)
+        if name.startswith("+credential+") and name.endswith(".reply")
+    ]
+    if len(kept) >= MAX_REPLIES:
+        for name in kept:
+            os.unlink(os.path.join(directory, name))
+
+
+def _look(
+    watched: Sequence[str], absent: Sequence[str], own: str, own_seen: Seen, began: float
+) -> tuple[int, list[str]] | None:
+    """The newest change time of what is watched, and its lines; None where that can't be trusted."""
+    newest_ns, lines = 0, []
+    for path in dict.fromkeys([own, *watched, *absent]):
+        seen = look(path)
+        if (
+            not _is_plain(path)
+            or (path in absent and seen is not None)
+            or (path == own and seen != own_seen)
+        ):
+            return None
+        if seen is None:
+            lines.append(f"!{path}")
+            continue
+        if path != own and began - seen[2] / 1e9 < SETTLED_S:
+            return None
+        newest_ns = max(newest_ns, seen[2])
+        lines.append(f"={seen[0]} {seen[1]} {seen[2]} {path}")
+    return newest_ns, lines
+
+
+def _is_plain(path: str) -> bool:
+    """Whether the door can name the path, and nothing on the way to it is a link that could be turned elsewhere."""
+    return (
+        os.path.isabs(path) and not set(path) & set("\n*?[]\\$") and os.path.realpath(path) == path
+    )

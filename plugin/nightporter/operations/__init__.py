@@ -1,0 +1,1 @@
+"""What people and scheduled jobs do with sessions: rotate, log in, seed, examine, report."""

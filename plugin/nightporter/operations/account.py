@@ -1,0 +1,270 @@
+"""What a person does to a profile's account: write its credentials, bring a session, log out.
+
+Each takes a broker, and leaves nothing of what went before in the caches of this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from nightporter.client.broker import Broker
+from nightporter.core.errors import (
+    ConfigError,
+    NightporterError,
+    StoreBusyError,
+    StoreError,
+    StoreValueError,
+    VersionConflictError,
+)
+from nightporter.core.expiry import format_rfc3339
+from nightporter.core.model import Profile, Role, Secret, SessionRecord
+from nightporter.core.record import Unreadable
+from nightporter.issuers import VENDORS
+from nightporter.machine.access_cache import drop_everywhere
+from nightporter.machine.places import all_cache_directories, read_environment
+from nightporter.operations.login import Person, log_in
+from nightporter.session.port import ABSENT, KEEP_EXPIRY
+from nightporter.session.repository import Session
+
+MEMBERS = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
+CLIENT_MEMBERS = (
+    "client_id",
+    "client_secret",
+    "partner_id",
+)  # what the secret at `client` holds, where one is named
+MAX_REFRESH_TOKEN = 32_768
+REVOKE_S = 10.0
+
+Say = Callable[[str], None]
+
+
+# Credentials.
+
+
+def needs_secret(broker: Broker) -> bool:
+    """Whether a session of this profile can't be without a credentials secret: a password, or a client's id."""
+    return broker.profile.signs_in_unattended or broker.session.issuer.needs_client(broker.profile)
+
+
+def check_has_secret(profile: Profile) -> Profile:
+    """Raises: ConfigError where the profile names no secret."""
+    if profile.credentials is None and profile.client is None:
+        raise ConfigError(f"profile {profile.name!r} names no `credentials`")
+    return profile
+
+
+def members_asked(profile: Profile) -> tuple[tuple[str, bool, bool], ...]:
+    """What a person is asked for: a member, whether it is a secret, whether it must be there."""
+    if "partner_id" in VENDORS[profile.issuer].options:
+        return (("partner_id", False, True),)
+    if profile.grant == "password":
+        return (("username", False, True), ("password", True, True))
+    return (
+        ("client_id", False, True),
+        ("client_secret", True, profile.grant == "client_credentials"),
+    )
+
+
+def has_session(broker: Broker, timeout_s: float) -> bool:
+    """Whether the store holds a session of this identity that can be refreshed.
+
+    Raises: StoreError.
+    """
+    session = broker.session
+    record = _own_record(session, session.around.monotonic() + timeout_s)
+    return record is not None and (
+        record.expires_at is None or record.expires_at > session.around.clock()
+    )
+
+
+def _own_record(session: Session, deadline: float) -> SessionRecord | None:
+    """The record, if it holds a refresh token of this identity."""
+    record = session.read(deadline).record
+    if (
+        record is None
+        or record.refresh_token is None
+        or not record.identity.matches(session.identity(None))
+    ):
+        return None
+    return record
+
+
+def parse_members(text: str) -> dict[str, str]:
+    """The members of a credentials secret from a JSON object.
+
+    Raises: ConfigError, which never repeats a value.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or not document:
+        raise ConfigError(
+            'standard input must be a JSON object such as {"username": "...", "password": "..."}',
+            hint="Give it on standard input, or run the command at a terminal, where it asks.",
+        )
+    for name, value in document.items():
+        if name not in MEMBERS:
+            raise ConfigError(
+                f"standard input holds an unknown member; known are {', '.join(MEMBERS)}"
+            )
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise ConfigError(
+                f"the member {name!r} on standard input must be a non-empty, printable string"
+            )
+    return document
+
+
+def set_credentials(broker: Broker, members: Mapping[str, str], timeout_s: float, say: Say) -> None:
+    """Writes the members to the profile's store, under the names that its secret uses, and forgets a refusal.
+
+    Raises: ConfigError, StoreError.
+    """
+    profile, session = broker.profile, broker.session
+    placed: dict[str, dict[str, str]] = {}
+    for name, value in members.items():
+        path = profile.client if profile.client and name in CLIENT_MEMBERS else profile.credentials
+        if path is None:
+            raise ConfigError(f"profile {profile.name!r} names no `credentials`")
+        placed.setdefault(path, {})[profile.fields.get(name, name)] = value
+    for path, named in placed.items():
+        _write_members(session, path, named, timeout_s)
+        say(f"wrote {', '.join(named)} to {path!r} in store {profile.store.name!r}")
+    forget(broker)
+    _clear_refusal(session, timeout_s, say)
+
+
+def _write_members(
+    session: Session, path: str, members: Mapping[str, str], timeout_s: float
+) -> None:
+    """By compare-and-set; others that the secret holds stay."""
+    deadline = session.around.monotonic() + timeout_s
+
+    def write(call_s: float) -> None:
+        for _ in range(5):
+            stored = session.store.read(path, timeout_s=call_s)
+            if isinstance(stored.value, Unreadable):
+                raise StoreValueError(f"{path}: {stored.value.reason}, and is not overwritten")
+            there = stored.value or {}
+            with contextlib.suppress(VersionConflictError):
+                session.store.write(
+                    path, {**there, **members}, stored.version, KEEP_EXPIRY, timeout_s=call_s
+                )
+                return
+        raise StoreBusyError(f"{path}: somebody else kept writing it")
+
+    session.with_retries(write, deadline)
+
+
+def _clear_refusal(session: Session, timeout_s: float, say: Say) -> None:
+    """Takes a remembered refusal out of the record: the credentials have changed, so it stands for nothing.
+
+    Not under another's claim, and no failure here is one of the command: a changed secret is tried at once anyway.
+    """
+    try:
+        view = session.read(session.around.monotonic() + timeout_s)
+        if view.record and view.record.refused and view.claim is None:
+            session.overwrite(view, replace(view.record, refused=None))
+    except StoreError as exc:
+        say(f"the remembered refusal stays in the record, without effect: {exc.message}")
+
+
+# Sessions.
+
+
+def start_by_log_in(broker: Broker, person: Person, timeout_s: float) -> None:
+    """A session by the profile's grant of a person: authorization code or device code.
+
+    Raises: as `login.log_in`.
+    """
+    log_in(broker.session, person, deadline=time.monotonic() + timeout_s)
+    forget(broker)
+
+
+def start_by_seed(broker: Broker, given: str, timeout_s: float) -> None:
+    """A session from a refresh token that a person brings.
+
+    Raises: ConfigError, StoreError.
+    """
+    text = given.strip()
+    if not text or not text.isprintable() or len(text) > MAX_REFRESH_TOKEN:
+        raise ConfigError("standard input must be a refresh token: one line of text")
+    session = broker.session
+    session.store_login(
+        Secret(text),
+        issued_at=int(session.around.clock()),
+        client=None,
+        issued=None,
+        deadline=time.monotonic() + timeout_s,
+    )
+    forget(broker)
+
+
+def check(broker: Broker, timeout_s: float) -> str:
+    """Exchanges once; until when the access token that came is good (RFC 3339).
+
+    Raises: NightporterError.
+    """
+    found = broker.access_token(is_forced=True, timeout_s=timeout_s)
+    return format_rfc3339(found.expires_at_s)
+
+
+def forget(broker: Broker) -> int:
+    """Drops what this machine holds of the profile, under any identity; how many files that were."""
+    dropped = drop_everywhere(broker.profile.name, all_cache_directories(read_environment()))
+    broker.forget()
+    return dropped
+
+
+def end_session(broker: Broker, timeout_s: float, say: Say) -> None:
+    """Ends the session for all machines: revokes it where the issuer can, and deletes its records.
+
+    Raises: StoreError.
+    """
+    profile, session = broker.profile, broker.session
+    if profile.role is Role.READ_ONLY:
+        raise ConfigError(
+            f"profile {profile.name!r} is read-only: it has no session to end",
+            hint="Run it where the profile has another role.",
+        )
+    _revoke(session, timeout_s, say)
+    for path in filter(None, (profile.refresh_token, profile.publish_access_token)):
+        _delete(session, path, timeout_s)
+    session.spill.drop()
+
+
+def _revoke(session: Session, timeout_s: float, say: Say) -> None:
+    """Tells the issuer, where it has an address for it (RFC 7009). What fails is said: the records go all the same."""
+    deadline = session.around.monotonic() + timeout_s
+    try:
+        record = _own_record(session, deadline)
+        if record is None or record.refresh_token is None:
+            return
+        client = (
+            session.load_client(deadline) if session.issuer.needs_client(session.profile) else None
+        )
+        request = session.issuer.revocation_request(
+            session.addressed(deadline), record.refresh_token, client
+        )
+        if request is not None:
+            answer = session.sender.send(request, timeout_s=REVOKE_S)
+            say(
+                "the issuer revoked the session"
+                if answer.status == 200
+                else f"not revoked ({answer.status})"
+            )
+    except NightporterError as exc:
+        say(f"not revoked at the issuer: {exc.message}")
+
+
+def _delete(session: Session, path: str, timeout_s: float) -> None:
+    def call(call_s: float) -> None:
+        stored = session.store.read(path, timeout_s=call_s)
+        if stored.version != ABSENT:
+            session.store.delete(path, stored.version, timeout_s=call_s)
+
+    session.with_retries(call, session.around.monotonic() + timeout_s)

@@ -1,0 +1,517 @@
+"""`nightporter doctor`: what can be found out without spending anything.
+
+Nothing is exchanged here: stores are read, rights are asked for, the issuer gets one GET. Each finding has a level, a
+reference, what is so and what to do; the exit code is the lowest class among the errors. `--repair` does what is safe:
+modes, left-over files, a result that waits for its store, a label that a person moved back.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, cast
+
+from nightporter import __version__
+from nightporter.client.broker import Broker
+from nightporter.client.configuration import config_place, has_config, load_config
+from nightporter.client.identity import IDENTITY_VARIABLES, open_mishaps
+from nightporter.client.porter import Porter
+from nightporter.core.config import render_effective
+from nightporter.core.errors import (
+    CredentialsRefusedError,
+    HostNotAllowedError,
+    IssuerError,
+    LoginRequiredError,
+    NightporterError,
+    StoreError,
+)
+from nightporter.core.expiry import format_rfc3339
+from nightporter.core.explanations import EXPLANATIONS
+from nightporter.core.hosts import profiles_for, rules_of
+from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
+from nightporter.core.record import ForeignRecord, parse_session
+from nightporter.machine.access_cache import is_reply
+from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
+from nightporter.operations.policies import needed_paths
+from nightporter.operations.status import relative
+from nightporter.session.engine import remedy
+from nightporter.session.repository import Session
+
+SKEW_S = 5
+LIBRARIES = {"vault": ("hvac", "vault"), "aws-secrets-manager": ("boto3", "aws")}
+COMMANDS = (
+    "nightporter",
+    "git-credential-nightporter",
+    "docker-credential-nightporter",
+    "cargo-credential-nightporter",
+)
+CALL_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """`level`: ok, warning or error. `profile`: None for what concerns all."""
+
+    level: str
+    reference: str
+    what: str
+    todo: str = ""
+    profile: str | None = None
+    exit_code: int = 0
+
+
+def ok(what: str, profile: str | None = None) -> Finding:
+    return Finding(level="ok", reference="ok", what=what, profile=profile)
+
+
+def warning(reference: str, what: str, profile: str | None = None, todo: str = "") -> Finding:
+    return Finding(
+        level="warning",
+        reference=reference,
+        what=what,
+        todo=todo or EXPLANATIONS[reference][1],
+        profile=profile,
+    )
+
+
+def failure(error: NightporterError, profile: str | None = None) -> Finding:
+    """An error as a finding."""
+    return Finding(
+        level="error",
+        reference=error.reference,
+        what=error.message,
+        todo=error.hint,
+        profile=profile,
+        exit_code=error.exit_code,
+    )
+
+
+class Inspected(Protocol):
+    """What of a store an examination needs beyond the port that sessions use."""
+
+    def missing_rights(
+        self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
+    ) -> list[str]:
+        """The rights that are missing, in the store's own words, as far as it tells without anything being changed.
+
+        `reads`: paths that are read only; `writes`: paths that are read and written.
+        """
+
+
+class Doctor:
+    """One examination of this machine and of some profiles."""
+
+    def __init__(
+        self, config: str | None, environment: Mapping[str, str], *, is_repair: bool
+    ) -> None:
+        self._config = config
+        self._environment = environment
+        self._is_repair = is_repair
+
+    def examine(self, names: tuple[str, ...]) -> Iterator[Finding]:
+        """Every finding, in the order in which they are found."""
+        yield ok(
+            f"nightporter {__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}"
+        )
+        yield from self._files()
+        yield from self._commands()
+        try:
+            config = load_config(self._config, self._environment)
+        except NightporterError as exc:
+            problems = getattr(exc, "problems", ())
+            yield failure(exc)
+            for problem in problems:
+                what, todo = str(problem), "Correct it, and look again: nightporter config check"
+                yield Finding(
+                    level="error",
+                    reference=exc.reference,
+                    what=what,
+                    todo=todo,
+                    exit_code=exc.exit_code,
+                )
+            return
+        yield ok(
+            f"{config.source}: {len(config.profiles)} profile(s), {len(config.stores)} store(s)"
+        )
+        yield from self._libraries(config)
+        yield from self._variables(config)
+        yield from self._mishaps(names)
+        with Porter(self._config, is_library=False, notify=lambda _text: None) as porter:
+            for name in names or tuple(config.profiles):
+                yield from self._profile(porter, name)
+
+    # This machine.
+
+    def _files(self) -> Iterator[Finding]:
+        place = config_place(self._config, self._environment)
+        if place != "NIGHTPORTER_CONFIG_TOML" and has_config(self._config, self._environment):
+            yield from self._closed(os.path.realpath(place), 0o022)
+        for directory in all_cache_directories(self._environment):
+            if os.path.lexists(directory):
+                yield from self._directory(directory)
+        usable = [path for path in cache_directories(self._environment) if _can_hold(path)]
+        if self._environment.get("NIGHTPORTER_CACHE", "file") == "file" and not usable:
+            yield warning("cache-unusable", "no directory can hold cached tokens")
+        spill = os.path.join(data_directory(), "spill")
+        if os.path.isdir(spill):
+            yield from self._directory(spill)
+
+    def _directory(self, directory: str) -> Iterator[Finding]:
+        if os.path.islink(directory):
+            yield warning("file-mode", f"{directory} is a link, which is not trusted")
+            return
+        yield from self._closed(directory, 0o077)
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError as exc:
+            yield warning("cache-unusable", f"{directory} can't be read ({exc.strerror})")
+            return
+        for name in names:
+            path = os.path.join(directory, name)
+            if name.endswith(".tmp") and time.time() - os.lstat(path).st_mtime > 3600:
+                yield from self._left_over(path)
+            elif not name.endswith((".lock", ".tmp")):
+                yield from self._closed(path, 0o077, quiet=True)
+
+    def _closed(self, path: str, forbidden: int, *, quiet: bool = False) -> Iterator[Finding]:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return
+        mode = stat.S_IMODE(status.st_mode)
+        if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+            yield warning(
+                "file-mode",
+                f"{path} belongs to another user",
+                todo="Remove it, or take it over with chown.",
+            )
+        elif mode & forbidden and os.name != "nt":
+            if not self._is_repair:
+                yield warning("file-mode", f"{path} has mode {mode:04o}")
+                return
+            if is_reply(os.path.basename(path)) or path.endswith(
+                (".token", ".failure", ".refused", ".tried")
+            ):
+                os.unlink(path)  # others may have written it
+            else:
+                os.chmod(path, mode & ~forbidden)
+            yield ok(f"repaired: {path} was open to others (mode {mode:04o})")
+        elif not quiet:
+            yield ok(f"{path}: mode {mode:04o}")
+
+    def _left_over(self, path: str) -> Iterator[Finding]:
+        if self._is_repair:
+            os.unlink(path)
+            yield ok(f"repaired: {path}, which a killed process left, is removed")
+        else:
+            yield warning("file-mode", f"{path} was left by a killed process")
+
+    def _commands(self) -> Iterator[Finding]:
+        here = os.path.dirname(sys.executable)
+        for name in COMMANDS:
+            found = shutil.which(name, path=self._environment.get("PATH"))
+            if found is None:
+                yield warning("command-missing", f"{name} is not on PATH")
+            elif os.path.dirname(os.path.realpath(found)) != os.path.realpath(here):
+                yield warning(
+                    "command-missing",
+                    f"{name} on PATH is {found}, of another installation than this one",
+                )
+        yield from self._clients()
+
+    def _clients(self) -> Iterator[Finding]:
+        """What `setup` writes for docker names a command that must be there: docker wouldn't say so."""
+        home = os.path.expanduser("~")
+        directory = self._environment.get("DOCKER_CONFIG") or os.path.join(home, ".docker")
+        try:
+            with open(os.path.join(directory, "config.json"), encoding="utf-8") as file:
+                document: Any = json.load(file)
+            helpers = document.get("credHelpers") or {}
+        except (OSError, ValueError, AttributeError):
+            return
+        hosts = (
+            [host for host, name in helpers.items() if name == "nightporter"]
+            if isinstance(helpers, dict)
+            else []
+        )
+        if not hosts:
+            return
+        if shutil.which("docker-credential-nightporter", path=self._environment.get("PATH")):
+            yield ok(f"docker asks nightporter for {', '.join(hosts)}")
+        else:
+            yield warning(
+                "command-missing",
+                f"docker asks docker-credential-nightporter for {', '.join(hosts)}",
+            )
+
+    def _libraries(self, config: Config) -> Iterator[Finding]:
+        for kind in sorted({store.type for store in config.stores.values()} & set(LIBRARIES)):
+            library, extra = LIBRARIES[kind]
+            if importlib.util.find_spec(library) is None:
+                todo = f"Install it with `pip install 'nightporter[{extra}]'`."
+                what = f"the store type {kind} needs {library}, which is not installed"
+                yield Finding(
+                    level="error", reference="library-missing", what=what, todo=todo, exit_code=2
+                )
+
+    def _variables(self, config: Config) -> Iterator[Finding]:
+        """Names only: a value may be a secret."""
+        kinds = {profile.store.type for profile in config.profiles.values()}
+        names = [name for kind in sorted(kinds) for name in IDENTITY_VARIABLES[kind]]
+        own = [name for name in sorted(self._environment) if name.startswith("NIGHTPORTER_")]
+        proxies = [name for name in sorted(self._environment) if name.lower().endswith("_proxy")]
+        found = [
+            name for name in [*own, *dict.fromkeys(names), *proxies] if self._environment.get(name)
+        ]
+        if found:
+            yield ok(f"set in the environment: {', '.join(found)}")
+
+    def _mishaps(self, names: tuple[str, ...]) -> Iterator[Finding]:
+        now = time.time()
+        for note in open_mishaps(self._environment).load(now):
+            if not names or note.profile in (None, *names):
+                what = (
+                    f"{note.protocol}, {relative(note.at - now)}: {note.message} [{note.reference}]"
+                )
+                yield warning("helper-failed", what, note.profile)
+
+    # A profile.
+
+    def _profile(self, porter: Porter, name: str) -> Iterator[Finding]:
+        try:
+            broker = porter.broker_for(name)
+            yield from self._hosts(porter, broker.profile)
+            yield from self._session(broker)
+        except NightporterError as exc:
+            yield failure(exc, name)
+        else:
+            yield from self._issuer(broker)
+
+    def _hosts(self, porter: Porter, profile: Profile) -> Iterator[Finding]:
+        for rule in rules_of(profile):
+            if len(profiles_for(rule.target, porter.config.profiles.values())) > 1:
+                what = f"{rule.authority} is in `hosts` of more than one profile, so no helper answers for it"
+                yield failure(HostNotAllowedError(what), profile.name)
+
+    def _session(self, broker: Broker) -> Iterator[Finding]:
+        profile, session = broker.profile, broker.session
+        deadline = time.monotonic() + CALL_S
+        reads, writes = needed_paths(profile)
+        inspected = cast(Inspected, session.store)  # every store of ours can be
+        if missing := inspected.missing_rights(reads, writes, timeout_s=CALL_S):
+            for right in missing:
+                yield Finding(
+                    level="error",
+                    reference="store-denied",
+                    what=f"missing right: {right}",
+                    todo=f"`nightporter policy {profile.name} --role {profile.role.value}` prints what is needed.",
+                    profile=profile.name,
+                    exit_code=5,
+                )
+            return
+        yield ok(
+            f"store {profile.store.name!r} answers, and gives the rights of role {profile.role.value}",
+            profile.name,
+        )
+        if profile.signs_in_unattended and profile.credentials:
+            session.load_credentials(deadline)
+            yield ok(f"the credentials are at {profile.credentials!r}", profile.name)
+        elif profile.role is Role.FULL and session.issuer.needs_client(profile):
+            session.load_client(deadline)
+            yield ok(
+                f"the client's secret is at {profile.client or profile.credentials!r}", profile.name
+            )
+        if profile.role is Role.READ_ONLY:
+            session.published(Ask(deadline=time.monotonic() + 1.0))
+            yield ok(
+                f"an access token is published at {profile.publish_access_token!r}", profile.name
+            )
+            return
+        yield from self._labels(session, profile)
+        yield from self._spilled(session, profile, deadline)
+        stored = session.read_path(profile.refresh_token, deadline)
+        parsed = None if stored.value is None else parse_session(stored.value)
+        if isinstance(parsed, ForeignRecord):
+            yield warning(
+                "foreign-record", f"{profile.refresh_token!r}: {parsed.reason}", profile.name
+            )
+        elif parsed is None:
+            yield from self._no_session(profile)
+        else:
+            yield from self._record(session, profile, parsed)
+
+    def _no_session(self, profile: Profile) -> Iterator[Finding]:
+        if profile.signs_in_unattended:
+            yield ok("no session yet: the first token signs in", profile.name)
+        else:
+            error = LoginRequiredError(
+                "no session yet, and none can be begun without a person", hint=remedy(profile)
+            )
+            yield failure(error, profile.name)
+
+    def _record(
+        self, session: Session, profile: Profile, record: SessionRecord
+    ) -> Iterator[Finding]:
+        now, name = session.around.clock(), profile.name
+        if not record.identity.matches(session.identity(None)):
+            yield warning(
+                "foreign-record", f"{profile.refresh_token!r} is another identity's session", name
+            )
+            return
+        ends = (
+            f"ends {relative(record.expires_at - now)}"
+            if record.expires_at
+            else "has no stated end"
+        )
+        if record.refresh_token is None:
+            yield from self._no_session(profile)
+        elif record.expires_at is not None and record.expires_at - now < 6 * 3600:
+            yield warning("session-old", f"the refresh token {ends}", name)
+        else:
+            yield ok(
+                f"session of generation {record.generation}, by {record.by or 'unknown'}; it {ends}",
+                name,
+            )
+        if record.claim and record.claim.until > now:
+            yield warning("session-claimed", f"claimed by {record.claim.holder}", name)
+        if record.refused and record.refused.until > now:
+            until = format_rfc3339(record.refused.until)
+            error = CredentialsRefusedError(
+                f"refused {record.refused.count} time(s) ({record.refused.error}), not tried again before {until}"
+            )
+            yield Finding(
+                level="error",
+                reference="session-refused",
+                what=error.message,
+                todo=EXPLANATIONS["session-refused"][1],
+                profile=name,
+                exit_code=error.exit_code,
+            )
+        yield from self._budget(session, record, name)
+
+    def _budget(self, session: Session, record: SessionRecord, name: str) -> Iterator[Finding]:
+        per_day, writes = session.store.versions_per_day, record.unknown.get("writes")
+        if (
+            per_day is None
+            or not isinstance(writes, dict)
+            or not isinstance(writes.get("count"), (int, float))
+        ):
+            return
+        what = f"{writes['count']:.0f} of {per_day} versions of the last day are used"
+        yield (
+            warning("write-budget", what, name) if writes["count"] > per_day / 2 else ok(what, name)
+        )
+
+    def _labels(self, session: Session, profile: Profile) -> Iterator[Finding]:
+        store: Any = session.store
+        if not hasattr(store, "newer_than_current"):
+            return
+        for path in filter(None, (profile.refresh_token, profile.publish_access_token)):
+            found = store.newer_than_current(path)
+            if found is None:
+                continue
+            current, newest = found
+            if self._is_repair:
+                store.move_current(path, newest, current)
+                yield ok(
+                    f"repaired: AWSCURRENT of {path!r} is at its newest version again", profile.name
+                )
+            else:
+                what = f"AWSCURRENT of {path!r} was moved back by hand, so nothing can be written"
+                yield Finding(
+                    level="error",
+                    reference="store-rolled-back",
+                    what=what,
+                    todo=EXPLANATIONS["store-rolled-back"][1],
+                    profile=profile.name,
+                    exit_code=5,
+                )
+
+    def _spilled(self, session: Session, profile: Profile, deadline: float) -> Iterator[Finding]:
+        if session.spill.load() is None:
+            return
+        if self._is_repair:
+            session.consume_spill(deadline)
+        if session.spill.load() is None:
+            yield ok("repaired: the result that waited for its store is there now", profile.name)
+        else:
+            yield warning("result-spilled", "a result waits here for its store", profile.name)
+
+    def _issuer(self, broker: Broker) -> Iterator[Finding]:
+        profile, session = broker.profile, broker.session
+        if profile.role is Role.READ_ONLY:
+            return
+        try:
+            address, reply = session.probe(time.monotonic() + CALL_S)
+        except (IssuerError, StoreError) as exc:
+            yield failure(exc, profile.name)
+            return
+        yield ok(f"the issuer answers at {address} (TLS chain and proxy are fine)", profile.name)
+        if reply.skew_s is not None and abs(reply.skew_s) > SKEW_S:
+            side = "behind" if reply.skew_s > 0 else "ahead of"
+            yield warning(
+                "clock-skew",
+                f"this machine is {abs(reply.skew_s):.0f} s {side} the issuer",
+                profile.name,
+            )
+
+
+def _can_hold(directory: str) -> bool:
+    """Whether it is there and ours, or can be made."""
+    while not os.path.lexists(directory) and os.path.dirname(directory) != directory:
+        directory = os.path.dirname(directory)
+    return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """The lowest class among the errors; 0 without any."""
+    return min((finding.exit_code for finding in findings if finding.level == "error"), default=0)
+
+
+def to_json(findings: list[Finding]) -> str:
+    members = [
+        {key: value for key, value in asdict(item).items() if key != "exit_code"}
+        for item in findings
+    ]
+    return json.dumps(members, indent=2)
+
+
+def to_text(findings: list[Finding], *, is_coloured: bool) -> str:
+    """For people: one line a finding, what to do below it."""
+    colours = {"ok": "32", "warning": "33", "error": "31"}
+    lines = []
+    for item in findings:
+        mark = f"\x1b[{colours[item.level]}m{item.level}\x1b[0m" if is_coloured else item.level
+        pad = " " * (8 - len(item.level))
+        owner = f"{item.profile}: " if item.profile else ""
+        reference = "" if item.level == "ok" else f" [{item.reference}]"
+        lines.append(f"{mark}{pad}{owner}{item.what}{reference}")
+        if item.todo and item.level != "ok":
+            lines.append(f"        what to do: {item.todo}")
+    return "\n".join(lines)
+
+
+def bundle(findings: list[Finding], config: str | None, environment: Mapping[str, str]) -> str:
+    """A report for a ticket: findings, the effective configuration (which holds no secret), names of variables."""
+    try:
+        effective = render_effective(load_config(config, environment), {})
+    except NightporterError as exc:
+        effective = f"(not readable: {exc.reference})"
+    names = sorted(
+        name for name in environment if name.startswith(("NIGHTPORTER_", "AWS_", "VAULT_", "XDG_"))
+    )
+    document = {
+        "made_at": format_rfc3339(int(time.time())),
+        "findings": json.loads(to_json(findings)),
+        "configuration": effective.splitlines(),
+        "variables": names,
+    }
+    return json.dumps(document, indent=2) + "\n"

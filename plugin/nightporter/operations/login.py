@@ -1,0 +1,289 @@
+"""Sessions that a person starts: authorization code with PKCE through a browser, or a device code.
+
+The redirect comes back to a server of ours on loopback that takes one answer and ends (RFC 8252 section 7.3), or is
+pasted. State and verifier are fresh for each log-in; what a browser shows is ours, and nothing that came in is echoed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from nightporter.core.errors import ConfigError, IssuerError, IssuerReplyError, LoginRequiredError
+from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret, SessionRecord
+from nightporter.issuers import oauth2
+from nightporter.issuers.oauth import Call, Request, Response, error_code
+from nightporter.session.repository import Session
+
+PAGE = "<html><body><h1>{title}</h1><p>{text}</p></body></html>"
+REGISTERED = (
+    "The address http://localhost must be registered with the issuer as a redirect address (in Entra under *Web*);"
+    " any port is then accepted there. Elsewhere set `redirect_port` to the registered one."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """How to reach the person: lines to show, a browser to open (None: they paste the redirect address)."""
+
+    say: Callable[[str], None]
+    open_browser: Callable[[str], object] | None
+    read_line: Callable[[], str]
+
+
+def log_in(session: Session, person: Person, *, deadline: float) -> SessionRecord:
+    """Runs the profile's grant with a person, and stores the session that comes of it. `deadline` is monotonic.
+
+    Raises: ConfigError for a grant without a log-in, LoginRequiredError, IssuerError, StoreError.
+    """
+    profile, adapter = session.profile, session.issuer
+    if profile.grant not in ("authorization_code", "device_code") or not isinstance(
+        adapter, oauth2.Adapter
+    ):
+        raise ConfigError(
+            f"profile {profile.name!r} has no log-in: its grant is {profile.grant!r}",
+            hint=f"Use `nightporter credentials set {profile.name}` or `nightporter seed {profile.name}`.",
+        )
+    client = session.load_client(deadline)
+    if client.client_id is None:
+        raise LoginRequiredError(
+            f"the client secret of profile {profile.name!r} lacks the member 'client_id'"
+        )
+    flow = _by_code if profile.grant == "authorization_code" else _by_device
+    try:
+        issued, issued_at = flow(session, adapter, client, person, deadline)
+    except ValueError as exc:
+        raise ConfigError(f"profile {profile.name!r}: {exc}") from exc
+    if issued.refresh_token is None:
+        raise IssuerReplyError(
+            "the issuer gave no refresh token, so there is no session to keep",
+            hint="Ask for it with a scope: `offline_access` at most issuers.",
+        )
+    return session.store_login(
+        issued.refresh_token, issued_at=issued_at, client=client, issued=issued, deadline=deadline
+    )
+
+
+def _exchange(session: Session, request: Request, deadline: float) -> Response:
+    return session.sender.send(request, timeout_s=min(10.0, max(1.0, deadline - time.monotonic())))
+
+
+# Authorization code with PKCE.
+
+
+@dataclass
+class _Answer:
+    """What came back to the redirect address."""
+
+    query: dict[str, str] | None = None
+    strays: int = 0
+    arrived: threading.Event = field(default_factory=threading.Event)
+
+
+def _by_code(
+    session: Session, adapter: oauth2.Adapter, client: Credentials, person: Person, deadline: float
+) -> tuple[IssuedTokens, int]:
+    verifier, state = Secret(secrets.token_urlsafe(48)), secrets.token_urlsafe(24)
+    digest = hashlib.sha256(verifier.reveal().encode()).digest()
+    challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    profile = session.addressed(deadline)
+    answer, server = _Answer(), _open_server(profile)
+    with server:
+        redirect_uri = f"http://localhost:{server.server_address[1]}"
+        url = adapter.authorization_url(
+            profile, redirect_uri=redirect_uri, state=state, challenge=challenge, client=client
+        )
+        if person.open_browser is None:
+            query = _pasted(person, url, state)
+        else:
+            query = _awaited(person, url, server, answer, state, deadline)
+    if "error" in query:
+        raise _refused(query["error"])
+    code = query.get("code")
+    if not code:
+        raise LoginRequiredError(
+            "the answer to the log-in holds no code", hint="Start `nightporter login` again."
+        )
+    request = adapter.code_request(
+        profile, code=Secret(code), redirect_uri=redirect_uri, verifier=verifier, client=client
+    )
+    issued_at = int(session.around.clock())
+    return adapter.parse(_exchange(session, request, deadline), Call.LOG_IN), issued_at
+
+
+def _open_server(profile: Profile) -> HTTPServer:
+    port = int(profile.options.get("redirect_port", 0))
+    try:
+        return HTTPServer(("127.0.0.1", port), BaseHTTPRequestHandler)
+    except OSError as exc:
+        raise ConfigError(
+            f"the port {port} for the redirect is taken by another program here",
+            hint="End that program, or name another `redirect_port` (which must be registered with the issuer).",
+        ) from exc
+
+
+def _pasted(person: Person, url: str, state: str) -> dict[str, str]:
+    person.say(f"Open this address in a browser, and paste the address that it ends at:\n\n{url}\n")
+    query = _query_of(person.read_line().strip())
+    if not query or not _is_ours(query, state):
+        raise LoginRequiredError(
+            "the pasted address is not the answer to this log-in (its state is another)",
+            hint="Start `nightporter login` again and paste the whole address of the page that can't be shown.",
+        )
+    return query
+
+
+def _awaited(
+    person: Person, url: str, server: HTTPServer, answer: _Answer, state: str, deadline: float
+) -> dict[str, str]:
+    server.RequestHandlerClass = _handler(answer, state)
+    server.timeout = 0.2
+    person.say(f"Opening the browser. If none appears, open this address:\n\n{url}\n")
+    # In a thread: a browser that runs in the foreground would wait for our answer, and we for its end.
+    threading.Thread(target=person.open_browser, args=(url,), daemon=True).start()
+    while not answer.arrived.is_set():
+        server.handle_request()
+        if time.monotonic() >= deadline:
+            stray = (
+                f" ({answer.strays} answer(s) with another state were ignored)"
+                if answer.strays
+                else ""
+            )
+            raise LoginRequiredError(f"nobody answered the log-in in time{stray}", hint=REGISTERED)
+    return answer.query or {}
+
+
+def _handler(answer: _Answer, state: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5
+
+        def do_GET(self) -> None:
+            query = _query_of(self.path)
+            if not query or not ({"code", "error"} & query.keys()):
+                self.show(
+                    404,
+                    "Nothing here",
+                    "This is the log-in of nightporter, waiting for its answer.",
+                )
+            elif answer.arrived.is_set():
+                self.show(
+                    409,
+                    "Already answered",
+                    "This log-in has had its answer. You can close this tab.",
+                )
+            elif not _is_ours(query, state):
+                answer.strays += 1
+                self.show(
+                    400, "Not this log-in", "The answer belongs to another log-in and was ignored."
+                )
+            else:
+                answer.query = query
+                answer.arrived.set()  # first: a browser that closes early must not leave us waiting
+                self.show(
+                    200, "Denied" if "error" in query else "Logged in", "You can close this tab."
+                )
+
+        def show(self, status: int, title: str, text: str) -> None:
+            body = PAGE.format(title=title, text=text).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Referrer-Policy", "no-referrer")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args: Any) -> None:
+            """Nothing: the request line holds the code."""
+
+    return Handler
+
+
+def _query_of(address: str) -> dict[str, str]:
+    try:
+        found = parse_qs(urlsplit(address).query, max_num_fields=20)
+    except ValueError:
+        return {}
+    return {key: values[0] for key, values in found.items() if len(values) == 1}
+
+
+def _is_ours(query: dict[str, str], state: str) -> bool:
+    return hmac.compare_digest(query.get("state", "").encode(), state.encode())
+
+
+def _refused(error: str) -> LoginRequiredError:
+    if error == "access_denied":
+        return LoginRequiredError(
+            "the log-in was denied", hint="Start `nightporter login` again and allow the access."
+        )
+    code = error if error.replace("_", "").isalnum() and error.isascii() else "unnamed"
+    return LoginRequiredError(f"the issuer refused the log-in ({code})", hint=REGISTERED)
+
+
+# Device code.
+
+
+def _by_device(
+    session: Session, adapter: oauth2.Adapter, client: Credentials, person: Person, deadline: float
+) -> tuple[IssuedTokens, int]:
+    profile = session.addressed(deadline)
+    started = _exchange(session, adapter.device_request(profile, client), deadline)
+    device_code, user_code, address, interval_s = _parse_device(started)
+    person.say(f"Open {address} on any device and enter the code {user_code}")
+    request = adapter.device_token_request(profile, device_code, client)
+    while time.monotonic() + interval_s < deadline:
+        session.around.sleep(interval_s)
+        issued_at = int(session.around.clock())
+        try:
+            response = _exchange(session, request, deadline)
+        except IssuerError:
+            continue  # RFC 8628 section 3.5: a time-out is a reason to ask more slowly, not to give up
+        error = "slow_down" if response.status in (429, 503) else _error_of(response)
+        if error == "slow_down":
+            interval_s += 5  # RFC 8628 section 3.5
+        elif error == "access_denied":
+            raise _refused(error)
+        elif error == "expired_token":
+            raise LoginRequiredError(
+                "the code ran out before it was entered", hint="Start `nightporter login` again."
+            )
+        elif error != "authorization_pending":
+            return adapter.parse(response, Call.LOG_IN), issued_at
+    raise LoginRequiredError(
+        "nobody entered the code in time", hint="Start `nightporter login` again."
+    )
+
+
+def _parse_device(response: Response) -> tuple[Secret, str, str, float]:
+    """device_code, user_code, verification_uri and the interval in seconds (RFC 8628 section 3.2)."""
+    try:
+        document = json.loads(response.body)
+        texts = [document["device_code"], document["user_code"], document["verification_uri"]]
+        interval_s = float(document.get("interval", 5))
+    except (ValueError, KeyError, TypeError):
+        raise IssuerReplyError(f"the issuer started no device log-in ({response.status})") from None
+    if (
+        not all(isinstance(text, str) and text.isprintable() for text in texts)
+        or not 0 < interval_s <= 60
+    ):
+        raise IssuerReplyError("the issuer's answer to the device log-in can't be used")
+    return Secret(texts[0]), texts[1], texts[2], interval_s
+
+
+def _error_of(response: Response) -> str | None:
+    try:
+        document = json.loads(response.body)
+    except (ValueError, RecursionError):
+        return None
+    return error_code(document) if isinstance(document, dict) else None

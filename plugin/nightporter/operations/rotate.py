@@ -1,0 +1,263 @@
+"""The scheduled job: what makes sure that no request by day ever signs in.
+
+What is due is a pure question (`due`); each profile is then done by itself, with its own deadline, and its failure is
+its own. The work goes through the same session room and under the same claims as any consumer's, so the job is safe
+beside them, and one that was killed half way does only what is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from nightporter.client.broker import Broker
+from nightporter.core.errors import ConfigError, NightporterError, StoreError
+from nightporter.core.expiry import DAY_S, format_rfc3339
+from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord, Token
+from nightporter.core.record import parse_published
+
+PUBLISH_WHEN_LEFT_S = 30 * 60
+REFRESH_AFTER_S = DAY_S
+
+
+class Due(Enum):
+    """What a profile wants now."""
+
+    NOTHING = "nothing"
+    SIGN_IN = "sign-in"
+    REFRESH = "refresh"
+
+
+def due(
+    profile: Profile, record: SessionRecord | None, *, now: float, sign_in_lasts_until: int | None
+) -> Due:
+    """What is due for a session, by the vendor's way (contract, section 6).
+
+    `sign_in_lasts_until`: when the refresh token of a sign-in at `now` would die; None where that is not known.
+    """
+    has_token = record is not None and record.refresh_token is not None
+    ends = record.expires_at if record else None
+    if profile.grant == "client_credentials":
+        return Due.NOTHING  # it has no session to keep
+    if profile.grant == "password":
+        if not has_token:
+            return Due.SIGN_IN
+        if ends is None or ends - now >= profile.renew_when_left_s:
+            return Due.NOTHING
+        gains = sign_in_lasts_until is None or sign_in_lasts_until > ends
+        return Due.SIGN_IN if gains else Due.NOTHING
+    if not has_token or profile.grant == "refresh_token":
+        return Due.REFRESH  # without a token the refresh says who must log in
+    issued_at = record.issued_at if record else None
+    return Due.REFRESH if issued_at is None or now - issued_at > REFRESH_AFTER_S else Due.NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was done for one profile. `did` is a word of `Due`, `publish`, or what would be done in a dry run."""
+
+    profile: str
+    did: str
+    duration_s: float
+    is_dry_run: bool = False
+    swept: bool = False
+    refresh_expires_at: int | None = None
+    access_expires_at: int | None = None
+    error: NightporterError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of the job's output; no secret in it."""
+        return {
+            "profile": self.profile,
+            "did": self.did,
+            "dry_run": self.is_dry_run,
+            "swept": self.swept,
+            "refresh_expires_at": _stamp(self.refresh_expires_at),
+            "access_expires_at": _stamp(self.access_expires_at),
+            "duration_s": round(self.duration_s, 3),
+            "error": self.error.reference if self.error else None,
+            "message": self.error.message if self.error else None,
+            "exit_code": self.error.exit_code if self.error else 0,
+        }
+
+
+def rotate_all(
+    brokers: Sequence[Broker],
+    *,
+    jobs: int,
+    timeout_s: Callable[[], float],
+    is_access: bool = False,
+    is_dry_run: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Report]:
+    """Does every profile, `jobs` at a time, and yields each one's report when it is done.
+
+    `timeout_s` is asked for each profile when its turn comes. Once `should_stop` says so nothing new is begun; what has
+    begun is finished, since it may hold an exchange.
+    """
+    waiting = iter(brokers)
+    with ThreadPoolExecutor(
+        max_workers=max(1, jobs), thread_name_prefix="nightporter-rotate"
+    ) as pool:
+        running: set[Future[Report]] = set()
+        while True:
+            while (
+                len(running) < jobs
+                and not should_stop()
+                and (broker := next(waiting, None)) is not None
+            ):
+                running.add(
+                    pool.submit(
+                        rotate_one,
+                        broker,
+                        timeout_s=timeout_s(),
+                        is_access=is_access,
+                        is_dry_run=is_dry_run,
+                    )
+                )
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+
+
+def rotate_one(
+    broker: Broker, *, timeout_s: float, is_access: bool = False, is_dry_run: bool = False
+) -> Report:
+    """One profile, whatever befalls it."""
+    began = time.monotonic()
+    report = Report(
+        profile=broker.profile.name, did=Due.NOTHING.value, duration_s=0.0, is_dry_run=is_dry_run
+    )
+    ends: list[
+        int
+    ] = []  # of the session as it was found: what is left of it when the rotation fails
+    try:
+        report = _rotated(broker, report, began + timeout_s, is_access, ends)
+    except NightporterError as exc:
+        report = replace(
+            report, did="failed", error=exc, refresh_expires_at=ends[0] if ends else None
+        )
+    except Exception as exc:  # a defect in one profile must not stop the others
+        report = replace(
+            report, did="failed", error=NightporterError(f"a defect: {type(exc).__name__}")
+        )
+    finally:
+        broker.close()  # its connections serve the next profile
+    return replace(report, duration_s=time.monotonic() - began)
+
+
+def _rotated(
+    broker: Broker, report: Report, deadline: float, is_access: bool, ends: list[int]
+) -> Report:
+    profile, session = broker.profile, broker.session
+    if profile.role is Role.READ_ONLY:
+        raise ConfigError(f"profile {profile.name!r} has role 'read-only', which can't rotate")
+    if not report.is_dry_run:
+        session.consume_spill(deadline)
+    view = session.read(deadline)
+    now = session.around.clock()
+    is_ours = view.record is not None and view.record.identity.matches(session.identity(None))
+    record = view.record if is_ours else None
+    if record and record.expires_at is not None:
+        ends.append(record.expires_at)
+    wanted = due(
+        profile,
+        record,
+        now=now,
+        sign_in_lasts_until=session.issuer.refresh_expires_at(profile, int(now)),
+    )
+    if wanted is Due.SIGN_IN and profile.role is not Role.FULL:
+        wanted = Due.NOTHING
+    if report.is_dry_run:
+        return replace(
+            report, did=wanted.value, refresh_expires_at=record.expires_at if record else None
+        )
+    token: Token | None = None
+    if wanted is not Due.NOTHING:
+        is_sign_in = wanted is Due.SIGN_IN
+        ask = Ask(
+            deadline=deadline,
+            is_forced=True,
+            is_sign_in=is_sign_in,
+            is_refused=broker.cache.is_refused,
+        )
+        token = broker.exchange(ask)
+        session.publish(session.identity(None), token, deadline)
+        report = replace(report, did=wanted.value)
+    elif is_access and profile.publish_access_token and _ends_soon(broker, deadline):
+        ask = Ask(
+            deadline=deadline, min_ttl_s=PUBLISH_WHEN_LEFT_S, is_refused=broker.cache.is_refused
+        )
+        token = broker.exchange(ask)
+        session.publish(session.identity(None), token, deadline)
+        report = replace(report, did="publish")
+    swept = _sweep(broker, deadline)
+    after = session.read(deadline).record
+    return replace(
+        report,
+        swept=swept,
+        refresh_expires_at=after.expires_at if after else None,
+        access_expires_at=token.expires_at_s if token else None,
+    )
+
+
+def _sweep(broker: Broker, deadline: float) -> bool:
+    """Whether something was swept. What can't be is said, and is no failure of what was done before."""
+    session, swept = broker.session, False
+    for path in filter(None, (broker.profile.refresh_token, broker.profile.publish_access_token)):
+        try:
+            swept |= session.store.sweep(path, timeout_s=max(1.0, deadline - time.monotonic()))
+        except StoreError as exc:
+            session.around.emit(
+                "sweep-failed", profile=broker.profile.name, error=exc.reference, detail=exc.message
+            )
+    return swept
+
+
+def _ends_soon(broker: Broker, deadline: float) -> bool:
+    """Whether the published access token ends within half an hour."""
+    session, profile = broker.session, broker.profile
+    stored = session.read_path(profile.publish_access_token or "", deadline)
+    now = session.around.clock()
+    token = parse_published(stored.value, profile, now=now)
+    return token is None or token.expires_at_s - now <= PUBLISH_WHEN_LEFT_S
+
+
+def rotatable(config: Config) -> list[str]:
+    """The profiles that can be rotated here, where none are named."""
+    return [name for name, profile in config.profiles.items() if profile.role is not Role.READ_ONLY]
+
+
+def of_shard(names: Sequence[str], index: int, count: int) -> list[str]:
+    """The names that belong to shard `index` of `count`: by hash, so that a new profile moves no other."""
+
+    def shard_of(name: str) -> int:
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % count
+
+    return [name for name in names if shard_of(name) == index]
+
+
+def parse_shard(text: str, environment_index: str | None) -> tuple[int, int]:
+    """`I/N`, counted from 0; or `N` alone, where the engine's variable (JOB_COMPLETION_INDEX) names the index.
+
+    Raises: ConfigError.
+    """
+    index_text, slash, count_text = text.rpartition("/")
+    index_text = index_text if slash and index_text else environment_index or ""
+    if not (index_text.isdigit() and count_text.isdigit()) or int(index_text) >= int(count_text):
+        raise ConfigError(
+            f"--shard {text!r} is not I/N with I from 0 to N-1",
+            hint="Or give N alone, where JOB_COMPLETION_INDEX or AWS_BATCH_JOB_ARRAY_INDEX names the index.",
+        )
+    return int(index_text), int(count_text)
+
+
+def _stamp(unix_s: int | None) -> str | None:
+    return None if unix_s is None else format_rfc3339(unix_s)

@@ -1,0 +1,231 @@
+"""Secrets Manager's own rotation of a session record: createSecret, setSecret, testSecret, finishSecret.
+
+For issuers that sign in with a password and whose refresh tokens are reused; any other could not have a second, pending
+session beside the current one. Each step may be run again, at any time. The sign-in goes through the session room like
+every other, under its claim and straight into the current record, so that no step can lose it; AWSPENDING is a copy
+that the later steps test and promote. Documents: Secrets Manager user guide, "Rotation by Lambda function".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from nightporter.client.broker import Broker
+from nightporter.core.errors import (
+    ClaimBusyError,
+    ConfigError,
+    SessionRejectedError,
+    StoreValueError,
+    VersionConflictError,
+)
+from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
+from nightporter.core.record import parse_session, render_session
+from nightporter.issuers.oauth import Call
+from nightporter.session.port import KEEP_EXPIRY, Version
+from nightporter.session.repository import View
+
+STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
+RETRY_WITHIN_S = 15 * 60  # a sign-in as young as this was an earlier try of the same rotation
+CURRENT, PENDING = "AWSCURRENT", "AWSPENDING"
+
+
+class StagedStore(Protocol):
+    """What of Secrets Manager a rotation needs beyond the port of all stores."""
+
+    def stages(self, path: str) -> Mapping[str, list[str]]:
+        """VersionId to labels."""
+
+    def read_version(self, path: str, version_id: str) -> Mapping[str, Any] | None:
+        """The value of one version; None while it has none."""
+
+    def write_pending(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
+        """Gives AWSPENDING its value."""
+
+    def move_current(self, path: str, to_version_id: str, from_version_id: str) -> None:
+        """Raises: VersionConflictError when AWSCURRENT isn't at `from_version_id`."""
+
+    def drop_pending(self, path: str, version_id: str) -> None:
+        """Takes AWSPENDING off, if it is there."""
+
+    def fence(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
+        """Uses up the id that would follow a version which is current no more: a writer that slept over it collides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotating:
+    """One rotation: of a profile's record, towards the version `version_id` (the event's ClientRequestToken)."""
+
+    broker: Broker
+    store: StagedStore
+    path: str
+    version_id: str
+    deadline: float
+
+    def run(self, step: str) -> str:
+        """Does one step; a word for what it came to.
+
+        Raises: ConfigError for a step that is none, StoreError, IssuerError, CredentialsRefusedError.
+        """
+        labels = self.store.stages(self.path).get(self.version_id)
+        if labels is None:
+            raise ConfigError(f"{self.path} has no version of the id that the event names")
+        if CURRENT in labels:
+            return "done before"
+        if PENDING not in labels:
+            raise ConfigError(f"the version that the event names has no label {PENDING}")
+        if step == "createSecret":
+            return self._create()
+        if step == "setSecret":
+            return (
+                "nothing to set"  # the vendor has no place for it: a session is set by signing in
+            )
+        if step == "testSecret":
+            return self._test()
+        return self._finish()
+
+    def _create(self) -> str:
+        if self.store.read_version(self.path, self.version_id) is not None:
+            return "created before"
+        session = self.broker.session
+        record = self._usable(session.read(self.deadline))
+        is_young = (
+            record is not None and session.around.clock() - (record.issued_at or 0) < RETRY_WITHIN_S
+        )
+        if not is_young:
+            ask = Ask(
+                deadline=self.deadline,
+                is_forced=True,
+                is_sign_in=True,
+                is_refused=self.broker.cache.is_refused,
+            )
+            self.broker.exchange(ask)
+            record = self._usable(session.read(self.deadline))
+        if record is None:
+            raise StoreValueError(
+                f"{self.path}: the new session can't be read back yet; the step will be run again"
+            )
+        self.store.write_pending(
+            self.path, self.version_id, render_session(replace(record, claim=None))
+        )
+        return "created"
+
+    def _usable(self, view: View) -> SessionRecord | None:
+        record = view.record
+        is_ours = record is not None and record.identity.matches(self.broker.session.identity(None))
+        return record if is_ours and record and record.refresh_token else None
+
+    def _pending(self) -> SessionRecord:
+        value = self.store.read_version(self.path, self.version_id)
+        record = parse_session(value) if value is not None else None
+        if not isinstance(record, SessionRecord) or record.refresh_token is None:
+            raise StoreValueError(
+                f"{self.path}: {PENDING} holds no session", hint="Run the rotation anew."
+            )
+        return record
+
+    def _test(self) -> str:
+        """One refresh with the pending token, which the vendor lets be used again."""
+        session, record = self.broker.session, self._pending()
+        if self._is_overtaken(session.read(self.deadline), record):
+            return self._give_way()
+        assert record.refresh_token is not None
+        profile = session.addressed(self.deadline)
+        client = (
+            session.load_client(self.deadline) if session.issuer.needs_client(profile) else None
+        )
+        request = session.issuer.refresh_request(profile, record.refresh_token, client)
+        session.around.check_exchange()
+        left_s = max(0.5, min(10.0, self.deadline - session.around.monotonic()))
+        try:
+            session.issuer.parse(session.sender.send(request, timeout_s=left_s), Call.REFRESH)
+        except SessionRejectedError as exc:
+            # Else every later rotation would be resumed with it: AWS goes on with the version that has the label.
+            self.store.drop_pending(self.path, self.version_id)
+            raise StoreValueError(
+                f"{self.path}: the issuer refuses the session that {PENDING} held; the label is taken off",
+                hint="The next rotation begins anew.",
+            ) from exc
+        return "tested"
+
+    def _is_overtaken(self, view: View, pending: SessionRecord) -> bool:
+        """Whether a later session is current, or the session was ended by a person (a log-out everywhere).
+
+        Raises: StoreValueError where the current record is another's.
+        """
+        if view.foreign is not None:
+            raise StoreValueError(
+                f"{self.path}: the current record is not this profile's: {view.foreign.reason}"
+            )
+        if view.record is None:
+            return view.version.floor >= pending.generation
+        return view.record.generation > pending.generation
+
+    def _give_way(self) -> str:
+        self.store.drop_pending(self.path, self.version_id)
+        return "overtaken"
+
+    def _finish(self) -> str:
+        """Moves AWSCURRENT, under a claim, unless somebody's later session is current: then that one stays."""
+        session, pending = self.broker.session, self._pending()
+        while session.around.monotonic() < self.deadline:
+            view = session.read(self.deadline)
+            if self._is_overtaken(view, pending):
+                return self._give_way()
+            if view.claim is not None and view.claim.until > session.around.clock():
+                session.around.sleep(session.around.uniform(0.3, 0.7))
+                continue
+            try:
+                held = self._claim(view, pending)
+                self.store.move_current(self.path, self.version_id, held.token)
+            except VersionConflictError:
+                session.around.sleep(session.around.uniform(0.1, 0.3))
+                continue
+            self.store.fence(self.path, held.token, render_session(pending))
+            self.store.drop_pending(self.path, self.version_id)
+            return "finished"
+        raise ClaimBusyError(f"{self.path}: others went on exchanging the session")
+
+    def _claim(self, view: View, pending: SessionRecord) -> Version:
+        claim = self.broker.session.around.new_claim()
+        value = render_session(replace(view.record or pending, claim=claim))
+        return self.broker.session.store.write(
+            self.path, value, view.version, KEEP_EXPIRY, timeout_s=5
+        )
+
+
+def profile_of(config: Config, secret_id: str) -> Profile:
+    """The profile whose session record the secret is.
+
+    Raises: ConfigError, with the reason, where there is none or its sessions can't be rotated so.
+    """
+    name = secret_id
+    if secret_id.startswith("arn:"):
+        name = secret_id.split(":", 6)[-1][
+            :-7
+        ]  # ARNs end in a dash and six characters that AWS chose
+    found = [
+        profile
+        for profile in config.profiles.values()
+        if profile.store.type == "aws-secrets-manager"
+        and profile.refresh_token in (name, secret_id)
+    ]
+    if not found:
+        raise ConfigError(
+            "the secret of the event is the session record of no profile",
+            hint="Rotate the secret that a profile's `refresh_token` names, not the one with the password.",
+        )
+    profile = next((item for item in found if item.role is Role.FULL), found[0])
+    if profile.role is not Role.FULL or profile.grant != "password":
+        raise ConfigError(
+            f"profile {profile.name!r} can't sign in with a password, which this rotation does",
+            hint="Schedule `nightporter rotate` (rotate_handler) instead.",
+        )
+    if profile.is_exclusive:
+        raise ConfigError(
+            f"the refresh tokens of profile {profile.name!r} rotate or are shared, so there can't be a second session"
+            " that waits to be tested",
+            hint="Schedule `nightporter rotate` (rotate_handler) instead.",
+        )
+    return profile
