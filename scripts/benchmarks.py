@@ -1,8 +1,8 @@
 """What things cost, against something run in the same breath.
 
-Each benchmark interleaves its two sides round by round and prints the median of each and their ratio. Milliseconds are
-this machine's; ratios travel. `--table` and `--picture` keep what was measured; `--compare REV` measures this tree
-against another revision of it.
+Each benchmark interleaves its two sides round by round and prints the median of each and their
+ratio. Milliseconds are this machine's; ratios travel. `--table` and `--picture` keep what was
+measured; `--compare REV` measures this tree against another revision of it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ print(reply.json()["access_token"])
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One comparison: medians of both sides in one unit. `target`: the most that the ratio should be, or None."""
+    """One comparison: medians of both sides in one unit. `target`: the most that the ratio should
+    be, or None."""
 
     name: str
     ours: float
@@ -88,8 +89,8 @@ class Row:
     def shown(self) -> str:
         aim = f"   aim {self.target:.2f}" if self.target else ""
         return (
-            f"{self.name:<38} {self.ours:9.2f} {self.unit}   {self.against:<38} {self.theirs:9.2f} {self.unit}"
-            f"   ratio {self.ratio:.2f}{aim}"
+            f"{self.name:<38} {self.ours:9.2f} {self.unit}   {self.against:<38} {self.theirs:9.2f}"
+            f" {self.unit}   ratio {self.ratio:.2f}{aim}"
         )
 
 
@@ -175,9 +176,9 @@ def _peers(home: Home, bare: list[str], rounds: int) -> None:
     fill = f"{PIPED} | git credential-cache --timeout=600 get"
     others = {
         "git credential-cache get": ["sh", "-c", fill] if shutil.which("git") else None,
-        "keyring get (no backend)": [str(ring), "get", "nothing", "nobody"]
-        if ring.exists()
-        else None,
+        "keyring get (no backend)": (
+            [str(ring), "get", "nothing", "nobody"] if ring.exists() else None
+        ),
         "aws eks get-token": _found("aws", "eks", "get-token", "--cluster-name", "x"),
         "git-credential-oauth get": _found("git-credential-oauth", "get"),
     }
@@ -232,7 +233,8 @@ IMPORT_ALL = (
 
 
 def cold(rounds: int) -> None:
-    """A process that reads the session from a store and refreshes, against the same two calls written by hand."""
+    """A process that reads the session from a store and refreshes, against the same two calls
+    written by hand."""
     with (
         tempfile.TemporaryDirectory() as room,
         open_openbao() as server,
@@ -363,22 +365,27 @@ def warm(rounds: int) -> None:
 
 
 PEERS = {
-    "google-auth before_request": """
+    "google-auth before_request": (
+        """
 from google.oauth2.credentials import Credentials
 import datetime
 held = Credentials("token", expiry=datetime.datetime.utcnow() + datetime.timedelta(days=1))
 headers = {}
 call = lambda: held.before_request(None, "GET", "https://host.example/", headers)
-""",
-    "powertools parameters": """
+"""
+    ),
+    "powertools parameters": (
+        """
 from aws_lambda_powertools.utilities.parameters import BaseProvider
 class Provider(BaseProvider):
     def _get(self, name, **_options): return "token"
     def _get_multiple(self, path, **_options): return {}
 provider = Provider()
 call = lambda: provider.get("pitchpoint", max_age=100_000)
-""",
-    "aws_secretsmanager_caching": """
+"""
+    ),
+    "aws_secretsmanager_caching": (
+        """
 import os
 os.environ |= {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
 from aws_secretsmanager_caching import SecretCache
@@ -389,7 +396,8 @@ class Client:
     def get_secret_value(self, **_names): return {"SecretString": "token", "VersionId": "v"}
 cache = SecretCache(client=Client())
 call = lambda: cache.get_secret_string("pitchpoint")
-""",
+"""
+    ),
 }
 PEER_TIMING = """
 import timeit, time
@@ -404,7 +412,8 @@ print(min(timeit.repeat(by_hand, number=100_000, repeat=5)) / 100_000 * 1e9)
 
 
 def peers(_rounds: int) -> None:
-    """What others take for a held token in a process, where they are at hand (`scripts/clients`)."""
+    """What others take for a held token in a process, where they are at hand
+    (`scripts/clients`)."""
     python = Path(__file__).parent.parent / ".clients/venv/bin/python"
     if not python.exists():
         print("peers: run ./scripts/clients first")
@@ -463,7 +472,8 @@ def _ns_per_call(call: Callable[[], object], threads: int, calls: int = 100_000)
 
 
 def window(rounds: int) -> None:
-    """The one window: from the vendor's answer to the store's word that it is written, under a claim."""
+    """The one window: from the vendor's answer to the store's word that it is written, under a
+    claim."""
     with (
         tempfile.TemporaryDirectory() as room,
         open_openbao() as server,
@@ -486,7 +496,8 @@ def window(rounds: int) -> None:
             Porter(text, emit=emit).get_token("pitchpoint", force_refresh=True)
             widths.append((at["saved"] - at["answered"]) * 1000)
         print(
-            f"{'the one window, Vault':<28} {statistics.median(widths):9.2f} ms   answer to saved, {rounds} exchanges"
+            f"{'the one window, Vault':<28} {statistics.median(widths):9.2f} ms   answer to saved,"
+            f" {rounds} exchanges"
         )
 
 
@@ -525,11 +536,11 @@ def storm(consumers: int) -> None:
         writes = sum(said.count(event) for event in ("claim", "take-over", "save"))
         ideal_s = alone.seconds * consumers / (os.cpu_count() or 1)
         print(
-            f"storm, {kind}: {outcome.count(0)} of {consumers} served; {vendor.count('sign-in')} sign-in(s) and"
-            f" {vendor.count('refresh')} refresh(es) in all\n"
-            f"  a consumer: {reads / consumers:.2f} reads and {writes / consumers:.3f} writes at the store\n"
-            f"  last served after {outcome.seconds:.1f} s; ideal {ideal_s:.1f} s"
-            f" (one alone takes {alone.seconds:.2f} s, {os.cpu_count()} cores)"
+            f"storm, {kind}: {outcome.count(0)} of {consumers} served; {vendor.count('sign-in')}"
+            f" sign-in(s) and {vendor.count('refresh')} refresh(es) in all\n  a consumer:"
+            f" {reads / consumers:.2f} reads and {writes / consumers:.3f} writes at the store\n "
+            f" last served after {outcome.seconds:.1f} s; ideal {ideal_s:.1f} s (one alone takes"
+            f" {alone.seconds:.2f} s, {os.cpu_count()} cores)"
         )
 
 
@@ -540,7 +551,8 @@ def rotate(rounds: int) -> None:
 
 
 def _rotate(rounds: int, *, profiles: int, jobs: int) -> None:
-    """The scheduled job over many profiles, at an issuer that answers in 100 ms and fails 2 % of the requests."""
+    """The scheduled job over many profiles, at an issuer that answers in 100 ms and fails 2 % of
+    the requests."""
     latency_s = 0.1
     with tempfile.TemporaryDirectory() as room, _sandbox_apart(latency_s, 0.02) as vendor:
         for number in range(rounds):
@@ -553,8 +565,9 @@ def _rotate(rounds: int, *, profiles: int, jobs: int) -> None:
                 timeout_s=5,
             )
             text = f'[stores.l]\ntype = "local"\npath = "{room}/store-{number}"\n' + "".join(
-                f'[profiles.p{number}]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\nusername = "{USER}"\n'
-                f'refresh_token = "prod/p{number}/rt"\nbase_url = "{vendor}"\n'
+                f'[profiles.p{number}]\nissuer = "pitchpoint"\ncredentials ='
+                f' "prod/pitchpoint"\nusername = "{USER}"\nrefresh_token ='
+                f' "prod/p{number}/rt"\nbase_url = "{vendor}"\n'
                 for number in range(profiles)
             )
             os.environ |= {"NIGHTPORTER_CACHE": "off"}
@@ -571,14 +584,15 @@ def _rotate(rounds: int, *, profiles: int, jobs: int) -> None:
             ideal = jobs / latency_s
             print(
                 f"rotate: {profiles} profiles, {jobs} jobs: {rate:.0f} a second, ideal {ideal:.0f}"
-                f" ({rate / ideal:.0%}); {failed} failed; memory {before:.0f} MiB before, {halfway:.0f} half way,"
-                f" {_resident_mib():.0f} after"
+                f" ({rate / ideal:.0%}); {failed} failed; memory {before:.0f} MiB before,"
+                f" {halfway:.0f} half way, {_resident_mib():.0f} after"
             )
 
 
 @contextlib.contextmanager
 def _sandbox_apart(latency_s: float, failing: float) -> Iterator[str]:
-    """A sandbox in a process of its own, so that it shares no interpreter lock with what is measured."""
+    """A sandbox in a process of its own, so that it shares no interpreter lock with what is
+    measured."""
     code = (
         "import random, sys, time\n"
         "from nightporter.simulator.server import open_sandbox\n"
@@ -605,7 +619,8 @@ def _resident_mib() -> float:
 
 
 def compare(revision: str, rounds: int) -> None:
-    """This tree against another revision of it: start, import and warm calls, each side in its own checkout."""
+    """This tree against another revision of it: start, import and warm calls, each side in its own
+    checkout."""
     root = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as room, open_sandbox(_world()) as vendor:
         other = Path(room) / "other"
@@ -639,14 +654,17 @@ COMPARED = {
     "import nightporter": "import nightporter",
     "token, cached": "from nightporter.__main__ import main; main()",
     "token, cached, no reply file": (
-        "import os, glob; [os.unlink(f) for f in glob.glob(os.path.expanduser('~/.cache/nightporter/*.reply'))]\n"
-        "from nightporter.__main__ import main; main()"
+        "import os, glob; [os.unlink(f) for f in"
+        " glob.glob(os.path.expanduser('~/.cache/nightporter/*.reply'))]\nfrom nightporter.__main__"
+        " import main; main()"
     ),
     "token, from the issuer": (
-        "import os; os.environ['NIGHTPORTER_CACHE'] = 'off'\nfrom nightporter.__main__ import main; main()"
+        "import os; os.environ['NIGHTPORTER_CACHE'] = 'off'\nfrom nightporter.__main__ import main;"
+        " main()"
     ),
     "100,000 warm calls": (
-        "import nightporter\nnightporter.get_token()\nfor _ in range(100_000): nightporter.get_token()"
+        "import nightporter\nnightporter.get_token()\nfor _ in range(100_000):"
+        " nightporter.get_token()"
     ),
 }
 
@@ -657,8 +675,8 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         aim = f"{row.target:.2f}" if row.target else ""
         lines.append(
-            f"| {row.name} | {row.ours:.1f} {row.unit} | {row.against} | {row.theirs:.1f} {row.unit}"
-            f" | {row.ratio:.2f} | {aim} |"
+            f"| {row.name} | {row.ours:.1f} {row.unit} | {row.against} | {row.theirs:.1f}"
+            f" {row.unit} | {row.ratio:.2f} | {aim} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -674,8 +692,10 @@ def picture(rows: list[Row]) -> str:
 
     bottom = top + line * len(rows)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom + 14}" font-family="sans-serif"'
-        ' font-size="13">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom + 14}"'
+            ' font-family="sans-serif" font-size="13">'
+        ),
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
     for ratio in (0.1, 1, 10, 100):
@@ -703,7 +723,8 @@ def picture(rows: list[Row]) -> str:
         if row.target:
             x = x_of(row.target)
             parts.append(
-                f'<line x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{y + 22}" stroke="#c53030" stroke-width="2"/>'
+                f'<line x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{y + 22}" stroke="#c53030"'
+                ' stroke-width="2"/>'
             )
     return "\n".join([*parts, "</svg>"]) + "\n"
 

@@ -1,4 +1,5 @@
-"""Writes what the documents say of errors from the code: plugin/docs/errors.md, and the README's table."""
+"""Writes what the documents say of errors from the code: plugin/docs/errors.md, and the README's
+table."""
 
 from __future__ import annotations
 

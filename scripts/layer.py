@@ -1,8 +1,10 @@
-"""Builds the Lambda layer: `python/` with nightporter and what it needs at run time, for any Python from 3.11 on.
+"""Builds the Lambda layer: `python/` with nightporter and what it needs at run time, for any Python
+from 3.11 on.
 
-Same input, same bytes: the wheels are unpacked as they are (pip would add files with paths of this machine), names are
-sorted, times and modes fixed, and nothing is compressed, since zlib's successors write other bytes for the same input.
-boto3 stays out: the runtime has it. Beside the zip lies a bill of materials (CycloneDX 1.6).
+Same input, same bytes: the wheels are unpacked as they are (pip would add files with paths of this
+machine), names are sorted, times and modes fixed, and nothing is compressed, since zlib's
+successors write other bytes for the same input. boto3 stays out: the runtime has it. Beside the zip
+lies a bill of materials (CycloneDX 1.6).
 """
 
 from __future__ import annotations
@@ -127,7 +129,8 @@ __all__ = ["rotate_handler", "secret_rotation_handler"]
 
 
 def bill_of_materials(wheels: list[Path], digest: str) -> dict[str, Any]:
-    """CycloneDX 1.6. Its serial number follows from the layer's hash, so that it is reproducible too."""
+    """CycloneDX 1.6. Its serial number follows from the layer's hash, so that it is reproducible
+    too."""
     components = [_component(wheel) for wheel in wheels]
     own = next(item for item in components if item["name"] == "nightporter")
     others = [item for item in components if item is not own]
@@ -171,9 +174,9 @@ def _component(wheel: Path) -> dict[str, Any]:
         if named:
             found["licenses"] = [
                 {
-                    "license": {"id": LICENSES[named[0]]}
-                    if named[0] in LICENSES
-                    else {"name": named[0]}
+                    "license": (
+                        {"id": LICENSES[named[0]]} if named[0] in LICENSES else {"name": named[0]}
+                    )
                 }
             ]
     return found
@@ -189,7 +192,8 @@ def build(variant: str, target: Path) -> None:
         bill = json.dumps(bill_of_materials(wheels, digest), indent=2, sort_keys=True) + "\n"
     archive.with_suffix(".cdx.json").write_text(bill)
     print(
-        f"{archive}  {archive.stat().st_size / 1e6:.1f} MB  {len(files)} files, none compiled  sha256 {digest}"
+        f"{archive}  {archive.stat().st_size / 1e6:.1f} MB  {len(files)} files, none compiled "
+        f" sha256 {digest}"
     )
     for wheel in wheels:
         print(f"  {wheel.name}")
@@ -199,7 +203,8 @@ MAIN = "from nightporter.__main__ import main\n\nmain()\n"
 
 
 def build_zipapp(target: Path) -> None:
-    """One file for Vault and the embedded store, for any Python from 3.11 on. It has no door: Python starts first."""
+    """One file for Vault and the embedded store, for any Python from 3.11 on. It has no door:
+    Python starts first."""
     with tempfile.TemporaryDirectory() as directory:
         files = read_files(fetch_wheels(ZIPAPP, Path(directory)))
     inside = {name.removeprefix("python/"): content for name, content in files.items()}
@@ -210,7 +215,8 @@ def build_zipapp(target: Path) -> None:
     program.chmod(0o755)
     archive.unlink()
     print(
-        f"{program}  {program.stat().st_size / 1e6:.1f} MB  sha256 {hashlib.sha256(program.read_bytes()).hexdigest()}"
+        f"{program}  {program.stat().st_size / 1e6:.1f} MB  sha256"
+        f" {hashlib.sha256(program.read_bytes()).hexdigest()}"
     )
 
 
@@ -234,7 +240,8 @@ def main() -> None:
         build(variant, asked.target)
     write_zip({"function.py": FUNCTION.encode()}, asked.target / "nightporter-function.zip")
     print(
-        f"{asked.target / 'nightporter-function.zip'}  the function that the Terraform module deploys"
+        f"{asked.target / 'nightporter-function.zip'}  the function that the Terraform module"
+        " deploys"
     )
 
 

@@ -1,6 +1,7 @@
 """`LOCK NAME...`: prints the blocks of a lock file for the named packages, each with its hashes.
 
-For tools that want some of what is locked: `pip install --require-hashes` refuses a file that only constrains.
+For tools that want some of what is locked: `pip install --require-hashes` refuses a file that only
+constrains.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from pathlib import Path
 
 
 def locked(lock: Path, names: list[str]) -> str:
-    """The blocks in the order of the file. Of a package with several (for several Pythons) all are taken."""
+    """The blocks in the order of the file. Of a package with several (for several Pythons) all are
+    taken."""
     blocks = re.split(r"\n(?=[a-z])", lock.read_text().strip())
     wanted = [block for block in blocks if re.split(r"[=\[]", block, maxsplit=1)[0] in names]
     missing = set(names) - {re.split(r"[=\[]", block, maxsplit=1)[0] for block in wanted}

@@ -1,4 +1,5 @@
-"""`RELEASE DIRECTORY`: writes the system's own Debian sources for another release, with all else in them as it is.
+"""`RELEASE DIRECTORY`: writes the system's own Debian sources for another release, with all else in
+them as it is.
 
 Used by `scripts/clients`. Suites other than the release, its updates and its security are left out.
 """

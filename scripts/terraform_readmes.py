@@ -1,4 +1,5 @@
-"""Writes inputs and outputs of every Terraform module into its README, between two markers; --check only compares."""
+"""Writes inputs and outputs of every Terraform module into its README, between two markers; --check
+only compares."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ PLACES = {
 
 
 def client(name: str) -> str:
-    """The path of a client program; else the test is skipped, or fails where all clients must be there (CI)."""
+    """The path of a client program; else the test is skipped, or fails where all clients must be
+    there (CI)."""
     candidates = [PLACES.get(name), VENV / name]
     for candidate in candidates:
         if candidate is not None and candidate.exists():

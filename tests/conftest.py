@@ -14,7 +14,8 @@ from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
 from support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
 
-# A shell that starts us in the background makes us ignore SIGINT, and every command that a test starts after us.
+# A shell that starts us in the background makes us ignore SIGINT, and every command that a test
+# starts after us.
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     and threading.current_thread() is threading.main_thread()

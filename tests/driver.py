@@ -1,7 +1,8 @@
 """Runs one ask with a fault at a chosen moment: what a command does, with a hand on its fuse.
 
-FAULT is EVENT:ACTION; at the first such event the process is killed, stopped, or sent a signal, or a shell command is
-run. CLOCK_OFFSET shifts this process's clock. Prints the token; exits as the command would.
+FAULT is EVENT:ACTION; at the first such event the process is killed, stopped, or sent a signal, or
+a shell command is run. CLOCK_OFFSET shifts this process's clock. Prints the token; exits as the
+command would.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ STORES = ("local", "vault", "moto")
 
 @dataclass
 class Shared:
-    """One store: what a configuration says of it, the environment it wants, and an operator's view."""
+    """One store: what a configuration says of it, the environment it wants, and an operator's
+    view."""
 
     kind: str
     toml: str
@@ -70,7 +71,10 @@ def open_shared(kind: str, request: Servers, tmp_path: Path) -> Iterator[Shared]
             reply = client.get_secret_value(SecretId=prefix + path, VersionStage="AWSCURRENT")
             return json.loads(reply["SecretString"])
 
-        toml = f'[stores.shared]\ntype = "aws-secrets-manager"\nendpoint_url = "{address}"\n#prefix={prefix}\n'
+        toml = (
+            '[stores.shared]\ntype = "aws-secrets-manager"\nendpoint_url ='
+            f' "{address}"\n#prefix={prefix}\n'
+        )
         yield Shared(kind, toml, dict(AWS_VARIABLES), read)
 
 
@@ -144,14 +148,18 @@ def wait_until_stopped(process: subprocess.Popen[str]) -> None:
 
 def pitchpoint_profile(address: str, **more: Any) -> str:
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in more.items())
-    return f'[profiles.acme]\nissuer = "pitchpoint"\ncredentials = "{{prefix}}prod/acme"\nbase_url = "{address}"\n{lines}'
+    return (
+        '[profiles.acme]\nissuer = "pitchpoint"\ncredentials = "{prefix}prod/acme"\nbase_url ='
+        f' "{address}"\n{lines}'
+    )
 
 
 def rotating_profile(address: str, **more: Any) -> str:
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in more.items())
     return (
-        '[profiles.acme]\nissuer = "oauth2"\ngrant = "refresh_token"\ncredentials = "{prefix}prod/acme"\n'
-        f'token_endpoint = "{address}/oauth2/token"\nrotation = "rotates"\n{lines}'
+        '[profiles.acme]\nissuer = "oauth2"\ngrant = "refresh_token"\ncredentials ='
+        f' "{{prefix}}prod/acme"\ntoken_endpoint = "{address}/oauth2/token"\nrotation ='
+        f' "rotates"\n{lines}'
     )
 
 
@@ -169,7 +177,8 @@ def signing_in_fleet(shared: Shared, vendor: Vendor, root: Path, **more: Any) ->
 
 
 def rotating_fleet(shared: Shared, vendor: Vendor, root: Path, **more: Any) -> Fleet:
-    """A seeded session at an issuer that rotates, and revokes the family when an old token comes again."""
+    """A seeded session at an issuer that rotates, and revokes the family when an old token comes
+    again."""
     fleet = Fleet(shared, vendor, root, rotating_profile(vendor.address, **more))
     home = set_up(fleet, {"client_id": "demo-client", "client_secret": "demo-secret"})
     done = home.run("seed", "acme", stdin=vendor.world.new_refresh_token())

@@ -1,6 +1,8 @@
-"""An internet of our own: names that lead to servers on loopback, for clients that honour HTTPS_PROXY.
+"""An internet of our own: names that lead to servers on loopback, for clients that honour
+HTTPS_PROXY.
 
-The proxy takes CONNECT, speaks TLS under the name that was asked for, and hands what is inside to a plain server.
+The proxy takes CONNECT, speaks TLS under the name that was asked for, and hands what is inside to a
+plain server.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ class Internet:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What leads clients here. GIT_SSL_CAINFO and AWS_CA_BUNDLE, since those two look at no other variable."""
+        """What leads clients here. GIT_SSL_CAINFO and AWS_CA_BUNDLE, since those two look at no
+        other variable."""
         file = str(self.ca_file)
         trusted = (
             "SSL_CERT_FILE",

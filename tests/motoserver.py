@@ -1,7 +1,7 @@
 """moto's server, with what it does wrong about labels mended and every operation under one lock.
 
-After a label move its default read returns the old value, and it races with itself. Run as a program it serves on
-127.0.0.1 and the port that is its argument.
+After a label move its default read returns the old value, and it races with itself. Run as a
+program it serves on 127.0.0.1 and the port that is its argument.
 """
 
 from __future__ import annotations

@@ -148,7 +148,8 @@ class _Source:
                 attribute["type"] = _simple_type(form[4], form[5])
             else:
                 mapper = re.search(
-                    r"(?:(list|hash)MapperHcl\()?(?:\(0, )?(?:\w+\.)?(\w+)ToHclTerraform\)?(, true)?",
+                    r"(?:(list|hash)MapperHcl\()?(?:\(0, )?(?:\w+\.)?(\w+)ToHclTerraform\)?(,"
+                    r" true)?",
                     form[2],
                 )
                 assert mapper is not None, form[0]
@@ -235,7 +236,8 @@ def read_schema(wheel: Path, types: Collection[str], sensitive: Collection[str] 
     return schema
 
 
-# ------------------------------------------------------------------ the few bytes of protobuf needed
+# ------------------------------------------------------------------ the few bytes of protobuf
+# needed
 
 
 def _varint(number: int) -> bytes:
@@ -384,7 +386,8 @@ class _Provider(grpc.GenericRpcHandler):
         service, _, method = details.method.rpartition("/")
         if service != "/tfplugin6.Provider":
             return None
-        # the rest (ConfigureProvider, StopProvider...) is answered by an empty message: no complaint
+        # the rest (ConfigureProvider, StopProvider...) is answered by an empty message: no
+        # complaint
         answer: Callable[[dict[int, bytes]], bytes] = self._methods.get(method, lambda _: b"")
 
         def handle(request: bytes, _: grpc.ServicerContext) -> bytes:
@@ -496,7 +499,8 @@ class Providers:
 
 
 def used_types(files: Iterable[Path]) -> set[str]:
-    """The types that .tf files name, as ``read_schema`` takes them (formatted files: one block head a line)."""
+    """The types that .tf files name, as ``read_schema`` takes them (formatted files: one block head
+    a line)."""
     found = set()
     for file in files:
         for kind, name in re.findall(r'^(resource|data|ephemeral) "(\w+)"', file.read_text(), re.M):
@@ -505,7 +509,8 @@ def used_types(files: Iterable[Path]) -> set[str]:
 
 
 def main(wheels: Path, directories: list[Path]) -> None:
-    """Serves the types that the directories use, prints the environment for terraform, and ends with its input."""
+    """Serves the types that the directories use, prints the environment for terraform, and ends
+    with its input."""
     files = [file for directory in directories for file in directory.rglob("*.tf")]
     types = used_types(files)
     schemas = {}

@@ -1,6 +1,8 @@
-"""The machines on which the transcripts of the documents are run: an empty home, and the world around it.
+"""The machines on which the transcripts of the documents are run: an empty home, and the world
+around it.
 
-Names of the documents (api.pointservices.com, kube.example.com, ...) lead to real programs and small servers here.
+Names of the documents (api.pointservices.com, kube.example.com, ...) lead to real programs and
+small servers here.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ LAMBDA_PYTHON = PLACE / "lambda-python3.13/bin/python"
 
 @dataclass
 class World:
-    """What there is to build a stage from. `openbao` and `moto` start their servers when they are called."""
+    """What there is to build a stage from. `openbao` and `moto` start their servers when they are
+    called."""
 
     directory: Path
     vendor: Vendor
@@ -77,7 +80,8 @@ class World:
 
     @contextlib.contextmanager
     def home(self, places: Mapping[str, int], **variables: str) -> Iterator[tuple[Home, Internet]]:
-        """A home whose way out leads to these places, with our commands on PATH as pipx would put them there."""
+        """A home whose way out leads to these places, with our commands on PATH as pipx would put
+        them there."""
         there = {"api.pointservices.com:443": _port(self.vendor.address), **places}
         with open_internet(self.directory, there) as internet:
             home = Home(self.directory / "home", {**internet.environment, **variables})
@@ -173,7 +177,8 @@ def _emptied(bao: OpenBao) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cron(world: World) -> Iterator[Home]:
-    """A server beside a Vault that holds the credentials and lets it in by AppRole, with the policy of role full."""
+    """A server beside a Vault that holds the credentials and lets it in by AppRole, with the policy
+    of role full."""
     bao = world.openbao()
     configured = parse_config(
         '[stores.v]\ntype = "vault"\n' + CONFIG.format(hosts=""), source="t", vendors=VENDORS
@@ -197,7 +202,8 @@ def cron(world: World) -> Iterator[Home]:
 
 @contextlib.contextmanager
 def aws(world: World) -> Iterator[Home]:
-    """An account of AWS, as far as moto plays it, whose functions run by AWS's own runtime client."""
+    """An account of AWS, as far as moto plays it, whose functions run by AWS's own runtime
+    client."""
     if not LAMBDA_PYTHON.exists():
         pytest.skip("Lambda's runtime is not installed; ./scripts/clients installs it")
     moto = _port(world.moto())
@@ -304,7 +310,8 @@ def _function(directory: Path, moto: int, environment: Mapping[str, str]) -> Ite
 
 @contextlib.contextmanager
 def laptop(world: World) -> Iterator[Home]:
-    """A configured laptop without credentials, and a server that takes the token at orders.example.com."""
+    """A configured laptop without credentials, and a server that takes the token at
+    orders.example.com."""
     with world.guarded({"/v1/orders": {"orders": [4711]}}) as port:
         with world.home({"orders.example.com:443": port}) as (home, _):
             home.configure(CONFIG.format(hosts='"orders.example.com", "reg.example.com"'))
@@ -314,7 +321,8 @@ def laptop(world: World) -> Iterator[Home]:
 
 @contextlib.contextmanager
 def signed_in(world: World) -> Iterator[Home]:
-    """The same with credentials, and docker set up, whose last ask failed, since the password was another one then."""
+    """The same with credentials, and docker set up, whose last ask failed, since the password was
+    another one then."""
     with laptop(world) as home:
         home.set_credentials(**CREDENTIALS)
         home.run("setup", "docker", "pitchpoint")

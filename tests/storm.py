@@ -1,6 +1,8 @@
-"""A storm: many cold processes at once, each with a home, a temporary directory and a mount namespace of its own.
+"""A storm: many cold processes at once, each with a home, a temporary directory and a mount
+namespace of its own.
 
-Only the store can coordinate them. Two holders are killed in between, just after they won their claims.
+Only the store can coordinate them. Two holders are killed in between, just after they won their
+claims.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ def may_unshare() -> bool:
 
 
 def run_storm(fleet: Fleet, consumers: int, *, kills: int = 2, at_once: int = 60) -> Outcome:
-    """Starts `kills` holders that die with their claim, then the consumers, at most `at_once` at a time."""
+    """Starts `kills` holders that die with their claim, then the consumers, at most `at_once` at a
+    time."""
     for _ in range(kills):
         assert fleet.run(fleet.machine(), fault="claim-won:kill", TIMEOUT=TIMEOUT_S).code < 0
     apart = may_unshare()

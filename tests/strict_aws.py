@@ -1,8 +1,8 @@
 """A strict stand-in for Secrets Manager over HTTP: what AWS documents, where moto does otherwise.
 
-One lock. Names, sizes and label rules are enforced, versions are pruned, a deletion has its window, what was written
-becomes visible to reads only after up to `delay_s`, writes are limited in rate, and each access key has a policy (a set
-of allowed actions). Eight operations, JSON 1.1.
+One lock. Names, sizes and label rules are enforced, versions are pruned, a deletion has its window,
+what was written becomes visible to reads only after up to `delay_s`, writes are limited in rate,
+and each access key has a policy (a set of allowed actions). Eight operations, JSON 1.1.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Secret:
 
 @dataclass
 class StrictAws:
-    """`policies`: access key id → allowed actions (None: all). `denied_keys`: KMS keys that nobody may use."""
+    """`policies`: access key id → allowed actions (None: all). `denied_keys`: KMS keys that nobody
+    may use."""
 
     clock: Callable[[], float] = time.time
     delay_s: float = 0.0
@@ -121,7 +122,8 @@ class StrictAws:
         if secret.deleted:
             raise AwsError(
                 "InvalidRequestException",
-                "You can't perform this operation on the secret because it was marked for deletion.",
+                "You can't perform this operation on the secret because it was marked for"
+                " deletion.",
             )
         if secret.kms_key_id in self.denied_keys:
             raise AwsError("AccessDeniedException", "Access to KMS is not allowed")

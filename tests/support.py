@@ -29,7 +29,8 @@ def free_port() -> int:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without anything that would redirect a client: proxies, CA bundles, cloud identities."""
+    """The environment without anything that would redirect a client: proxies, CA bundles, cloud
+    identities."""
     dirty = (
         *(
             "AWS_",

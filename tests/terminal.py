@@ -1,8 +1,9 @@
 """A real terminal: commands typed into it, and the transcripts that the documents show.
 
-A transcript is a block of a document that begins with `<!-- transcript: STAGE -->`. What stands behind `$` is typed
-into a shell; at a prompt of a command what the document shows behind that prompt, and for a secret, which nobody sees,
-what `types: ...` in the comment says. What comes out must be what the document shows, but for times and tokens.
+A transcript is a block of a document that begins with `<!-- transcript: STAGE -->`. What stands
+behind `$` is typed into a shell; at a prompt of a command what the document shows behind that
+prompt, and for a secret, which nobody sees, what `types: ...` in the comment says. What comes out
+must be what the document shows, but for times and tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import pexpect
 from support import BIN, Home
 
 BLOCK = re.compile(
-    r"<!-- transcript: (?P<stage>[a-z-]+)(?:; types: (?P<typed>[^>]*?))? -->\n```console\n(?P<text>.*?)```",
+    r"<!-- transcript: (?P<stage>[a-z-]+)(?:; types: (?P<typed>[^>]*?))?"
+    r" -->\n```console\n(?P<text>.*?)```",
     re.S,
 )
 PROMPT, CONTINUED = "$ ", "> "
@@ -35,7 +37,8 @@ Answers = list[tuple[str, str | None]]  # what is waited for, and what is then t
 def at_terminal(
     home: Home, words: list[str], answers: Answers, seconds: float = 60
 ) -> tuple[int, str]:
-    """Runs `nightporter` at a terminal of its own, and types each answer when what it waits for is there.
+    """Runs `nightporter` at a terminal of its own, and types each answer when what it waits for is
+    there.
 
     Its exit code, and all that it has said. What is waited for in vain fails the test.
     """
@@ -96,8 +99,8 @@ def transcripts(file: Path) -> list[Transcript]:
 class Shell:
     """bash at a terminal, in a home of its own.
 
-    The terminal echoes nothing, since what is typed ahead would be echoed out of order; what was typed at a prompt is
-    put where its echo would stand.
+    The terminal echoes nothing, since what is typed ahead would be echoed out of order; what was
+    typed at a prompt is put where its echo would stand.
     """
 
     def __init__(self, home: Home, directory: Path) -> None:
@@ -121,7 +124,8 @@ class Shell:
         self._child.expect_exact(REAL_PROMPT, timeout=SECONDS)
 
     def run(self, command: Command, secrets: Sequence[str]) -> list[str]:
-        """The lines that the command brought to the screen, what was typed at its prompts among them."""
+        """The lines that the command brought to the screen, what was typed at its prompts among
+        them."""
         waiting, remaining = list(secrets), list(command.shown)
         self._child.send(f"{command.typed}\n")
         screen, deadline = "", time.monotonic() + SECONDS
@@ -178,7 +182,8 @@ def plain(line: str) -> str:
 
 
 def differences(shown: Sequence[str], seen: Sequence[str]) -> list[str]:
-    """Where the screen is not what the document shows. A line `...` there stands for any number of lines."""
+    """Where the screen is not what the document shows. A line `...` there stands for any number of
+    lines."""
     pattern = "".join(
         ".*\n(?:.*\n)*?" if line == "..." else re.escape(plain(line)) + "\n" for line in shown
     )

@@ -1,4 +1,5 @@
-"""A small TLS server on loopback that takes only the right access token, and can play what a client needs behind it."""
+"""A small TLS server on loopback that takes only the right access token, and can play what a client
+needs behind it."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Answer = Any  # JSON, bytes, a Reply, or a function from Call to any of these; a path that ends in /* is a prefix
+# JSON, bytes, a Reply, or a function from Call to any of these; a path that ends in /* is a prefix
+Answer = Any
 
 
 @dataclass
@@ -108,7 +110,8 @@ def open_guarded(
     challenges: tuple[str, ...] = ('Basic realm="guarded"',),
     is_plain: bool = False,
 ) -> Iterator[Guarded]:
-    """Serves `answers` under https to whoever brings a token that `is_live` knows. `is_plain`: under http."""
+    """Serves `answers` under https to whoever brings a token that `is_live` knows. `is_plain`:
+    under http."""
     ca_file, scheme = directory / "ca.pem", "http" if is_plain else "https"
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
 """nightporter: vendor credentials in, access tokens out, one session for many machines.
 
-Importing this package imports no third-party package and next to nothing of the standard library; each name below is
-loaded when it is first used.
+Importing this package imports no third-party package and next to nothing of the standard library;
+each name below is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def get_token(
     force_refresh: bool = False,
     timeout: float = 30.0,
 ) -> Token:
-    """An access token of the profile, from the configuration in its usual places; see `Porter.get_token`."""
+    """An access token of the profile, from the configuration in its usual places; see
+    `Porter.get_token`."""
     try:  # as in Porter.get_token, one call earlier: this is the path that programs live on
         wall, steady, token = _warm[profile]
         if wall > time() and steady > monotonic() and min_ttl is None and not force_refresh:
@@ -81,7 +82,8 @@ async def aget_token(
     force_refresh: bool = False,
     timeout: float = 30.0,
 ) -> Token:
-    """As `get_token`, without blocking the event loop. A cancelled caller leaves the exchange to end by itself."""
+    """As `get_token`, without blocking the event loop. A cancelled caller leaves the exchange to
+    end by itself."""
     porter = _porter or default_porter()
     return await porter.aget_token(
         profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout

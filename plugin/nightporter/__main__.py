@@ -1,7 +1,8 @@
-"""Where the command begins: the ordinary forms of the commands that programs run at once, all else through click.
+"""Where the command begins: the ordinary forms of the commands that programs run at once, all else
+through click.
 
-A process that lives for one answer collects no garbage and tears nothing down: with the network libraries loaded that
-is a tenth of its time (`scripts/bench cold`).
+A process that lives for one answer collects no garbage and tears nothing down: with the network
+libraries loaded that is a tenth of its time (`scripts/bench cold`).
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def cargo_main() -> NoReturn:
 
 
 def _read() -> bytes:
-    """Standard input to its end, or beyond what any protocol takes; nothing where it can't be read to there."""
+    """Standard input to its end, or beyond what any protocol takes; nothing where it can't be read
+    to there."""
     found = b""
     try:
         while len(found) < reply_files.MAX_INPUT and (

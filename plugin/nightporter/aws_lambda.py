@@ -1,9 +1,9 @@
 """Handlers for AWS Lambda: the scheduled job, and Secrets Manager's own rotation.
 
-Functions that only want a token import `nightporter` and call `get_token`: nothing here is needed for it. What goes
-wrong is raised at the end, so that Lambda counts it, tries again and fills the dead-letter queue; every line that is
-printed is one JSON document without secrets, and metrics are CloudWatch's embedded metric format (EMF), which has to be
-printed by itself.
+Functions that only want a token import `nightporter` and call `get_token`: nothing here is needed
+for it. What goes wrong is raised at the end, so that Lambda counts it, tries again and fills the
+dead-letter queue; every line that is printed is one JSON document without secrets, and metrics are
+CloudWatch's embedded metric format (EMF), which has to be printed by itself.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ _open: dict[str, tuple[object, Porter]] = {}
 def rotate_handler(event: Any, context: Any) -> dict[str, Any]:
     """`nightporter rotate` as a function.
 
-    `event`: {} or {"profiles": [names], "access": bool, "shard": "I/N", "jobs": N, "dry_run": bool}; a scheduled event
-    of EventBridge counts as {}. Returns {"rotated": N, "failed": N, "profiles": [one report each]}.
+    `event`: {} or {"profiles": [names], "access": bool, "shard": "I/N", "jobs": N, "dry_run":
+    bool}; a scheduled event of EventBridge counts as {}. Returns {"rotated": N, "failed": N,
+    "profiles": [one report each]}.
 
     Raises: RotationFailedError after all profiles were tried, when one of them failed; ConfigError.
     """
@@ -112,7 +113,8 @@ def _guarded(context: Any) -> Iterator[None]:
 
 
 def _open_porter() -> Porter:
-    """One porter for all invocations, so that clients and connections are reused, until what they stand on changes."""
+    """One porter for all invocations, so that clients and connections are reused, until what they
+    stand on changes."""
     environment = read_environment()
     file = config_place(None, environment)
     changed_ns = os.stat(file).st_mtime_ns if os.path.exists(file) else 0
@@ -172,7 +174,8 @@ def _parse_step(event: Any) -> tuple[str, str, str]:
     step, secret_id, version_id = (str(value) for value in found)
     if step not in secrets_manager_rotation.STEPS:
         raise ConfigError(
-            f"the event names an unknown step; known are {', '.join(secrets_manager_rotation.STEPS)}"
+            "the event names an unknown step; known are"
+            f" {', '.join(secrets_manager_rotation.STEPS)}"
         )
     return step, secret_id, version_id
 
@@ -252,7 +255,8 @@ def _embedded(
 
 
 def log_event(event: str, *, level: str = "INFO", **facts: Any) -> None:
-    """One structured line on standard output, which Lambda hands to CloudWatch. The rooms that emit pass no secrets."""
+    """One structured line on standard output, which Lambda hands to CloudWatch. The rooms that emit
+    pass no secrets."""
     known = {key: value for key, value in facts.items() if value is not None}
     _put({"time": format_rfc3339(int(time.time())), "level": level, "event": event, **known})
 

@@ -1,7 +1,8 @@
-"""A backend of the `keyring` library, for pip, uv, twine and whoever else asks it (entry point `keyring.backends`).
+"""A backend of the `keyring` library, for pip, uv, twine and whoever else asks it (entry point
+`keyring.backends`).
 
-It answers for the hosts of `hosts` alone and leaves everything else to the next backend: None for a question, and
-NotImplementedError for a change, which is how keyring's chainer moves on.
+It answers for the hosts of `hosts` alone and leaves everything else to the next backend: None for a
+question, and NotImplementedError for a change, which is how keyring's chainer moves on.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from nightporter.machine.places import read_environment
 class NightporterKeyring(KeyringBackend):
     """Access tokens as passwords; the user name is the profile's `helper_username`."""
 
-    # Above the desktop's own (5): a stale copy there is not preferred. Below the chainer (10), which would yield else.
+    # Above the desktop's own (5): a stale copy there is not preferred. Below the chainer (10),
+    # which would yield else.
     priority = 9
 
     def get_credential(self, service: str, username: str | None) -> SimpleCredential | None:
-        """User name and token for an address or a bare host, None where it is none of ours or can't be had."""
+        """User name and token for an address or a bare host, None where it is none of ours or can't
+        be had."""
         if service == KEYRING_SERVICE:  # our own cache of tokens, with NIGHTPORTER_CACHE=keyring
             return None
         try:

@@ -1,4 +1,5 @@
-"""Each role works with exactly the policy that `nightporter policy` prints, and with nothing more."""
+"""Each role works with exactly the policy that `nightporter policy` prints, and with nothing
+more."""
 
 from __future__ import annotations
 

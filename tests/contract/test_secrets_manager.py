@@ -1,4 +1,5 @@
-"""Secrets Manager's own ways: labels, tombstones, ARNs, deletion windows, KMS, throttling, late visibility."""
+"""Secrets Manager's own ways: labels, tombstones, ARNs, deletion windows, KMS, throttling, late
+visibility."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ def test_the_id_of_a_write_is_derived_from_its_parent(store: SecretsManagerStore
 
 
 def test_the_same_bytes_again_are_the_same_success(store: SecretsManagerStore) -> None:
-    """After a time-out one repeats the call: an earlier success of one's own comes back as success."""
+    """After a time-out one repeats the call: an earlier success of one's own comes back as
+    success."""
     first = write(store, {"n": 1})
     second = write(store, {"n": 2}, first)
     assert write(store, {"n": 2}, first) == second
@@ -227,7 +229,8 @@ def test_a_role_is_assumed(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pruned_versions_do_not_let_an_old_writer_in_within_a_day(
     store: SecretsManagerStore, aws: StrictAws
 ) -> None:
-    """Versions beyond 100 are pruned, but never one under 24 hours old: a claim lives 15 seconds."""
+    """Versions beyond 100 are pruned, but never one under 24 hours old: a claim lives 15
+    seconds."""
     first = write(store, {"n": 0})
     version = first
     for number in range(1, 110):

@@ -34,7 +34,8 @@ class Bench:
     writers: int = 32
 
     def write_racing(self, path: str, expected: Version) -> list[str]:
-        """What each of `writers` clients got for one write from one parent: "won", "lost", or an error's name."""
+        """What each of `writers` clients got for one write from one parent: "won", "lost", or an
+        error's name."""
         writers = self.writers
         stores = [self.open() for _ in range(writers)]
         for store in stores:

@@ -1,4 +1,5 @@
-"""Vault's own ways, on a real OpenBao server: TTL, rights, log-ins, and everything that can be wrong with it."""
+"""Vault's own ways, on a real OpenBao server: TTL, rights, log-ins, and everything that can be
+wrong with it."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def test_the_ttl_is_native_and_only_one_version_is_kept(openbao: OpenBao, mount:
 
 
 def test_a_ttl_that_another_writer_left_is_repaired(openbao: OpenBao, mount: str) -> None:
-    """delete_version_after belongs to the key: between metadata and data another writer's may slip in."""
+    """delete_version_after belongs to the key: between metadata and data another writer's may slip
+    in."""
     store, ends = open_store(openbao, mount), int(time.time()) + 7200
     store.read(SESSION, timeout_s=T)
     set_ttl = store._set_ttl

@@ -1,4 +1,5 @@
-"""Every sentence of the vendors' documents that states a behaviour, and the table of error classes for each vendor."""
+"""Every sentence of the vendors' documents that states a behaviour, and the table of error classes
+for each vendor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`doctor`, `explain` and the audit log: what they find, what they mend, and that nothing is spent or told."""
+"""`doctor`, `explain` and the audit log: what they find, what they mend, and that nothing is spent
+or told."""
 
 from __future__ import annotations
 
@@ -125,10 +126,14 @@ def test_commands_that_are_missing_and_what_docker_keeps_to_itself(
 
 
 def test_two_profiles_for_one_host(well: Home, vendor: Vendor) -> None:
-    two = '\n[profiles.two]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\nrefresh_token = "r"\n'
+    two = (
+        '\n[profiles.two]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\nrefresh_token ='
+        ' "r"\n'
+    )
     hosts = 'hosts = ["git.example.com"]'
     well.configure(
-        f'{pitchpoint_config(vendor.address, more=hosts)}{two}{hosts}\nbase_url = "{vendor.address}"\n'
+        f"{pitchpoint_config(vendor.address, more=hosts)}{two}{hosts}\nbase_url ="
+        f' "{vendor.address}"\n'
     )
     assert "more than one profile" in examined(well, code=7)["host-not-allowed"][0]
 

@@ -1,4 +1,5 @@
-"""git of both kinds against a TLS server that takes only the right token: before Bearer (2.39) and with it (2.46)."""
+"""git of both kinds against a TLS server that takes only the right token: before Bearer (2.39) and
+with it (2.46)."""
 
 from __future__ import annotations
 
@@ -89,7 +90,8 @@ def test_clone_push_ls_remote_and_a_revoked_token(
 
 
 def test_no_other_helper_is_handed_the_token(git: str, home: Home, server: Guarded) -> None:
-    """git hands what one helper gave to all others in `store`; `setup` therefore clears the list for our hosts."""
+    """git hands what one helper gave to all others in `store`; `setup` therefore clears the list
+    for our hosts."""
     witness = home.path / "witness"
     run(home, git, "config", "--global", "credential.helper", f"!cat >>{witness}; true")
     assert (

@@ -120,9 +120,11 @@ def test_git_a_megabyte_and_closed_streams(serving: Home) -> None:
     assert (code, out) == (0, "")
     assert "too long" in err
     for closed in ("<&-", ">&-", "2>&-"):
-        command = f"{BIN}/nightporter credential git get {closed} </dev/null" if closed != "<&-" else (
-            f"{BIN}/nightporter credential git get {closed}"
-        )  # fmt: skip
+        command = (
+            f"{BIN}/nightporter credential git get {closed} </dev/null"
+            if closed != "<&-"
+            else (f"{BIN}/nightporter credential git get {closed}")
+        )
         done = subprocess.run(
             ["sh", "-c", command], env=serving.environment, capture_output=True, text=True
         )
@@ -293,9 +295,17 @@ def test_cargo_a_conversation(serving: Home, vendor: Vendor) -> None:
         answer["Err"]["kind"] if "Err" in answer else answer["Ok"]["kind"] for answer in answers
     ]
     assert kinds == [
-        "get", "url-not-supported", "operation-not-supported", "operation-not-supported", "other",
-        "url-not-supported", "login", "logout", "not-found", "other",
-    ]  # fmt: skip
+        "get",
+        "url-not-supported",
+        "operation-not-supported",
+        "operation-not-supported",
+        "other",
+        "url-not-supported",
+        "login",
+        "logout",
+        "not-found",
+        "other",
+    ]
 
 
 def test_cargo_failure_is_an_answer(serving: Home, vendor: Vendor) -> None:

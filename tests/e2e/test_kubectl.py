@@ -1,4 +1,5 @@
-"""The main job on real input: credentials in a real OpenBao, a real kubectl, and a server that takes only the token."""
+"""The main job on real input: credentials in a real OpenBao, a real kubectl, and a server that
+takes only the token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The handlers for Lambda, called as Lambda calls them; and the layer, run by AWS's own runtime client."""
+"""The handlers for Lambda, called as Lambda calls them; and the layer, run by AWS's own runtime
+client."""
 
 from __future__ import annotations
 
@@ -176,10 +177,11 @@ def aws(
     client = boto3.client("secretsmanager", endpoint_url=moto)
     client.create_secret(Name=path, SecretString=json.dumps(CREDENTIALS))
     text = (
-        f'[stores.prod]\ntype = "aws-secrets-manager"\nendpoint_url = "{moto}"\n'
-        f'[profiles.p]\nissuer = "pitchpoint"\nstore = "prod"\ncredentials = "{path}"\nbase_url = "{vendor.address}"\n'
-        f'[profiles.v]\nissuer = "vault-ist"\nstore = "prod"\ncredentials = "{path}"\nrefresh_token = "{path}/v"\n'
-        f'partner_id = 1\nbase_url = "{vendor.address}"\n'
+        '[stores.prod]\ntype = "aws-secrets-manager"\nendpoint_url ='
+        f' "{moto}"\n[profiles.p]\nissuer = "pitchpoint"\nstore = "prod"\ncredentials ='
+        f' "{path}"\nbase_url = "{vendor.address}"\n[profiles.v]\nissuer = "vault-ist"\nstore ='
+        f' "prod"\ncredentials = "{path}"\nrefresh_token = "{path}/v"\npartner_id = 1\nbase_url ='
+        f' "{vendor.address}"\n'
     )
     monkeypatch.setenv("NIGHTPORTER_CONFIG_TOML", text)
     monkeypatch.setenv("NIGHTPORTER_CACHE", "off")
@@ -189,7 +191,8 @@ def aws(
 
 
 def begin_rotation(client: Any) -> tuple[str, str]:
-    """As Secrets Manager leaves a secret before it calls the function: AWSPENDING without a value. The ARN, the id."""
+    """As Secrets Manager leaves a secret before it calls the function: AWSPENDING without a value.
+    The ARN, the id."""
     with contextlib.suppress(client.exceptions.ResourceExistsException):
         client.create_secret(Name=client.path, SecretString='{"schema": 0}')
     token = f"{time.monotonic_ns():032d}"
@@ -288,7 +291,8 @@ def test_a_later_session_of_a_consumer_stays_current(aws: Any, vendor: Vendor) -
 
 
 def test_a_pending_session_that_died_gives_way(aws: Any, vendor: Vendor) -> None:
-    """Secrets Manager resumes a rotation with the version that has the label: a dead one would block it for good."""
+    """Secrets Manager resumes a rotation with the version that has the label: a dead one would
+    block it for good."""
     arn, token = begin_rotation(aws)
     step("createSecret", arn, token)
     vendor.world.revoke(lambda _grant: True)
@@ -364,9 +368,10 @@ def test_the_layer_holds_all_it_needs_and_nothing_compiled(layer: Path) -> None:
     assert not any((layer / name).read_bytes().startswith(b"\x7fELF") for name in names)
     assert not [name for name in names if name.startswith(("python/boto", "python/click"))]
     script = (
-        f"import sys; sys.path.insert(0, {str(layer / 'python')!r})\n"
-        "import nightporter, nightporter.net.http, nightporter.aws_lambda, nightporter.client.bearer, zoneinfo\n"
-        "zoneinfo.ZoneInfo('America/New_York'); nightporter.get_token; nightporter.BearerAuth; print('fine')"
+        f"import sys; sys.path.insert(0, {str(layer / 'python')!r})\nimport nightporter,"
+        " nightporter.net.http, nightporter.aws_lambda, nightporter.client.bearer,"
+        " zoneinfo\nzoneinfo.ZoneInfo('America/New_York'); nightporter.get_token;"
+        " nightporter.BearerAuth; print('fine')"
     )
     for python in runtimes():
         done = subprocess.run([python, "-I", "-S", "-c", script], capture_output=True, text=True)
@@ -428,8 +433,9 @@ def variables(moto: str, vendor: Vendor, aws_environment: None) -> Mapping[str, 
     client.create_secret(Name=path, SecretString=json.dumps(CREDENTIALS))
     client.close()
     text = (
-        f'[stores.prod]\ntype = "aws-secrets-manager"\nendpoint_url = "{moto}"\n'
-        f'[profiles.p]\nissuer = "pitchpoint"\nstore = "prod"\ncredentials = "{path}"\nbase_url = "{vendor.address}"\n'
+        '[stores.prod]\ntype = "aws-secrets-manager"\nendpoint_url ='
+        f' "{moto}"\n[profiles.p]\nissuer = "pitchpoint"\nstore = "prod"\ncredentials ='
+        f' "{path}"\nbase_url = "{vendor.address}"\n'
     )
     return {**AWS_VARIABLES, "NIGHTPORTER_CONFIG_TOML": text}
 
@@ -495,7 +501,8 @@ def test_no_exchange_with_little_time_and_errors_without_secrets(
 
 @pytest.mark.clients
 def test_killed_in_the_middle_of_an_exchange(function_of: Any, vendor: Vendor) -> None:
-    """Lambda ends a process whose time is over; the next environment takes its claim over, and the session goes on."""
+    """Lambda ends a process whose time is over; the next environment takes its claim over, and the
+    session goes on."""
     vendor.fail({"kind": "hang", "times": 1})
     with function_of() as environment:
         kill_while_it_hangs(environment, vendor)

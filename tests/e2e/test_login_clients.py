@@ -1,4 +1,5 @@
-"""Logging in with programs that are not ours: headless Chromium, and an OAuth server of another make."""
+"""Logging in with programs that are not ours: headless Chromium, and an OAuth server of another
+make."""
 
 from __future__ import annotations
 
@@ -25,10 +26,14 @@ CHROMIUM = shutil.which("chromium")
 )
 def test_login_in_headless_chromium(empty_home: Home, vendor: Vendor, tmp_path: Path) -> None:
     empty_home.configure(
-        f'[profiles.acme]\nissuer = "perspio"\nbase_url = "{vendor.address}"\ncredentials = "prod/acme"\n'
+        f'[profiles.acme]\nissuer = "perspio"\nbase_url = "{vendor.address}"\ncredentials ='
+        ' "prod/acme"\n'
     )
     empty_home.set_credentials("acme", client_id="demo-client", client_secret="demo-secret")
-    flags = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    flags = (
+        "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+        " --disable-sync"
+    )
     flags += " --disable-component-update"
     profile = tmp_path / "browser-profile"
     browser = tmp_path / "browser"
@@ -83,8 +88,8 @@ def test_the_generic_issuer_by_discovery_alone(
 ) -> None:
     metadata = json.load(urllib.request.urlopen(f"{other_make}/.well-known/openid-configuration"))
     empty_home.configure(
-        f'[profiles.acme]\nissuer = "oauth2"\ngrant = "authorization_code"\nissuer_url = "{metadata["issuer"]}"\n'
-        'credentials = "prod/acme"\nscopes = ["openid", "email"]\n'
+        '[profiles.acme]\nissuer = "oauth2"\ngrant = "authorization_code"\nissuer_url ='
+        f' "{metadata["issuer"]}"\ncredentials = "prod/acme"\nscopes = ["openid", "email"]\n'
     )
     empty_home.set_credentials("acme", client_id="any-client", client_secret="any secret/of+ours")
     browser = tmp_path / "browser"

@@ -1,4 +1,5 @@
-"""All that a verbose run prints, and every file that it leaves, is searched for every secret that it used."""
+"""All that a verbose run prints, and every file that it leaves, is searched for every secret that
+it used."""
 
 from __future__ import annotations
 

@@ -74,7 +74,9 @@ REGISTRY: Mapping[str, Answer] = {
         json.dumps(MANIFEST).encode(),
         kind=str(MANIFEST["mediaType"]),
         headers={
-            "Docker-Content-Digest": f"sha256:{hashlib.sha256(json.dumps(MANIFEST).encode()).hexdigest()}"
+            "Docker-Content-Digest": (
+                f"sha256:{hashlib.sha256(json.dumps(MANIFEST).encode()).hexdigest()}"
+            )
         },
     ),
     "/v2/x/y/blobs/*": CONFIG,
@@ -137,8 +139,13 @@ def test_skopeo_asks_the_helper_and_shows_its_failures(home: Home, vendor: Vendo
 # cargo.
 
 CRATE = {
-    "name": "toycrate", "vers": "1.0.0", "deps": [], "features": {}, "yanked": False, "cksum": "0" * 64,
-}  # fmt: skip
+    "name": "toycrate",
+    "vers": "1.0.0",
+    "deps": [],
+    "features": {},
+    "yanked": False,
+    "cksum": "0" * 64,
+}
 
 
 def test_cargo_reads_publishes_logs_in_and_out(home: Home, vendor: Vendor) -> None:
@@ -170,8 +177,9 @@ def test_cargo_reads_publishes_logs_in_and_out(home: Home, vendor: Vendor) -> No
             f'[registries.toy]\nindex = "sparse+{server.address}/index/"\n'
         )
         (package / "Cargo.toml").write_text(
-            '[package]\nname = "mine"\nversion = "0.1.0"\nedition = "2021"\ndescription = "d"\nlicense = "MIT"\n'
-            '[dependencies]\ntoycrate = { version = "1", registry = "toy" }\n'
+            '[package]\nname = "mine"\nversion = "0.1.0"\nedition = "2021"\ndescription ='
+            ' "d"\nlicense = "MIT"\n[dependencies]\ntoycrate = { version = "1", registry ='
+            ' "toy" }\n'
         )
         run(home, cargo, "generate-lockfile", cwd=package)
         assert "toycrate" in (package / "Cargo.lock").read_text()
@@ -481,8 +489,8 @@ def test_httpie_takes_the_value_from_a_file(home: Home, vendor: Vendor) -> None:
     with serve(home, vendor, {"/x": {"ok": True}}) as server:
         configure(home, vendor, server)
         command = (
-            "nightporter token -o authorization > value && "
-            f"{http} --ignore-stdin --check-status --verify {server.ca_file} {server.address}/x Authorization:@value"
+            f"nightporter token -o authorization > value && {http} --ignore-stdin --check-status"
+            f" --verify {server.ca_file} {server.address}/x Authorization:@value"
         )
         assert '"ok"' in run(home, "sh", "-c", command).out
         assert only_live_tokens_came(server, vendor)
@@ -514,10 +522,11 @@ def test_google_auth_exchanges_our_token(home: Home, vendor: Vendor) -> None:
         setup(home, "google")
         file = home.data / "google/pitchpoint.json"
         script = (
-            "import json, sys; from google.auth import pluggable; from google.auth.transport.requests import Request\n"
-            f"info = json.load(open({str(file)!r})); info['token_url'] = {sts.address + '/token'!r}\n"
-            "credentials = pluggable.Credentials.from_info(info); credentials.refresh(Request())\n"
-            "print(credentials.token)"
+            "import json, sys; from google.auth import pluggable; from"
+            " google.auth.transport.requests import Request\ninfo ="
+            f" json.load(open({str(file)!r})); info['token_url'] ="
+            f" {sts.address + '/token'!r}\ncredentials = pluggable.Credentials.from_info(info);"
+            " credentials.refresh(Request())\nprint(credentials.token)"
         )
         home.environment |= {
             "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1",

@@ -78,7 +78,8 @@ def test_one_failure_never_stops_the_others(home: Home, vendor: Vendor) -> None:
     many(home, vendor, 6)
     with home.config_file.open("a") as file:
         file.write(
-            f'[profiles.bad]\nissuer = "pitchpoint"\ncredentials = "nowhere"\nbase_url = "{vendor.address}"\n'
+            '[profiles.bad]\nissuer = "pitchpoint"\ncredentials = "nowhere"\nbase_url ='
+            f' "{vendor.address}"\n'
         )
         file.write('[profiles.worse]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\n')
         file.write('refresh_token = "prod/worse"\nbase_url = "http://127.0.0.1:1"\n')
@@ -119,7 +120,8 @@ def test_killed_half_way_it_does_only_what_is_left(home: Home, vendor: Vendor) -
     process.communicate()
     vendor.world.latency_s = 0
     assert home.run("rotate", "--jobs", "4").code == 0
-    # What was on its way when it was killed may have been lost; nothing that was saved is done again.
+    # What was on its way when it was killed may have been lost; nothing that was saved is done
+    # again.
     assert 12 <= vendor.count("sign-in") <= 14
 
 

@@ -1,4 +1,5 @@
-"""Sessions of every vendor with the real command against the sandbox: seed, client credentials, log-in, device code."""
+"""Sessions of every vendor with the real command against the sandbox: seed, client credentials,
+log-in, device code."""
 
 from __future__ import annotations
 
@@ -214,7 +215,10 @@ def test_login_denied(entra: Home, tmp_path: Path) -> None:
 def test_an_answer_with_another_state_is_ignored(
     entra: Home, vendor: Vendor, tmp_path: Path
 ) -> None:
-    stray = "try: opener.open(target.replace('state=', 'state=x'))\nexcept Exception as exc: assert exc.code == 400"
+    stray = (
+        "try: opener.open(target.replace('state=', 'state=x'))\nexcept Exception as exc: assert"
+        " exc.code == 400"
+    )
     done = entra.run("login", "acme", BROWSER=browser(tmp_path, extra=stray))
     assert done.code == 0, done.err
 
@@ -302,8 +306,8 @@ def test_device_code_denied_and_run_out(empty_home: Home, vendor: Vendor) -> Non
 @pytest.fixture
 def generic(empty_home: Home, vendor: Vendor) -> Home:
     empty_home.configure(
-        f'[profiles.acme]\nissuer = "oauth2"\ngrant = "authorization_code"\nissuer_url = "{vendor.address}"\n'
-        'credentials = "prod/acme"\nrotation = "rotates"\n'
+        '[profiles.acme]\nissuer = "oauth2"\ngrant = "authorization_code"\nissuer_url ='
+        f' "{vendor.address}"\ncredentials = "prod/acme"\nrotation = "rotates"\n'
     )
     empty_home.set_credentials("acme", client_id="demo-client", client_secret="demo-secret")
     return empty_home
@@ -335,8 +339,9 @@ def test_an_issuer_without_metadata(generic: Home) -> None:
 
 def test_password_grant_of_any_issuer(empty_home: Home, vendor: Vendor) -> None:
     empty_home.configure(
-        f'[profiles.acme]\nissuer = "oauth2"\ntoken_endpoint = "{vendor.address}/oauth2/token"\n'
-        'credentials = "prod/acme"\nclient = "prod/client"\nrotation = "rotates"\nrefresh_token_life = "30d"\n'
+        '[profiles.acme]\nissuer = "oauth2"\ntoken_endpoint ='
+        f' "{vendor.address}/oauth2/token"\ncredentials = "prod/acme"\nclient ='
+        ' "prod/client"\nrotation = "rotates"\nrefresh_token_life = "30d"\n'
     )
     from nightporter.session.port import ABSENT
     from nightporter.stores.local import LocalStore

@@ -1,4 +1,5 @@
-"""`nightporter setup`: what it writes, that nothing is lost, that it can be repeated and taken back."""
+"""`nightporter setup`: what it writes, that nothing is lost, that it can be repeated and taken
+back."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ import pytest
 from conftest import Vendor
 from support import BIN, Home, pitchpoint_config
 
-HOSTS = '"git.example.com", "*.pages.example.com:8443", "reg.example.com:5000", "git.example.com:444/team"'
+HOSTS = (
+    '"git.example.com", "*.pages.example.com:8443", "reg.example.com:5000",'
+    ' "git.example.com:444/team"'
+)
 
 
 @pytest.fixture
@@ -128,7 +132,10 @@ def test_an_undo_reaches_hosts_that_were_taken_out_and_leaves_other_profiles_alo
 ) -> None:
     setup(ready, "git", "pitchpoint")
     setup(ready, "docker", "pitchpoint")
-    other = '\n[profiles.o]\nissuer = "pitchpoint"\ncredentials = "o"\nhosts = ["reg.example.com:5000"]\n'
+    other = (
+        '\n[profiles.o]\nissuer = "pitchpoint"\ncredentials = "o"\nhosts ='
+        ' ["reg.example.com:5000"]\n'
+    )
     ready.configure(pitchpoint_config(vendor.address) + other)
     setup(ready, "git", "pitchpoint", "--undo")
     setup(ready, "docker", "pitchpoint", "--undo")
@@ -209,7 +216,10 @@ def test_kubectl_gets_a_user(ready: Home) -> None:
 def test_docker_merges_and_loses_nothing(ready: Home) -> None:
     file = ready.path / ".docker/config.json"
     file.parent.mkdir()
-    before = '{\n  "auths": {"x": {}},\n  "credHelpers": {"other.example": "gcr"},\n  "HttpHeaders": {"A": "é"}\n}\n'
+    before = (
+        '{\n  "auths": {"x": {}},\n  "credHelpers": {"other.example": "gcr"},\n  "HttpHeaders":'
+        ' {"A": "é"}\n}\n'
+    )
     file.write_text(before)
     file.chmod(0o640)
     shown = setup(ready, "docker", "pitchpoint", "--print")
@@ -336,8 +346,8 @@ def test_go_keeps_what_is_there(ready: Home) -> None:
     stub(
         ready,
         "go",
-        f'case "$*" in "env GOAUTH") cat {place};; "env -w GOAUTH="*) echo "${{3#GOAUTH=}}" > {place};;'
-        f' "env -u GOAUTH") echo netrc > {place};; esac',
+        f'case "$*" in "env GOAUTH") cat {place};; "env -w GOAUTH="*) echo "${{3#GOAUTH=}}" >'
+        f' {place};; "env -u GOAUTH") echo netrc > {place};; esac',
     )
     setup(ready, "go", "pitchpoint")
     assert place.read_text() == "netrc;nightporter credential go pitchpoint\n"

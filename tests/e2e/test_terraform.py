@@ -1,7 +1,8 @@
-"""The modules and examples under terraform/, checked by the real Terraform against real provider schemas, offline.
+"""The modules and examples under terraform/, checked by the real Terraform against real provider
+schemas, offline.
 
-The providers are stand-ins that know the schemas and make nothing (`offline_providers`). A planted mistake is found,
-so a silent check would be noticed.
+The providers are stand-ins that know the schemas and make nothing (`offline_providers`). A planted
+mistake is found, so a silent check would be noticed.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def test_the_modules_own_tests_pass(terraform: Terraform, tree: Path, module: Pa
 @pytest.mark.clients
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
 def test_every_validation_is_tested(terraform: Terraform, tree: Path, module: Path) -> None:
-    """Each validation has a run that expects it, and without them the runs fail (Terraform ends at the first one)."""
+    """Each validation has a run that expects it, and without them the runs fail (Terraform ends at
+    the first one)."""
     text = (module / "variables.tf").read_text()
     validated = re.findall(r'^variable "(\w+)" \{(?:(?!^\}).)*?^  validation', text, re.M | re.S)
     expected = set(

@@ -1,6 +1,8 @@
-"""Every screen that the documents show is typed into a real terminal, in an empty home, and compared.
+"""Every screen that the documents show is typed into a real terminal, in an empty home, and
+compared.
 
-`pytest tests/e2e/test_transcripts.py -m clients --record` writes what came out into the documents instead.
+`pytest tests/e2e/test_transcripts.py -m clients --record` writes what came out into the documents
+instead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""kill -9 at every step from claim to publish, on every store, with a vendor that revokes the family on reuse."""
+"""kill -9 at every step from claim to publish, on every store, with a vendor that revokes the
+family on reuse."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def test_a_sign_in_killed_anywhere(
 def test_a_rotation_killed_anywhere(
     shared: Shared, vendor: Vendor, tmp_path: Path, step: str
 ) -> None:
-    """No session is lost that a saved reply could have kept; the one window ends in a clear word."""
+    """No session is lost that a saved reply could have kept; the one window ends in a clear
+    word."""
     fleet = rotating_fleet(shared, vendor, tmp_path)
     assert fleet.run(fleet.machine(), fault=f"{step}:kill").code == -signal.SIGKILL
     done = fleet.run(fleet.machine())
@@ -76,7 +78,8 @@ def test_the_window_is_closed_where_the_vendor_gives_a_grace(
 
 @pytest.mark.parametrize("fleet_of", [signing_in_fleet, rotating_fleet], ids=["reused", "rotates"])
 def test_two_hosts(shared: Shared, vendor: Vendor, tmp_path: Path, fleet_of: object) -> None:
-    """The holder is frozen between its exchange and its save; another takes over; the first wakes and is fenced."""
+    """The holder is frozen between its exchange and its save; another takes over; the first wakes
+    and is fenced."""
     vendor.world.grace_s = 300
     fleet: Fleet = (
         signing_in_fleet(shared, vendor, tmp_path, share_access_token=True)

@@ -1,4 +1,5 @@
-"""The store is cut off between reply and save: the result is kept, shown, and consumed by the next run."""
+"""The store is cut off between reply and save: the result is kept, shown, and consumed by the next
+run."""
 
 from __future__ import annotations
 
@@ -52,9 +53,9 @@ def test_a_right_that_is_taken_away_in_between(
         policies = openbao.call("GET", "auth/token/lookup-self", token=token)["data"]["policies"]
         name = next(found for found in policies if found != "default")
         code = (
-            "import json, sys, urllib.request as u; u.urlopen(u.Request(sys.argv[1] + '/v1/sys/policies/acl/'"
-            " + sys.argv[3], method='PUT', data=json.dumps({'policy': sys.argv[4]}).encode(),"
-            " headers={'X-Vault-Token': sys.argv[2]}))"
+            "import json, sys, urllib.request as u; u.urlopen(u.Request(sys.argv[1] +"
+            " '/v1/sys/policies/acl/' + sys.argv[3], method='PUT', data=json.dumps({'policy':"
+            " sys.argv[4]}).encode(), headers={'X-Vault-Token': sys.argv[2]}))"
         )
         empty = 'path "nothing" { capabilities = ["read"] }'
         cut = shlex.join([sys.executable, "-c", code, openbao.address, openbao.token, name, empty])

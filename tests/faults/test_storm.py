@@ -1,4 +1,5 @@
-"""At Eastern midnight every consumer finds the refresh token dead at once: 60 cold processes, one session."""
+"""At Eastern midnight every consumer finds the refresh token dead at once: 60 cold processes, one
+session."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""A world in one process: brokers in threads that take turns, one store with old reads, one vendor, stepped clocks.
+"""A world in one process: brokers in threads that take turns, one store with old reads, one vendor,
+stepped clocks.
 
-Every call to the outside is a turn: the scheduler draws who goes on, and what befalls them. So any interleaving of
-reads, writes, sends, sleeps, crashes, lost answers and clock steps can be drawn, shrunk and run again.
+Every call to the outside is a turn: the scheduler draws who goes on, and what befalls them. So any
+interleaving of reads, writes, sends, sleeps, crashes, lost answers and clock steps can be drawn,
+shrunk and run again.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ class Actor:
 
 @dataclass
 class Store:
-    """One path with compare-and-set, whose reads may be old. `history` holds every value that it ever had."""
+    """One path with compare-and-set, whose reads may be old. `history` holds every value that it
+    ever had."""
 
     model: Model
     actor: Actor
@@ -196,9 +199,13 @@ class Model:
     def __post_init__(self) -> None:
         self.world = World(users={"svc": "pw"}, clock=lambda: self.now, grace_s=0)
         text = (
-            '[profiles.p]\nissuer = "pitchpoint"\ncredentials = "c"\nusername = "svc"\nshare_access_token = true\n'
+            '[profiles.p]\nissuer = "pitchpoint"\ncredentials = "c"\nusername ='
+            ' "svc"\nshare_access_token = true\n'
             if self.vendor == "reused"
-            else '[profiles.p]\nissuer = "vault-ist"\npartner_id = 7\nrefresh_token = "r"\nshare_access_token = true\n'
+            else (
+                '[profiles.p]\nissuer = "vault-ist"\npartner_id = 7\nrefresh_token ='
+                ' "r"\nshare_access_token = true\n'
+            )
         )
         self.world.rotation = "rotates"
         self.profile: Profile = parse_config(text, source="t", vendors=VENDORS).profiles["p"]
@@ -323,21 +330,24 @@ class Model:
             self.problems.append("the newest refresh token was overwritten")
 
     def check_claim(self, actor: Actor, claim: Mapping[str, str] | None) -> None:
-        """Nobody writes over a claim that lives; and what a holder has in hand when its own has run out is lost."""
+        """Nobody writes over a claim that lives; and what a holder has in hand when its own has run
+        out is lost."""
         if claim is None or claim["holder"] == actor.name:
             return
         seen_since = actor.seen.get(claim["nonce"], self.now)
         if actor.latest < parse_rfc3339(claim["until"]) and self.now - seen_since <= CLAIM_S:
             self.problems.append("a living claim was written over")
         if any(other.is_in_window or other.spilled for other in self.actors if other is not actor):
-            self.lose_one()  # the claimed token goes out once more, and a strict vendor revokes the family
+            # the claimed token goes out once more, and a strict vendor revokes the family
+            self.lose_one()
 
     def check_end(self, actor: Actor) -> None:
         if isinstance(actor.outcome, Token) and actor.outcome.expires_at_s <= actor.clock():
             self.problems.append("an expired access token was served")
 
     def check_nothing_lost(self) -> None:
-        """The newest refresh token is in the store or on a disk, unless an answer was lost that no save could keep."""
+        """The newest refresh token is in the store or on a disk, unless an answer was lost that no
+        save could keep."""
         if self.lost or self.vendor != "rotates" or not all(actor.is_done for actor in self.actors):
             return
         kept = [self.history[-1].get("refresh_token")]

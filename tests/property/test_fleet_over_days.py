@@ -1,4 +1,5 @@
-"""Days of a fleet on the real session code with a stepped clock: minima, quotas, and a soak with everything failing."""
+"""Days of a fleet on the real session code with a stepped clock: minima, quotas, and a soak with
+everything failing."""
 
 from __future__ import annotations
 
@@ -152,7 +153,8 @@ def job_times(first: datetime, days: int) -> list[float]:
     "first", [datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 10, 29, tzinfo=UTC)]
 )
 def test_1000_consumers_for_7_days(first: datetime, tmp_path: Path) -> None:
-    """Sign-ins and refreshes at the possible minimum, the quota kept, no token served past its life."""
+    """Sign-ins and refreshes at the possible minimum, the quota kept, no token served past its
+    life."""
     picks, clock = random.Random(7), Clock(first.timestamp() + 12 * 3600)
     world = World(users={"svc": "pw"}, clock=clock)
     store = InMemory(clock)
@@ -209,9 +211,10 @@ class Raft(OpenBao):
         (room / "raft").mkdir()
         self.config = room / "bao.hcl"
         self.config.write_text(
-            f'storage "raft" {{\n path = "{room / "raft"}"\n node_id = "n"\n performance_multiplier = 1\n}}\n'
-            f'listener "tcp" {{\n address = "127.0.0.1:{self.port}"\n tls_disable = true\n}}\n'
-            f'api_addr = "{self.address}"\ncluster_addr = "http://127.0.0.1:{free_port()}"\n'
+            f'storage "raft" {{\n path = "{room / "raft"}"\n node_id = "n"\n performance_multiplier'
+            f' = 1\n}}\nlistener "tcp" {{\n address = "127.0.0.1:{self.port}"\n tls_disable ='
+            f' true\n}}\napi_addr = "{self.address}"\ncluster_addr ='
+            f' "http://127.0.0.1:{free_port()}"\n'
         )
         self.key = ""
         self.process = self._start()
@@ -278,9 +281,11 @@ FAULTS: list[dict[str, Any]] = [
 @pytest.mark.long
 @pytest.mark.parametrize("vendor", ["reused", "rotates with a grace"])
 def test_a_soak_of_ten_days(raft: Raft, tmp_path: Path, vendor: str) -> None:
-    """Consumers ask while the job runs, OpenBao is killed and sealed now and then, one request in ten fails.
+    """Consumers ask while the job runs, OpenBao is killed and sealed now and then, one request in
+    ten fails.
 
-    No wrong token is served, and no session is lost. An ask may fail while things are away; it must not stay so.
+    No wrong token is served, and no session is lost. An ask may fail while things are away; it must
+    not stay so.
     """
     picks, clock = random.Random(11), Clock(time.time())
     world = World(users={"svc": "pw"}, clock=clock, grace_s=600)
@@ -291,12 +296,15 @@ def test_a_soak_of_ten_days(raft: Raft, tmp_path: Path, vendor: str) -> None:
     with open_sandbox(world) as address, contextlib.ExitStack() as stack:
         if vendor == "reused":
             raft.put(mount, "c", {"username": "svc", "password": "pw"})
-            text = f'issuer = "pitchpoint"\nusername = "svc"\nbase_url = "{address}"\nshare_access_token = true\n'
+            text = (
+                'issuer = "pitchpoint"\nusername = "svc"\nbase_url ='
+                f' "{address}"\nshare_access_token = true\n'
+            )
         else:
             raft.put(mount, "c", {"client_id": "demo-client", "client_secret": "demo-secret"})
             text = (
-                f'issuer = "oauth2"\ngrant = "refresh_token"\ntoken_endpoint = "{address}/oauth2/token"\n'
-                'rotation = "rotates"\ngrace = "600s"\n'
+                'issuer = "oauth2"\ngrant = "refresh_token"\ntoken_endpoint ='
+                f' "{address}/oauth2/token"\nrotation = "rotates"\ngrace = "600s"\n'
             )
         profile = profile_of(text + 'credentials = "c"\n')
         sessions = []

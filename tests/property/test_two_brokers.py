@@ -1,7 +1,8 @@
-"""Any interleaving of two brokers and one store, with old reads, crashes, lost answers and clock steps.
+"""Any interleaving of two brokers and one store, with old reads, crashes, lost answers and clock
+steps.
 
-Never: a send without a claim, two exchanges of one refresh token within one claim, an expired access token served, the
-newest refresh token lost or overwritten, a generation repeated.
+Never: a send without a claim, two exchanges of one refresh token within one claim, an expired
+access token served, the newest refresh token lost or overwritten, a generation repeated.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def test_two_brokers_at_length(machine: type[TwoBrokers]) -> None:
 
 
 def test_an_old_read_loses_no_kept_result() -> None:
-    """The write over an old read is refused, and the refresh token that was replaced must not be sent instead."""
+    """The write over an old read is refused, and the refresh token that was replaced must not be
+    sent instead."""
     state = TwoBrokers()
     state.one_runs_alone(number=0, turns=3)
     state.cut_the_store_off(is_down=True)

@@ -1,6 +1,7 @@
 """The front door and its twin in Python: what they serve, and everything that must make them ask.
 
-The door under test stands in a directory with a Python of its own that only says that it was started.
+The door under test stands in a directory with a Python of its own that only says that it was
+started.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from support import BIN, ROOT, Home, clean_environment, pitchpoint_config
 LAUNCHER = ROOT / "plugin/nightporter/launchers/nightporter"
 ASKED = 77  # what the stand-in for Python exits with
 TWIN = (
-    "import os, sys, time; from nightporter import door\n"
+    "import os, sys, time; from nightporter.machine import reply as door\n"
     "reply = door.answer(sys.argv[1:], os.environ, time.time())\n"
     f"sys.exit({ASKED}) if reply is None else print(reply)"
 )
@@ -193,9 +194,11 @@ PLANTED: Mapping[str, Callable[[Room], object]] = {
     "it comes from the future": lambda room: set_line(room, 2, str(int(time.time()) + 60)),
     "it has no deadline": lambda room: set_line(room, 3, "soon"),
     "it is of another format": lambda room: set_line(room, 0, "nightporter reply 2"),
-    "it names no file": lambda room: rewritten(room, lambda lines: lines.__setitem__(slice(7, 11), [])),
+    "it names no file": lambda room: rewritten(
+        room, lambda lines: lines.__setitem__(slice(7, 11), [])
+    ),
     "it is empty": lambda room: rewritten(room, lambda lines: lines.clear()),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", PLANTED)
@@ -247,9 +250,20 @@ def test_no_cache_no_door(value: str, room: Room) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("token",), ("token", "q"), ("token", "p", "-o", "json"), ("exec-credential", "p"), ("token", "p p"),
-              ("status",), ("token", "p", "--force-refresh"), ("token", ""), ("token", "+p"), ("token", "../p")],
-)  # fmt: skip
+    "words",
+    [
+        ("token",),
+        ("token", "q"),
+        ("token", "p", "-o", "json"),
+        ("exec-credential", "p"),
+        ("token", "p p"),
+        ("status",),
+        ("token", "p", "--force-refresh"),
+        ("token", ""),
+        ("token", "+p"),
+        ("token", "../p"),
+    ],
+)
 def test_another_command_line_is_another_ask(words: tuple[str, ...], room: Room) -> None:
     assert room.ask(*words) is None
 

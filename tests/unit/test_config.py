@@ -1,4 +1,5 @@
-"""Configuration: all errors at once, each with file, key, what is wrong and the nearest valid spelling."""
+"""Configuration: all errors at once, each with file, key, what is wrong and the nearest valid
+spelling."""
 
 from __future__ import annotations
 
@@ -92,15 +93,23 @@ role = "read-only"
 """
     assert problems(text) == (
         "config.toml: surplus: is an unknown key",
-        "config.toml: stores.v.type: must be one of 'aws-secrets-manager', 'vault', 'local'; did you mean 'vault'?",
+        (
+            "config.toml: stores.v.type: must be one of 'aws-secrets-manager', 'vault', 'local';"
+            " did you mean 'vault'?"
+        ),
         "config.toml: stores.w.adress: is an unknown key; did you mean 'address'?",
-        "config.toml: stores.w.auth.method: must be one of 'token', 'approle', 'userpass', 'kubernetes', 'jwt';"
-        " did you mean 'approle'?",
+        (
+            "config.toml: stores.w.auth.method: must be one of 'token', 'approle', 'userpass',"
+            " 'kubernetes', 'jwt'; did you mean 'approle'?"
+        ),
         "config.toml: profiles.p.issuer: is missing",
         "config.toml: profiles.p.isuer: is an unknown key; did you mean 'issuer'?",
         "config.toml: profiles.p.store: is missing, and there is more than one store",
         "config.toml: profiles.p.credentials: is missing (or name 'refresh_token' outright)",
-        f"config.toml: profiles.q.issuer: must be one of {', '.join(map(repr, VENDORS))}; did you mean 'pitchpoint'?",
+        (
+            f"config.toml: profiles.q.issuer: must be one of {', '.join(map(repr, VENDORS))}; did"
+            " you mean 'pitchpoint'?"
+        ),
         "config.toml: profiles.q.min_ttl: must be a whole number of seconds, 0 or more",
         "config.toml: profiles.q.store: names a store that is not in the file",
         "config.toml: profiles.r.credentials: must be a non-empty string",
@@ -160,14 +169,17 @@ def test_plain_http_is_not_taken_from_what_only_looks_like_it(host: str) -> None
 
 
 def test_an_arn_needs_the_record_s_path() -> None:
-    text = '[profiles.p]\nissuer = "pitchpoint"\ncredentials = "arn:aws:secretsmanager:eu-west-1:1:secret:x-AbCdEf"\n'
+    text = (
+        '[profiles.p]\nissuer = "pitchpoint"\ncredentials ='
+        ' "arn:aws:secretsmanager:eu-west-1:1:secret:x-AbCdEf"\n'
+    )
     assert "ARN" in problems(text)[0]
 
 
 def test_two_profiles_with_one_record_path_must_be_one_identity() -> None:
     two = (
-        profile("")
-        + '[profiles.q]\nissuer = "pitchpoint"\ncredentials = "other"\nrefresh_token = "prod/p/refresh-token"\n'
+        profile("") + '[profiles.q]\nissuer = "pitchpoint"\ncredentials = "other"\nrefresh_token ='
+        ' "prod/p/refresh-token"\n'
     )
     assert "record path of profile 'p'" in problems(two)[0]
     same = (
@@ -237,7 +249,8 @@ def test_no_types_crash_the_parser(members: dict[str, str], store: str, auth: st
     lines = "\n".join(f"{key} = {value}" for key, value in members.items())
     try:
         parse(
-            f'[stores]\nx = {store}\ny = {{ type = "vault", auth = {auth} }}\n[profiles.p]\n{lines}\n'
+            f'[stores]\nx = {store}\ny = {{ type = "vault", auth = {auth}'
+            f" }}\n[profiles.p]\n{lines}\n"
         )
     except ConfigError as exc:
         assert exc.exit_code == 2
@@ -245,8 +258,8 @@ def test_no_types_crash_the_parser(members: dict[str, str], store: str, auth: st
 
 def test_no_secret_among_the_extra_parameters() -> None:
     text = (
-        '[profiles.p]\nissuer = "oauth2"\ntoken_endpoint = "https://i.example/t"\ncredentials = "c"\n'
-        'extra_parameters = { client_secret = "hunter2" }\n'
+        '[profiles.p]\nissuer = "oauth2"\ntoken_endpoint = "https://i.example/t"\ncredentials ='
+        ' "c"\nextra_parameters = { client_secret = "hunter2" }\n'
     )
     found = problems(text)
     assert "secret values may not stand in the file" in found[0]

@@ -1,4 +1,5 @@
-"""Pitchpoint's "24 hours rounded up to midnight eastern time", by the vendors' page, and time stamps."""
+"""Pitchpoint's "24 hours rounded up to midnight eastern time", by the vendors' page, and time
+stamps."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def test_the_vendors_table(sign_in: str, expires: str) -> None:
 def test_it_is_never_later_than_either_reading(issued_at: int) -> None:
     expires_at = pitchpoint_refresh_expiry(issued_at)
     elapsed = midnight_at_or_after(issued_at + 86_400, "America/New_York")
-    # The wall-clock reading, worked out another way: step to the next day's same wall time, then to midnight.
+    # The wall-clock reading, worked out another way: step to the next day's same wall time, then to
+    # midnight.
     local = datetime.fromtimestamp(issued_at, NEW_YORK)
     days = 1 if (local.hour, local.minute, local.second) == (0, 0, 0) else 2
     wall = datetime.combine(local.date() + timedelta(days=days), datetime.min.time(), NEW_YORK)

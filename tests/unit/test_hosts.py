@@ -16,7 +16,8 @@ from nightporter.issuers import VENDORS
 def config(**hosts: str) -> Config:
     return parse_config(
         "".join(
-            f'[profiles.{name}]\nissuer = "pitchpoint"\ncredentials = "{name}"\nhosts = [{listed}]\n'
+            f'[profiles.{name}]\nissuer = "pitchpoint"\ncredentials = "{name}"\nhosts ='
+            f" [{listed}]\n"
             for name, listed in hosts.items()
         ),
         source="t",
@@ -25,7 +26,10 @@ def config(**hosts: str) -> Config:
 
 
 ONE = config(
-    one='"git.example.com", "*.pages.example.com", "bücher.example", "git.example.com:8443", "http://localhost:3000"'
+    one=(
+        '"git.example.com", "*.pages.example.com", "bücher.example", "git.example.com:8443",'
+        ' "http://localhost:3000"'
+    )
 )
 
 
@@ -74,11 +78,33 @@ def test_not_ours(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "user@git.example.com", "git.example.com@evil", "git.example.com.", "ftp://git.example.com", "a b",
-     "a\nb", "git.example.com:", "git.example.com:x", "git.example.com:99999", "a..b", "x\\evil", "[::1", "%67it.x",
-     "a\rb", "git.example.com?.evil.example", "git.example.com#@evil.example", "git.example.com:0", "[v1.x]",
-     "a\x00b", "a\x0bb", "a\x85b", "-".join("x" * 64 for _ in range(5))],
-)  # fmt: skip
+    [
+        "",
+        " ",
+        "user@git.example.com",
+        "git.example.com@evil",
+        "git.example.com.",
+        "ftp://git.example.com",
+        "a b",
+        "a\nb",
+        "git.example.com:",
+        "git.example.com:x",
+        "git.example.com:99999",
+        "a..b",
+        "x\\evil",
+        "[::1",
+        "%67it.x",
+        "a\rb",
+        "git.example.com?.evil.example",
+        "git.example.com#@evil.example",
+        "git.example.com:0",
+        "[v1.x]",
+        "a\x00b",
+        "a\x0bb",
+        "a\x85b",
+        "-".join("x" * 64 for _ in range(5)),
+    ],
+)
 def test_no_host_at_all(text: str) -> None:
     with pytest.raises(BadAskError):
         parse_target(text)
@@ -160,7 +186,8 @@ def test_who_tells_no_path_gets_nothing() -> None:
     "path", ["team/a/../../x", "team/a/./a", "team/a%2fa", "team/a/%2E%2e/x", "team/a/%5ca"]
 )
 def test_odd_paths_match_no_rule_with_a_path(path: str) -> None:
-    """Servers read them in different ways. GitLab's own addresses have encoded slashes: a rule for the host matches."""
+    """Servers read them in different ways. GitLab's own addresses have encoded slashes: a rule for
+    the host matches."""
     with pytest.raises(BadAskError):
         parse_path(path)
     assert team_owner(f"git.example.com/{path}") is None

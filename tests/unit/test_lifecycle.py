@@ -1,4 +1,5 @@
-"""The table: every situation has a row, every row has a situation, and the house rules hold over all of them."""
+"""The table: every situation has a row, every row has a situation, and the house rules hold over
+all of them."""
 
 from __future__ import annotations
 

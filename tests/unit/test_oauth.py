@@ -31,7 +31,8 @@ GOOD = {"access_token": "a.b.c", "refresh_token": "AMf-1", "expires_in": 3600}
 
 
 def test_the_vendors_example_answer() -> None:
-    """The document's refresh answer, whose JWT claims an expiry in January 1970: they are not looked at."""
+    """The document's refresh answer, whose JWT claims an expiry in January 1970: they are not
+    looked at."""
     found = parse_tokens(
         reply(200, {**GOOD, "scope": "policy", "token_type": "Bearer"}), Call.REFRESH
     )
@@ -88,13 +89,37 @@ def test_access_denied_is_a_wrong_password_at_sign_in_and_a_dead_token_at_refres
 CLASSES: list[tuple[int, Any, type[NightporterError], type[NightporterError]]] = [
     (400, {"error": "invalid_grant"}, CredentialsRefusedError, SessionRejectedError),
     (200, {"error": "invalid_grant"}, CredentialsRefusedError, SessionRejectedError),
-    (400, {"error": {"code": 400, "message": "TOKEN_EXPIRED"}}, CredentialsRefusedError, SessionRejectedError),
-    (400, {"error": {"message": "INVALID_REFRESH_TOKEN : x"}}, CredentialsRefusedError, SessionRejectedError),
-    (401, {"status": "UNAUTHORIZED", "message": "no", "traceId": "1", "errors": []}, CredentialsRefusedError,
-     SessionRejectedError),
+    (
+        400,
+        {"error": {"code": 400, "message": "TOKEN_EXPIRED"}},
+        CredentialsRefusedError,
+        SessionRejectedError,
+    ),
+    (
+        400,
+        {"error": {"message": "INVALID_REFRESH_TOKEN : x"}},
+        CredentialsRefusedError,
+        SessionRejectedError,
+    ),
+    (
+        401,
+        {"status": "UNAUTHORIZED", "message": "no", "traceId": "1", "errors": []},
+        CredentialsRefusedError,
+        SessionRejectedError,
+    ),
     (401, {"error": "invalid_client"}, CredentialsRefusedError, CredentialsRefusedError),
-    (400, {"error": {"message": "USER_DISABLED"}}, CredentialsRefusedError, CredentialsRefusedError),
-    (400, {"error": {"message": "TOO_MANY_ATTEMPTS_TRY_LATER : x"}}, SignInThrottledError, SignInThrottledError),
+    (
+        400,
+        {"error": {"message": "USER_DISABLED"}},
+        CredentialsRefusedError,
+        CredentialsRefusedError,
+    ),
+    (
+        400,
+        {"error": {"message": "TOO_MANY_ATTEMPTS_TRY_LATER : x"}},
+        SignInThrottledError,
+        SignInThrottledError,
+    ),
     (429, {"error": "TOO_MANY_ATTEMPTS_TRY_LATER"}, SignInThrottledError, SignInThrottledError),
     (400, {"error": "invalid_request"}, IssuerReplyError, IssuerReplyError),
     (429, {}, IssuerBusyError, IssuerBusyError),
@@ -108,7 +133,7 @@ CLASSES: list[tuple[int, Any, type[NightporterError], type[NightporterError]]] =
     (200, {}, IssuerReplyError, IssuerReplyError),
     (307, b"", IssuerReplyError, IssuerReplyError),
     (404, {"error": "not_found"}, IssuerReplyError, IssuerReplyError),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("status", "body", "at_sign_in", "at_refresh"), CLASSES)

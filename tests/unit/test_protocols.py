@@ -1,4 +1,5 @@
-"""The wire formats of the helper protocols: golden answers, hostile asks, and no text that crashes a parser.
+"""The wire formats of the helper protocols: golden answers, hostile asks, and no text that crashes
+a parser.
 
 A test that guards against a known hole is named by its advisory (protocols.md, 3.9 and 4.7).
 """
@@ -36,7 +37,10 @@ from nightporter.protocols import (
 
 TOKEN = Token(Secret("ACC"), token_type="Bearer", expires_at_s=1_893_553_445, obtained_at_s=0)
 OLD = b"protocol=https\nhost=git.example.com\n"
-NEW = b"capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=git.example.com\nwwwauth[]=Bearer realm=x\n\n"
+NEW = (
+    b"capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=git.example.com\nwwwauth[]=Bearer"
+    b" realm=x\n\n"
+)
 
 
 def rendered(content: bytes, *, may_retry: bool = True) -> str:
@@ -51,12 +55,15 @@ def rendered(content: bytes, *, may_retry: bool = True) -> str:
 
 def test_git_golden_answers() -> None:
     assert rendered(OLD) == "username=oauth2\npassword=ACC\npassword_expiry_utc=1893553385"
-    assert rendered(NEW) == (
-        "capability[]=authtype\ncapability[]=state\nauthtype=Bearer\ncredential=ACC\nephemeral=1\ncontinue=1\n"
+    assert (
+        rendered(NEW)
+        == "capability[]=authtype\ncapability[]=state\nauthtype=Bearer\ncredential=ACC\n"
+        "ephemeral=1\ncontinue=1\n"
         f"state[]=nightporter:tried={git.mark_of(TOKEN)}\npassword_expiry_utc=1893553385"
     )
-    assert rendered(NEW, may_retry=False) == (
-        "capability[]=authtype\nauthtype=Bearer\ncredential=ACC\nephemeral=1\npassword_expiry_utc=1893553385"
+    assert (
+        rendered(NEW, may_retry=False) == "capability[]=authtype\nauthtype=Bearer\ncredential=ACC\n"
+        "ephemeral=1\npassword_expiry_utc=1893553385"
     )
 
 
@@ -83,7 +90,8 @@ def test_cve_2020_11008_no_host_or_protocol_is_no_wildcard(content: bytes) -> No
     "content",
     [
         b"protocol=https\nhost=git.example.com\nhost=evil\n",  # CVE-2020-5260
-        b"protocol=https\nhost=git.example.com\nusername=a\rhost=evil\n",  # CVE-2024-52006, CVE-2024-50338
+        # CVE-2024-52006, CVE-2024-50338
+        b"protocol=https\nhost=git.example.com\nusername=a\rhost=evil\n",
         b"protocol=https\nhost=git.example.com\nusername=a\x00b\n",
         b"protocol=https\nhost=git.example.com\npath=a\x0bb\n",
         b"protocol=https\nhost=git.example.com\npath=a\xc2\x85b\n",
@@ -115,7 +123,8 @@ def test_cve_2024_53858_vscode_320634_another_host_is_another_host(host: bytes) 
 
 
 def test_cve_2024_53263_the_caller_need_not_be_git() -> None:
-    """Git LFS passed on CR and LF out of decoded addresses: what git would have stopped is stopped here too."""
+    """Git LFS passed on CR and LF out of decoded addresses: what git would have stopped is stopped
+    here too."""
     for planted in (b"git.example.com\r", b"git.example.com\rhost=evil"):
         with pytest.raises(BadAskError):
             git.parse(b"protocol=https\nhost=" + planted + b"\n")
@@ -144,8 +153,12 @@ def test_nothing_of_the_ask_comes_back_in_the_answer(name: bytes) -> None:
         )
         answer = git.render(TOKEN, ask, username="oauth2", reported_expiry=1, may_retry=False)
         assert set(answer.splitlines()) == {
-            "capability[]=authtype", "authtype=Bearer", "credential=ACC", "ephemeral=1", "password_expiry_utc=1"
-        }  # fmt: skip
+            "capability[]=authtype",
+            "authtype=Bearer",
+            "credential=ACC",
+            "ephemeral=1",
+            "password_expiry_utc=1",
+        }
 
 
 def test_unknown_keys_are_ignored() -> None:
@@ -172,8 +185,9 @@ def test_docker_servers(server: bytes) -> None:
 
 def test_docker_answers() -> None:
     assert docker.parse_server(b" \n") is None
-    assert docker.render(TOKEN, b"reg.example\n", username="oauth2") == (
-        '{"ServerURL": "reg.example", "Username": "oauth2", "Secret": "ACC"}'
+    assert (
+        docker.render(TOKEN, b"reg.example\n", username="oauth2")
+        == '{"ServerURL": "reg.example", "Username": "oauth2", "Secret": "ACC"}'
     )
     assert "<token>" not in docker.render(TOKEN, b"reg.example", username="<token>")
 
@@ -203,9 +217,10 @@ def asked(**more: Any) -> bytes:
 
 def test_cargo_golden_answers() -> None:
     assert cargo.HELLO == '{"v": [1]}'
-    assert cargo.render(TOKEN, reported_expiry=1_893_553_385, with_type=True) == (
-        '{"Ok": {"kind": "get", "token": "Bearer ACC", "cache": "expires", "expiration": 1893553385, '
-        '"operation_independent": true}}'
+    assert (
+        cargo.render(TOKEN, reported_expiry=1_893_553_385, with_type=True)
+        == '{"Ok": {"kind": "get", "token": "Bearer ACC", "cache": "expires", "expiration":'
+        ' 1893553385, "operation_independent": true}}'
     )
     assert '"token": "ACC"' in cargo.render(TOKEN, reported_expiry=1, with_type=False)
     assert cargo.render_done("logout") == '{"Ok": {"kind": "logout"}}'
@@ -233,11 +248,19 @@ def test_cargo_asks() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"", b"[]", b"null", b"{", asked(v=2), asked(registry=None), asked(args=["--config", "/tmp/evil"]),
-        asked(args=["prod"]), asked(args={"a": 1}),
-        b"[" * 100_000, b'{"v":1,"x":"' + b"y" * (1 << 20) + b'"}',
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        asked(v=2),
+        asked(registry=None),
+        asked(args=["--config", "/tmp/evil"]),
+        asked(args=["prod"]),
+        asked(args={"a": 1}),
+        b"[" * 100_000,
+        b'{"v":1,"x":"' + b"y" * (1 << 20) + b'"}',
     ],
-)  # fmt: skip
+)
 def test_cargo_hostile_asks(line: bytes) -> None:
     with pytest.raises(BadAskError):
         cargo.parse(line)
@@ -274,8 +297,9 @@ def test_terraform() -> None:
 
 
 def test_go() -> None:
-    assert go.render(TOKEN, ["https://a.example", "https://a.example/m?x"]) + "\n" == (
-        "https://a.example\nhttps://a.example/m?x\n\nAuthorization: Bearer ACC\n\n"
+    assert (
+        go.render(TOKEN, ["https://a.example", "https://a.example/m?x"]) + "\n"
+        == "https://a.example\nhttps://a.example/m?x\n\nAuthorization: Bearer ACC\n\n"
     )
     assert go.says_unauthorized(b"HTTP/2.0 401 Unauthorized\r\nX: y\r\n")
     assert not go.says_unauthorized(b"HTTP/1.1 404 Not Found\r\n401\r\n")
@@ -289,8 +313,9 @@ def test_go() -> None:
 
 
 def test_bazel() -> None:
-    assert bazel.render(TOKEN, reported_expiry=1_893_553_385) == (
-        '{"headers": {"Authorization": ["Bearer ACC"]}, "expires": "2030-01-02T03:03:05Z"}'
+    assert (
+        bazel.render(TOKEN, reported_expiry=1_893_553_385)
+        == '{"headers": {"Authorization": ["Bearer ACC"]}, "expires": "2030-01-02T03:03:05Z"}'
     )
     assert (
         bazel.parse(b'{"uri": "grpcs://cas.example.com/google.bytestream.ByteStream/Read"}').scheme
@@ -299,8 +324,14 @@ def test_bazel() -> None:
     assert (
         bazel.parse(b'{"uri": "http://cas.example.com/"}').scheme == "http"
     )  # which no entry without http:// names
-    hostile = [b"", b"{}", b'{"url": "https://a.example"}', b'{"uri": "grpc://a.example"}', b'{"uri": 1}',
-               b'{"uri": "https://u:p@a.example/"}']  # fmt: skip
+    hostile = [
+        b"",
+        b"{}",
+        b'{"url": "https://a.example"}',
+        b'{"uri": "grpc://a.example"}',
+        b'{"uri": 1}',
+        b'{"uri": "https://u:p@a.example/"}',
+    ]
     for content in hostile:
         with pytest.raises(BadAskError):
             bazel.parse(content)
@@ -317,11 +348,15 @@ def test_kubelet() -> None:
     assert target is not None
     assert (target.authority, target.path) == ("reg.example.com:5000", ("team", "b"))
     assert kubelet.parse(image("library/alpine")) is kubelet.parse(image("alpine:3")) is None
-    assert json.loads(kubelet.render(TOKEN, key="reg.example.com", username="oauth2", left_s=600)) == {
-        "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "kind": "CredentialProviderResponse",
-        "cacheKeyType": "Registry", "cacheDuration": "600s",
+    assert json.loads(
+        kubelet.render(TOKEN, key="reg.example.com", username="oauth2", left_s=600)
+    ) == {
+        "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+        "kind": "CredentialProviderResponse",
+        "cacheKeyType": "Registry",
+        "cacheDuration": "600s",
         "auth": {"reg.example.com": {"username": "oauth2", "password": "ACC"}},
-    }  # fmt: skip
+    }
     assert json.loads(kubelet.render_none())["auth"] == {}
     for content in (b"", b"[]", image("https://reg.example.com/a"), image("/a"), b'{"image": "a"}'):
         with pytest.raises(BadAskError):
@@ -358,9 +393,12 @@ def jwt(header: bytes = b'{"alg":"none"}', payload: bytes = b'{"sub":"x"}') -> T
 def test_google_golden_answers() -> None:
     ask = google.parse(variables())
     assert json.loads(google.render(jwt(), ask, reported_expiry=7)) == {
-        "version": 1, "success": True, "token_type": "urn:ietf:params:oauth:token-type:jwt", "id_token": jwt().value,
+        "version": 1,
+        "success": True,
+        "token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "id_token": jwt().value,
         "expiration_time": 7,
-    }  # fmt: skip
+    }
     assert json.loads(google.render_error("c", "m")) == {
         "version": 1,
         "success": False,

@@ -117,7 +117,8 @@ def test_31_days_of_the_job(month: tuple[int, int, int], missed: int | None) -> 
 
 @pytest.mark.parametrize("month", [(2026, 3, 1), (2026, 7, 1), (2026, 10, 15)])
 def test_31_days_of_an_hourly_job(month: tuple[int, int, int]) -> None:
-    """For a cron that knows no time zones: still one sign-in a day, and never within 22 hours of the end."""
+    """For a cron that knows no time zones: still one sign-in a day, and never within 22 hours of
+    the end."""
     which, held, sign_ins = profile("pitchpoint"), None, []
     for now in range(int(datetime(*month, 0, 10, tzinfo=UTC).timestamp()), 10**12, 3600)[: 31 * 24]:
         assert held is None or held.expires_at is None or held.expires_at - now > 22 * 3600

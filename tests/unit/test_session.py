@@ -1,4 +1,5 @@
-"""Rules of the session room that no other test reaches: the write budget, a label that was moved back, skew."""
+"""Rules of the session room that no other test reaches: the write budget, a label that was moved
+back, skew."""
 
 from __future__ import annotations
 

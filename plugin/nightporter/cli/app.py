@@ -1,7 +1,7 @@
 """The command line, with click: every command, its options and its help.
 
-Standard output carries the result alone; whatever is for people goes to standard error. What `token` and
-`exec-credential` do stands in `commands`, which runs without this room.
+Standard output carries the result alone; whatever is for people goes to standard error. What
+`token` and `exec-credential` do stands in `commands`, which runs without this room.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ pass_options = click.make_pass_decorator(Options, ensure=True)
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Runs the command line (sys.argv without `arguments`) to its exit code; our own errors go to the caller."""
+    """Runs the command line (sys.argv without `arguments`) to its exit code; our own errors go to
+    the caller."""
     try:
         code = cli.main(arguments, prog_name="nightporter", standalone_mode=False)
     except click.ClickException as exc:
@@ -119,12 +120,16 @@ def run(arguments: list[str] | None = None) -> int:
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Begin with `nightporter init`; when something fails: `nightporter doctor`, `nightporter explain`.",
+    epilog=(
+        "Begin with `nightporter init`; when something fails: `nightporter doctor`, `nightporter"
+        " explain`."
+    ),
 )
 @click.version_option(__version__, prog_name="nightporter")
 @global_options
 def cli() -> None:
-    """Vendor credentials in, access tokens out: one session for any number of machines, kept in your own store."""
+    """Vendor credentials in, access tokens out: one session for any number of machines, kept in
+    your own store."""
 
 
 # Tokens.
@@ -211,7 +216,8 @@ def credentials() -> None:
 @click.argument("profile", required=False)
 @pass_options
 def credentials_set(options: Options, profile: str | None) -> None:
-    """Write the username and password of PROFILE to its store: prompted for, or JSON on standard input."""
+    """Write the username and password of PROFILE to its store: prompted for, or JSON on standard
+    input."""
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
         members = _Terminal().read_members(account.check_has_secret(broker.profile))
@@ -314,11 +320,13 @@ def seed(options: Options, profile: str | None, check: bool) -> None:
 def _after_login(broker: Broker, options: Options, check: bool, done: str) -> None:
     profile = broker.profile
     say(
-        f"{done}: the session of {profile.name!r} is in store {profile.store.name!r} at {profile.refresh_token!r}"
+        f"{done}: the session of {profile.name!r} is in store {profile.store.name!r} at"
+        f" {profile.refresh_token!r}"
     )
     if check:
         say(
-            f"checked: an access token came, good until {account.check(broker, options.timeout_s())}"
+            "checked: an access token came, good until"
+            f" {account.check(broker, options.timeout_s())}"
         )
 
 
@@ -380,7 +388,8 @@ def rotate(
     dry_run: bool,
     output: str | None,
 ) -> None:
-    """The scheduled job: sign in or refresh what is due, publish, sweep. One failure never stops the others."""
+    """The scheduled job: sign in or refresh what is due, publish, sweep. One failure never stops
+    the others."""
     environment = read_environment()
     with open_porter(options) as porter:
         named = list(dict.fromkeys(profiles)) if not is_all else []
@@ -659,7 +668,8 @@ def timeline_command(options: Options, profile: str | None, svg: str | None) -> 
 def doctor(
     options: Options, profiles: tuple[str, ...], repair: bool, bundle: str | None, output: str
 ) -> None:
-    """Check all that can be checked without spending a token: files, commands, stores, rights, sessions, issuers."""
+    """Check all that can be checked without spending a token: files, commands, stores, rights,
+    sessions, issuers."""
     from nightporter.operations import doctor as examination  # deferred: it knows every room
 
     environment = read_environment()
@@ -704,7 +714,8 @@ def explain(reference: str | None) -> None:
         )
     what, todo = EXPLANATIONS[reference]
     put(
-        f"{reference}\n\n{click.wrap_text(what, 78)}\n\n{click.wrap_text(f'What to do: {todo}', 78)}"
+        f"{reference}\n\n{click.wrap_text(what, 78)}\n\n"
+        f"{click.wrap_text(f'What to do: {todo}', 78)}"
     )
 
 
@@ -748,7 +759,8 @@ def config_check(options: Options) -> None:
     """Check the configuration; all errors at once."""
     checked = load_config(options.config)
     say(
-        f"{checked.source}: {len(checked.profiles)} profile(s), {len(checked.stores)} store(s), no errors"
+        f"{checked.source}: {len(checked.profiles)} profile(s), {len(checked.stores)} store(s), no"
+        " errors"
     )
 
 
@@ -793,7 +805,8 @@ def completion(shell: str) -> None:
 def sandbox(
     port: int, username: str, password: str, faults: tuple[str, ...], expires_in: int
 ) -> None:
-    """Run a local server that plays the vendors, for trying out and for tests. Prints its address."""
+    """Run a local server that plays the vendors, for trying out and for tests. Prints its
+    address."""
     from nightporter.simulator.server import open_sandbox
     from nightporter.simulator.world import World
 
@@ -802,7 +815,8 @@ def sandbox(
     with open_sandbox(world, port=port) as address:
         put(address)
         say(
-            f'sandbox: set base_url = "{address}"; GET {address}/_sandbox/state shows counts; Ctrl-C ends it'
+            f'sandbox: set base_url = "{address}"; GET {address}/_sandbox/state shows counts;'
+            " Ctrl-C ends it"
         )
         try:
             while True:

@@ -1,7 +1,8 @@
-"""The two commands that other programs run all day, without click, whose import costs more than all of ours.
+"""The two commands that other programs run all day, without click, whose import costs more than all
+of ours.
 
-`parse_plain` knows the ordinary forms of `token` and `exec-credential`, and leaves everything else, mistakes included,
-to `app`. A property test holds the two parsers to the same answers.
+`parse_plain` knows the ordinary forms of `token` and `exec-credential`, and leaves everything else,
+mistakes included, to `app`. A property test holds the two parsers to the same answers.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ def _at_terminal(retry_refused: bool) -> bool:
     if retry_refused and not sys.stderr.isatty():
         raise ConfigError(
             "--retry-refused is for a person at a terminal",
-            hint="A script would lock the account: correct the secret instead, which is tried at once.",
+            hint=(
+                "A script would lock the account: correct the secret instead, which is tried at"
+                " once."
+            ),
         )
     return retry_refused
 
@@ -93,7 +97,8 @@ def answer(options: Options, ask: TokenAsk | ExecCredentialAsk) -> None:
 
 
 def parse_plain(argv: list[str]) -> tuple[Options, TokenAsk | ExecCredentialAsk] | None:
-    """The ask of an ordinary `token` or `exec-credential` line; None for whatever click should look at."""
+    """The ask of an ordinary `token` or `exec-credential` line; None for whatever click should look
+    at."""
     if not argv or argv[0] not in ("token", "exec-credential"):
         return None
     is_token = argv[0] == "token"

@@ -1,8 +1,9 @@
 """`nightporter init`: from nothing to a working token, each answer tried as it is given.
 
-What a flag answers is not asked. Where somebody is at the terminal, an answer that does not work is explained and asked
-for again; where nobody is, or the same thing fails twice, it is the command's error. The file is written once store,
-secret and clients are known to do. A session that is in the store already is used, and never replaced.
+What a flag answers is not asked. Where somebody is at the terminal, an answer that does not work is
+explained and asked for again; where nobody is, or the same thing fails twice, it is the command's
+error. The file is written once store, secret and clients are known to do. A session that is in the
+store already is used, and never replaced.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ YES_NO = ("yes", "no")
 NOBODY = "none"
 TRIAL = "the new configuration"
 TRY_S = 10.0
-TRIAL_PATH = (
-    "nightporter/trial"  # stands for the secret until its path is known; read, never written
+TRIAL_PATH = (  # stands for the secret until its path is known; read, never written
+    "nightporter/trial"
 )
 
 
@@ -102,7 +103,8 @@ class Onboarding:
         self._has_talked = False
 
     def run(self) -> None:
-        """Raises: any NightporterError, before anything is written unless it came of the first token."""
+        """Raises: any NightporterError, before anything is written unless it came of the first
+        token."""
         place = config_place(self._options.config, self._environment)
         self._check_place(place)
         answers = self._until_it_works(self._choose_vendor)
@@ -125,7 +127,10 @@ class Onboarding:
         if place == "NIGHTPORTER_CONFIG_TOML" or os.path.lexists(place):
             raise ConfigError(
                 f"there is a configuration already ({place}); it is not written over",
-                hint="Edit it, or name another with --config; `nightporter credentials set` writes credentials.",
+                hint=(
+                    "Edit it, or name another with --config; `nightporter credentials set` writes"
+                    " credentials."
+                ),
             )
 
     def _until_it_works(self, step: Callable[[], T]) -> T:
@@ -347,7 +352,8 @@ class Onboarding:
             account.start_by_seed(broker, given, self._options.timeout_s())
 
     def _first_token(self, broker: Broker) -> str:
-        """A refused password is typed anew only by a person who says so: each refusal counts at the vendor."""
+        """A refused password is typed anew only by a person who says so: each refusal counts at the
+        vendor."""
         while True:
             try:
                 found = broker.access_token(timeout_s=self._options.timeout_s())

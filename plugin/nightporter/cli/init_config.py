@@ -1,4 +1,5 @@
-"""The configuration that `nightporter init` writes, with comments. Pure. No secret may stand in it."""
+"""The configuration that `nightporter init` writes, with comments. Pure. No secret may stand in
+it."""
 
 from __future__ import annotations
 
@@ -11,15 +12,24 @@ HEAD = """\
 # No secret belongs into this file: username and password are in the store.
 """
 STORE_COMMENTS: Mapping[str, str] = {
-    "local": "# An embedded store on this machine: for trying out. Machines share a session through Vault or AWS.",
-    "vault": "# KV version 2. Address and log-in come from VAULT_ADDR and VAULT_TOKEN or ~/.vault-token unless named.",
-    "aws-secrets-manager": "# Credentials and Region come from boto3's own chain (AWS_PROFILE, a role) unless named.",
+    "local": (
+        "# An embedded store on this machine: for trying out. Machines share a session through"
+        " Vault or AWS."
+    ),
+    "vault": (
+        "# KV version 2. Address and log-in come from VAULT_ADDR and VAULT_TOKEN or ~/.vault-token"
+        " unless named."
+    ),
+    "aws-secrets-manager": (
+        "# Credentials and Region come from boto3's own chain (AWS_PROFILE, a role) unless named."
+    ),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What was asked. `options` and `settings` hold further keys of the store and of the profile."""
+    """What was asked. `options` and `settings` hold further keys of the store and of the
+    profile."""
 
     profile: str
     vendor: str
@@ -55,7 +65,8 @@ def render(answers: Answers) -> str:
         lines.append(f"hosts = [{listed}]  # to which hosts helpers may give the token")
     else:
         lines.append(
-            '# hosts = ["api.example.com"]  # to which hosts helpers may give the token; none unless named'
+            '# hosts = ["api.example.com"]  # to which hosts helpers may give the token; none'
+            " unless named"
         )
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,9 @@
-"""The two commands that other programs run all day, and what all commands share: streams, errors, exit codes.
+"""The two commands that other programs run all day, and what all commands share: streams, errors,
+exit codes.
 
-Without click, whose import costs more than all of ours: `parse_plain` knows the ordinary forms of `token` and
-`exec-credential`, and leaves everything else, mistakes included, to `cli`. A property test holds the two parsers to
-the same answers.
+Without click, whose import costs more than all of ours: `parse_plain` knows the ordinary forms of
+`token` and `exec-credential`, and leaves everything else, mistakes included, to `cli`. A property
+test holds the two parsers to the same answers.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def show_event(event: str, **facts: Any) -> None:
 
 
 def show_warning(event: str, **facts: Any) -> None:
-    """Without -v only what somebody should know: a record that isn't ours, a result that waits in a file."""
+    """Without -v only what somebody should know: a record that isn't ours, a result that waits in a
+    file."""
     if event in ("foreign-record", "publish-failed", "spill-consumed"):
         show_event(event, **facts)
 
@@ -106,7 +108,8 @@ def show_error(error: NightporterError) -> None:
 
 
 def exit_code_of(command: Callable[[], object]) -> int:
-    """Runs a command to its exit code (contract, section 4). No traceback is shown: a frame may hold a secret."""
+    """Runs a command to its exit code (contract, section 4). No traceback is shown: a frame may
+    hold a secret."""
     try:
         code = command()
     except NightporterError as exc:
@@ -151,7 +154,8 @@ def leave_reply(
     floor_s: float | None = None,
     given: bytes | None = None,
 ) -> None:
-    """For the front door. With -v it is Python that has to speak. `given`: a helper's standard input."""
+    """For the front door. With -v it is Python that has to speak. `given`: a helper's standard
+    input."""
     environment = read_environment()
     place = config_place(options.config, environment)
     if options.verbose or not os.path.isabs(place):

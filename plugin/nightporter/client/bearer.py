@@ -1,8 +1,8 @@
 """Authorization for HTTP clients of Python: `BearerAuth` for requests, `httpx_auth` for httpx.
 
-On a 401 the token is reported as refused and, once a generation and five minutes, a fresh exchange and one more try
-follow. A 401 on a token younger than a minute goes to the caller: a new one would fare no better. Neither library is
-imported here; requests takes any callable.
+On a 401 the token is reported as refused and, once a generation and five minutes, a fresh exchange
+and one more try follow. A 401 on a token younger than a minute goes to the caller: a new one would
+fare no better. Neither library is imported here; requests takes any callable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ONCE_IN_S = 300.0
 
 
 class _Renewal:
-    """Decides whether a refused token is worth another exchange, for all threads and instances of a porter."""
+    """Decides whether a refused token is worth another exchange, for all threads and instances of a
+    porter."""
 
     def __init__(self, porter: Porter, profile: str | None) -> None:
         self._porter = porter
@@ -36,8 +37,8 @@ class _Renewal:
     def after_401(self, refused: Token) -> Token | None:
         """A newer token to try once more with; None where the 401 belongs to the caller.
 
-        Of ten threads that meet a 401 with one token the first exchanges, and the others find its token. A failing
-        renewal leaves the 401 to the caller too: it is the answer that there is.
+        Of ten threads that meet a 401 with one token the first exchanges, and the others find its
+        token. A failing renewal leaves the 401 to the caller too: it is the answer that there is.
         """
         from nightporter.core.errors import NightporterError
 
@@ -67,7 +68,8 @@ def _default_porter() -> Porter:
 
 
 class BearerAuth:
-    """`requests.get(url, auth=BearerAuth("pitchpoint"))`. Safe for threads; keep one for many requests."""
+    """`requests.get(url, auth=BearerAuth("pitchpoint"))`. Safe for threads; keep one for many
+    requests."""
 
     def __init__(self, profile: str | None = None, *, porter: Porter | None = None) -> None:
         self._renewal = _Renewal(porter or _default_porter(), profile)

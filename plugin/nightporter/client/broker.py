@@ -1,8 +1,9 @@
 """From one profile to one token: memory, cache, one thread, one process, then the session.
 
-Look, lock, look again, and only then the store and the issuer. The broker decides nothing about sessions (`lifecycle`
-does, `attempt` drives it); it decides what is served from what this machine already holds, renews ahead of time, and
-serves a token that still lives while issuer or store is away.
+Look, lock, look again, and only then the store and the issuer. The broker decides nothing about
+sessions (`lifecycle` does, `attempt` drives it); it decides what is served from what this machine
+already holds, renews ahead of time, and serves a token that still lives while issuer or store is
+away.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ EARLY_THREAD_S = 12.0  # a library's attempt to renew ahead, which the end of th
 class Broker:
     """All that one process asks of one profile. Safe for threads.
 
-    `is_library`: renew ahead in a thread; a command makes one short attempt instead. `open_session` is called when the
-    session is first needed, since stores and network libraries are slow to import.
+    `is_library`: renew ahead in a thread; a command makes one short attempt instead. `open_session`
+    is called when the session is first needed, since stores and network libraries are slow to
+    import.
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class Broker:
         self.reset_locks()
 
     def reset_locks(self) -> None:
-        """After a fork: the child has no thread that would ever free the parent's locks, and no socket of its own."""
+        """After a fork: the child has no thread that would ever free the parent's locks, and no
+        socket of its own."""
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._renewer = None
@@ -88,7 +91,8 @@ class Broker:
         retry_refused: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> Token:
-        """A token with more than `min_ttl_s` left, or one fresh from the issuer, whatever it has left.
+        """A token with more than `min_ttl_s` left, or one fresh from the issuer, whatever it has
+        left.
 
         `is_forced`: from an exchange that began after this call did.
 
@@ -134,7 +138,8 @@ class Broker:
             return self._obtain(ask)
 
     def warm_left_s(self, token: Token, floor_s: float | None = None) -> float:
-        """For how many seconds the token may be served without another look: until it is due for renewal."""
+        """For how many seconds the token may be served without another look: until it is due for
+        renewal."""
         lifetime_s = token.expires_at_s - token.obtained_at_s
         margin_s = max(
             floor_s or 0, self.profile.min_ttl_s, early_renewal_s(lifetime_s, self._host_fraction)
@@ -177,7 +182,8 @@ class Broker:
         self._held = token
 
     def _is_sound(self, token: Token) -> bool:
-        """Whether the clocks agree that it may still live: one may be set back, the other stand still."""
+        """Whether the clocks agree that it may still live: one may be set back, the other stand
+        still."""
         age_s = time.monotonic() - self._held_since
         return (
             token.obtained_at_s <= self._clock() + 1
@@ -191,7 +197,8 @@ class Broker:
     def _look_again(
         self, before: Token | None, floor_s: float, not_before: float | None
     ) -> Token | None:
-        """A token that another thread or process exchanged while we waited for our turn, whatever it has left.
+        """A token that another thread or process exchanged while we waited for our turn, whatever
+        it has left.
 
         `not_before`: only one from an exchange that began after that moment.
         """
@@ -222,7 +229,8 @@ class Broker:
             with self.cache.lock(deadline) as won:
                 if not won:
                     raise ClaimBusyError(
-                        f"{self.profile.name}: another process here was still exchanging the session"
+                        f"{self.profile.name}: another process here was still exchanging the"
+                        " session"
                     )
                 yield
         finally:
@@ -239,7 +247,8 @@ class Broker:
         try:
             token = self._ask_session(ask)
         except NightporterError as exc:
-            # Not remembered: what the next run can put right (a spilled result, another invocation of Lambda).
+            # Not remembered: what the next run can put right (a spilled result, another invocation
+            # of Lambda).
             if not isinstance(exc, (ResultSpilledError, InitPhaseError, InvocationEndsError)):
                 self.cache.keep_failure(exc)
             raise
@@ -252,7 +261,8 @@ class Broker:
         self.cache.keep(token)
 
     def _deadline_with_stale(self, deadline: float, is_forced: bool) -> float:
-        """Who holds a token that still lives needn't wait long for a store or an issuer that is away."""
+        """Who holds a token that still lives needn't wait long for a store or an issuer that is
+        away."""
         if is_forced or not self._is_servable(self.held()):
             return deadline
         return min(deadline, time.monotonic() + EARLY_ATTEMPT_S)
@@ -300,7 +310,8 @@ class Broker:
         return token
 
     def _renew(self, token: Token, floor_s: float, timeout_s: float) -> Token | None:
-        """One attempt; None where there was none, or it failed. Nobody waits for it who holds a token."""
+        """One attempt; None where there was none, or it failed. Nobody waits for it who holds a
+        token."""
         if self.cache.tried_early():
             return None
         now = time.monotonic()

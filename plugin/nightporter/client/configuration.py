@@ -13,7 +13,8 @@ from nightporter.machine.places import config_file, read_environment
 
 
 def load_config(path: str | None = None, environment: Mapping[str, str] | None = None) -> Config:
-    """The configuration from the first place that has one (contract, section 2). Never from the working directory.
+    """The configuration from the first place that has one (contract, section 2). Never from the
+    working directory.
 
     Raises: ConfigError.
     """
@@ -31,7 +32,10 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
         raise ConfigError(f"{file}: can't be read as UTF-8 text ({type(exc).__name__})") from exc
     raise ConfigError(
         f"there is no configuration at {file}",
-        hint="Run `nightporter init`, or name another with --config, NIGHTPORTER_CONFIG or NIGHTPORTER_CONFIG_TOML.",
+        hint=(
+            "Run `nightporter init`, or name another with --config, NIGHTPORTER_CONFIG or"
+            " NIGHTPORTER_CONFIG_TOML."
+        ),
     )
 
 

@@ -1,7 +1,8 @@
-"""Opens stores, transports and sessions, and keeps idle connections for the next session that wants the same.
+"""Opens stores, transports and sessions, and keeps idle connections for the next session that wants
+the same.
 
-Heavy modules (network, stores) are imported by the functions that open them, so that a cached answer
-never pays for them.
+Heavy modules (network, stores) are imported by the functions that open them, so that a cached
+answer never pays for them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def open_store(
 
 
 class _LazyTransport:
-    """`http.Transport`, imported at the first request: the session is read while nothing is known to be sent yet."""
+    """`http.Transport`, imported at the first request: the session is read while nothing is known
+    to be sent yet."""
 
     def __init__(self, profile: Profile, environment: Mapping[str, str]) -> None:
         self._profile = profile
@@ -73,7 +75,8 @@ C = TypeVar("C", bound=Closable)
 
 
 class Pool:
-    """Connections that wait for the next session that wants the same: a job over a thousand profiles opens a few."""
+    """Connections that wait for the next session that wants the same: a job over a thousand
+    profiles opens a few."""
 
     def __init__(self) -> None:
         self._idle: dict[object, list[Any]] = {}
@@ -105,9 +108,12 @@ def open_session(
     emit: Callable[..., None],
     notify: Callable[[str], None],
 ) -> Session:
-    """The session of a profile, with everything real behind it; closed, it gives its connections to the pool."""
+    """The session of a profile, with everything real behind it; closed, it gives its connections to
+    the pool."""
     from nightporter.machine.journal import Spill
-    from nightporter.session.repository import (  # deferred, with all below: a cached token needs none of it
+
+    # deferred, with all below: a cached token needs none of it
+    from nightporter.session.repository import (
         Session,
         Surroundings,
     )

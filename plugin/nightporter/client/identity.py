@@ -55,7 +55,8 @@ ADDRESS_VARIABLES: Mapping[str, tuple[str, ...]] = {
 
 
 def record_place(profile: Profile, environment: Mapping[str, str]) -> object:
-    """Which record in which store is meant, whoever asks: what a kept result must never be mistaken about."""
+    """Which record in which store is meant, whoever asks: what a kept result must never be mistaken
+    about."""
     names = ADDRESS_VARIABLES[profile.store.type]
     return (
         profile.store.type,
@@ -66,7 +67,8 @@ def record_place(profile: Profile, environment: Mapping[str, str]) -> object:
 
 
 def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
-    """All that a token of this profile depends on: configuration, identity in the environment, credential files."""
+    """All that a token of this profile depends on: configuration, identity in the environment,
+    credential files."""
     names = [*IDENTITY_VARIABLES[profile.store.type], *secret_variables(profile.store)]
     files = [os.path.expanduser(file) for file in credential_files(profile.store, environment)]
     return (
@@ -136,7 +138,8 @@ def open_cache(
 
 
 def open_mishaps(environment: Mapping[str, str]) -> Mishaps:
-    """The notes of failures that clients kept to themselves: where the cached tokens are, or nowhere."""
+    """The notes of failures that clients kept to themselves: where the cached tokens are, or
+    nowhere."""
     if environment.get("NIGHTPORTER_CACHE") == "off" or environment.get("AWS_LAMBDA_FUNCTION_NAME"):
         return Mishaps(Memory())
     return Mishaps(Directory(cache_directories(environment)))

@@ -32,8 +32,8 @@ END_OF_INVOCATION_S = 1.0  # so that an error is ours, and not Lambda's
 class Porter:
     """Hands out tokens by profile name. Safe for threads and forks; holds no global state.
 
-    `config` is a `Config`, the path of a TOML file, TOML text (anything with a line break), or None for the usual
-    places.
+    `config` is a `Config`, the path of a TOML file, TOML text (anything with a line break), or None
+    for the usual places.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class Porter:
     ) -> Token:
         """An access token of the profile; without a name of the only one.
 
-        `min_ttl`: seconds that must be left, else the profile's. `force_refresh`: from an exchange that began after
-        this call did. `timeout`: seconds for everything.
+        `min_ttl`: seconds that must be left, else the profile's. `force_refresh`: from an exchange
+        that began after this call did. `timeout`: seconds for everything.
 
         Raises: NightporterError; its subclasses say whose turn it is.
         """
@@ -111,7 +111,8 @@ class Porter:
         force_refresh: bool = False,
         timeout: float = DEFAULT_TIMEOUT_S,
     ) -> Token:
-        """As `get_token`, in a thread of the loop's own pool. Cancelled, it leaves the exchange to end by itself."""
+        """As `get_token`, in a thread of the loop's own pool. Cancelled, it leaves the exchange to
+        end by itself."""
         import asyncio  # deferred: 30 ms that only a program with an event loop has paid already
         import functools
 
@@ -121,7 +122,8 @@ class Porter:
         return await asyncio.get_running_loop().run_in_executor(None, ask)
 
     def _warm_entry(self, broker: Broker, token: Token) -> tuple[float, float, Token]:
-        """Until when this very token is the answer: by both clocks, since either may be stepped or stand still."""
+        """Until when this very token is the answer: by both clocks, since either may be stepped or
+        stand still."""
         left_s = min(broker.warm_left_s(token), WARM_S)
         return (time.time() + left_s, time.monotonic() + left_s, token)
 
@@ -159,7 +161,8 @@ class Porter:
             self.warm.clear()
 
     def renewals(self, profile: str | None) -> tuple[threading.Lock, list[float]]:
-        """The lock and the time (monotonic) of the last renewal after a 401, shared by all who ask for the profile."""
+        """The lock and the time (monotonic) of the last renewal after a 401, shared by all who ask
+        for the profile."""
         with self._lock:
             return self._renewals.setdefault(profile, (threading.Lock(), [float("-inf")]))
 
@@ -212,6 +215,7 @@ if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
 
         import snapshot_restore_py  # type: ignore[import-not-found]  # Lambda's runtime has it
 
-        # Many environments wake up from one snapshot: with its sockets, and with one state of the random numbers.
+        # Many environments wake up from one snapshot: with its sockets, and with one state of the
+        # random numbers.
         snapshot_restore_py.register_after_restore(_after_fork)
         snapshot_restore_py.register_after_restore(random.seed)

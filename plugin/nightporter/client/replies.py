@@ -27,8 +27,9 @@ def keep_reply(
 ) -> None:
     """Leaves a reply for the front door, where one may stand for the next ask of this kind.
 
-    Not where a variable of the user's own naming holds a credential, not where tokens are in no file, and not where the
-    file holds another token by now. `floor_s`: what the ask itself wants to be left.
+    Not where a variable of the user's own naming holds a credential, not where tokens are in no
+    file, and not where the file holds another token by now. `floor_s`: what the ask itself wants to
+    be left.
     """
     cache, store = broker.cache, broker.profile.store
     token_file = cache.token_file()

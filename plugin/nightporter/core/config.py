@@ -1,8 +1,9 @@
 """Text in, checked `Config` out: the TOML of contract section 2.
 
-Pure: the text comes in with the name of its source, the table of vendors as a parameter, and no environment is read.
-All findings are collected and raised at once, each with file, key, what is wrong and the nearest valid spelling. No
-finding ever repeats a value, since the mistake may be a password in the wrong place.
+Pure: the text comes in with the name of its source, the table of vendors as a parameter, and no
+environment is read. All findings are collected and raised at once, each with file, key, what is
+wrong and the nearest valid spelling. No finding ever repeats a value, since the mistake may be a
+password in the wrong place.
 """
 
 from __future__ import annotations
@@ -324,7 +325,10 @@ class _Findings:
     @staticmethod
     def unknown_key(key: str, known: Iterable[str]) -> str:
         if key in _SECRET_KEYS:
-            return "is an unknown key, and secret values may not stand in the file: keep them in the store"
+            return (
+                "is an unknown key, and secret values may not stand in the file: keep them in the"
+                " store"
+            )
         near = nearest(key, list(known))
         return "is an unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
 
@@ -343,7 +347,8 @@ class _Findings:
 
 
 def parse_config(text: str, *, source: str, vendors: Mapping[str, Vendor]) -> Config:
-    """A checked configuration from TOML text. `source` is the file's path or variable's name, for messages.
+    """A checked configuration from TOML text. `source` is the file's path or variable's name, for
+    messages.
 
     Raises: ConfigError with all findings at once.
     """
@@ -375,7 +380,8 @@ def parse_config(text: str, *, source: str, vendors: Mapping[str, Vendor]) -> Co
 
 
 def _without_values(exc: Exception) -> str:
-    """tomllib's message quotes at most one character or key of the file; only its position is passed on."""
+    """tomllib's message quotes at most one character or key of the file; only its position is
+    passed on."""
     position = re.search(r"\(at (line \d+, column \d+|end of document)\)", str(exc))
     return f"at {position[1]}" if position else "it can't be parsed"
 
@@ -573,7 +579,8 @@ def _seconds_of(duration: str | int) -> int:
 
 
 def _token_endpoint(vendor: Vendor, options: Mapping[str, Any], base_url: str) -> str:
-    """What the record names as its token endpoint. Where it is discovered, the issuer's own address stands for it."""
+    """What the record names as its token endpoint. Where it is discovered, the issuer's own address
+    stands for it."""
     found = options.get("token_endpoint") or options.get("issuer_url")
     return str(found) if found else _fill(vendor.token_endpoint, {**options, "base_url": base_url})
 
@@ -596,7 +603,8 @@ def _check_shared_records(findings: _Findings, profiles: Mapping[str, Profile]) 
         if _session_identity(other) != _session_identity(profile):
             findings.add(
                 f"profiles.{profile.name}.refresh_token",
-                f"is the record path of profile {other.name!r}, another identity; give each a path of its own",
+                f"is the record path of profile {other.name!r}, another identity; give each a path"
+                " of its own",
             )
 
 
@@ -634,7 +642,8 @@ def choose_profile(config: Config, name: str | None) -> Profile:
 
 
 def render_effective(config: Config, environment: Mapping[str, str]) -> str:
-    """The effective configuration as TOML, each line with where its value came from. It holds no secret by design."""
+    """The effective configuration as TOML, each line with where its value came from. It holds no
+    secret by design."""
     lines = [f"# from {config.source}"]
     for store in config.stores.values():
         lines += ["", f"[stores.{store.name}]", _line("type", store.type, "file")]

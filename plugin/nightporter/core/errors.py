@@ -1,7 +1,8 @@
 """Every error that nightporter raises: who must act, what happened, what to do next.
 
-The families are those of the exit codes, because the exit code answers the only question a caller can act on
-(whose turn is it?). Finer classes below them name the case. An error never carries a secret or a reply's body.
+The families are those of the exit codes, because the exit code answers the only question a caller
+can act on (whose turn is it?). Finer classes below them name the case. An error never carries a
+secret or a reply's body.
 
     NightporterError                    1  a defect of ours
     ├── ConfigError                     2  the configuration or the command line
@@ -40,14 +41,18 @@ from __future__ import annotations
 class NightporterError(Exception):
     """The root. `message` says what happened and where, `hint` what to do next.
 
-    Attributes: `reference`, stable and kebab-case, to look the case up by; `exit_code`; `retryable`, whether the same
-    call may succeed by itself in a moment; `retry_after_s`, seconds that the other side asked us to wait, or None.
+    Attributes: `reference`, stable and kebab-case, to look the case up by; `exit_code`;
+    `retryable`, whether the same call may succeed by itself in a moment; `retry_after_s`, seconds
+    that the other side asked us to wait, or None.
     """
 
     exit_code = 1
     reference = "defect"
     retryable = False
-    default_hint = "This is a defect in nightporter; please report it with the output of `nightporter --version`."
+    default_hint = (
+        "This is a defect in nightporter; please report it with the output of `nightporter"
+        " --version`."
+    )
 
     def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -60,11 +65,15 @@ class NightporterError(Exception):
 
 
 class ConfigError(NightporterError):
-    """The configuration or the command line is wrong. `problems` holds every finding, one line each."""
+    """The configuration or the command line is wrong. `problems` holds every finding, one line
+    each."""
 
     exit_code = 2
     reference = "configuration"
-    default_hint = "Mend it and repeat. `nightporter config check` names all that is wrong in the file that is read."
+    default_hint = (
+        "Mend it and repeat. `nightporter config check` names all that is wrong in the file that is"
+        " read."
+    )
 
     def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -82,12 +91,16 @@ class UnknownProfileError(ConfigError):
 class CredentialsRefusedError(NightporterError):
     """The issuer refused username, password or client secret, now or remembered.
 
-    Attributes: `error`, the issuer's error code; `until`, Unix seconds before which nobody tries again, or None.
+    Attributes: `error`, the issuer's error code; `until`, Unix seconds before which nobody tries
+    again, or None.
     """
 
     exit_code = 3
     reference = "credentials-refused"
-    default_hint = "Correct the secret (`nightporter credentials set PROFILE`, or in the store); it is tried at once."
+    default_hint = (
+        "Correct the secret (`nightporter credentials set PROFILE`, or in the store); it is tried"
+        " at once."
+    )
 
     def __init__(
         self, message: str, *, error: str = "", until: int | None = None, hint: str = ""
@@ -99,7 +112,10 @@ class CredentialsRefusedError(NightporterError):
 
 class SignInThrottledError(CredentialsRefusedError):
     reference = "sign-in-throttled"
-    default_hint = "The account is locked for a while. Nothing is attempted until then; do not sign in by hand either."
+    default_hint = (
+        "The account is locked for a while. Nothing is attempted until then; do not sign in by hand"
+        " either."
+    )
 
 
 class LoginRequiredError(NightporterError):
@@ -110,14 +126,17 @@ class LoginRequiredError(NightporterError):
 
 class SecretNotFoundError(LoginRequiredError):
     reference = "credentials-absent"
-    default_hint = "Write the secret with `nightporter credentials set PROFILE`, or correct `credentials` in the profile."
+    default_hint = (
+        "Write the secret with `nightporter credentials set PROFILE`, or correct `credentials` in"
+        " the profile."
+    )
 
 
 class SessionRejectedError(LoginRequiredError):
     """The issuer refused the refresh token. `error` is the issuer's code.
 
-    `is_certain` tells a documented "this grant is dead" from a refusal with an unknown code, on which alone no
-    session is given up that a person would have to restore.
+    `is_certain` tells a documented "this grant is dead" from a refusal with an unknown code, on
+    which alone no session is given up that a person would have to restore.
     """
 
     reference = "session-rejected"
@@ -176,14 +195,17 @@ class VersionConflictError(StoreError):
 class StoreRolledBackError(StoreError):
     reference = "store-rolled-back"
     default_hint = (
-        "Run `nightporter doctor PROFILE --repair`, which moves the label AWSCURRENT to the newest version again"
-        " (`aws secretsmanager update-secret-version-stage` does it by hand)."
+        "Run `nightporter doctor PROFILE --repair`, which moves the label AWSCURRENT to the newest"
+        " version again (`aws secretsmanager update-secret-version-stage` does it by hand)."
     )
 
 
 class WriteBudgetError(StoreError):
     reference = "write-budget"
-    default_hint = "Sessions of this profile are exchanged too often for the store's version quota; wait, or exchange less."
+    default_hint = (
+        "Sessions of this profile are exchanged too often for the store's version quota; wait, or"
+        " exchange less."
+    )
 
 
 class ResultSpilledError(StoreError):
@@ -220,7 +242,8 @@ class OutcomeUnknownError(IssuerError):
 
 
 class IssuerReplyError(IssuerError):
-    """An answer that can't be used. `refresh_token` (a `Secret`) is one that it held all the same, or None."""
+    """An answer that can't be used. `refresh_token` (a `Secret`) is one that it held all the same,
+    or None."""
 
     def __init__(self, message: str, *, refresh_token: object = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -246,14 +269,20 @@ class InitPhaseError(IssuerError):
 
 class InvocationEndsError(IssuerError):
     reference = "lambda-no-time"
-    default_hint = "Raise the function's timeout to 30 s or more, and ask for the token at the handler's beginning."
+    default_hint = (
+        "Raise the function's timeout to 30 s or more, and ask for the token at the handler's"
+        " beginning."
+    )
 
 
 class RotationFailedError(NightporterError):
     """Some profiles of a rotation failed; each one's own error is in the log."""
 
     reference = "rotation-failed"
-    default_hint = "Look at the lines with the event `rotated` in the function's log: each failed profile has its reason."
+    default_hint = (
+        "Look at the lines with the event `rotated` in the function's log: each failed profile has"
+        " its reason."
+    )
 
 
 class HostNotAllowedError(NightporterError):

@@ -1,7 +1,8 @@
 """Time as arithmetic: when a refresh token dies, and RFC 3339 text. No clock is read here.
 
-Pitchpoint's "24 hours rounded up to midnight eastern time" follows the vendor's page on obtaining an access token,
-with both of its readings; the earlier one holds, since to err early costs one sign-in and to err late an outage.
+Pitchpoint's "24 hours rounded up to midnight eastern time" follows the vendor's page on obtaining
+an access token, with both of its readings; the earlier one holds, since to err early costs one
+sign-in and to err late an outage.
 """
 
 from __future__ import annotations
@@ -59,9 +60,11 @@ def midnight_at_or_after(unix_s: int, zone_name: str) -> int:
 
 
 def rounded_up_to_midnight(issued_at: int, life_s: int, zone_name: str) -> int:
-    """`life_s` after `issued_at`, rounded up to a midnight of the zone; the earlier of elapsed and wall-clock reading.
+    """`life_s` after `issued_at`, rounded up to a midnight of the zone; the earlier of elapsed and
+    wall-clock reading.
 
-    They lie a whole day apart for two hours a year, around the changes of the clocks (vendors' table, Pitchpoint).
+    They lie a whole day apart for two hours a year, around the changes of the clocks (vendors'
+    table, Pitchpoint).
     """
     zone = _zone(zone_name)
     elapsed = midnight_at_or_after(issued_at + life_s, zone_name)
@@ -71,7 +74,8 @@ def rounded_up_to_midnight(issued_at: int, life_s: int, zone_name: str) -> int:
 
 
 def pitchpoint_refresh_expiry(issued_at: int) -> int:
-    """When a Pitchpoint refresh token from a sign-in at `issued_at` (whole seconds, rounded down) dies."""
+    """When a Pitchpoint refresh token from a sign-in at `issued_at` (whole seconds, rounded down)
+    dies."""
     return rounded_up_to_midnight(issued_at, DAY_S, "America/New_York")
 
 

@@ -1,6 +1,8 @@
-"""What every reference means and what to do, for `nightporter explain` and for plugin/docs/errors.md. Pure text.
+"""What every reference means and what to do, for `nightporter explain` and for
+plugin/docs/errors.md. Pure text.
 
-The errors' own hints are short; here is room for where to look. Tests hold the list to the errors that exist.
+The errors' own hints are short; here is room for where to look. Tests hold the list to the errors
+that exist.
 """
 
 from __future__ import annotations
@@ -12,37 +14,72 @@ from nightporter.core import errors
 EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     "defect": (
         "Something happened that nightporter has no words for: a mistake of ours.",
-        "Run the command again with -v, and report what it says with `nightporter doctor --bundle FILE`.",
+        (
+            "Run the command again with -v, and report what it says with `nightporter doctor"
+            " --bundle FILE`."
+        ),
     ),
     "configuration": (
-        "The configuration, a variable or the command line is wrong. Each finding names file, key and what would fit.",
-        "`nightporter config check` names all findings at once, `nightporter config show` what is in effect.",
+        (
+            "The configuration, a variable or the command line is wrong. Each finding names file,"
+            " key and what would fit."
+        ),
+        (
+            "`nightporter config check` names all findings at once, `nightporter config show` what"
+            " is in effect."
+        ),
     ),
     "unknown-profile": (
         "No profile has the name that was given, or none was given and there is not exactly one.",
-        "`nightporter config show` lists the profiles of the file that is read (`nightporter config path`).",
+        (
+            "`nightporter config show` lists the profiles of the file that is read (`nightporter"
+            " config path`)."
+        ),
     ),
     "credentials-refused": (
-        "The issuer refused username, password or client secret. It is not tried again until the secret in the store"
-        " changes or a back-off (5 minutes, doubling to 6 hours) has passed, so that no account is locked.",
-        "Correct the secret: `nightporter credentials set PROFILE`. A change is tried at once, by every machine.",
+        (
+            "The issuer refused username, password or client secret. It is not tried again until"
+            " the secret in the store changes or a back-off (5 minutes, doubling to 6 hours) has"
+            " passed, so that no account is locked."
+        ),
+        (
+            "Correct the secret: `nightporter credentials set PROFILE`. A change is tried at once,"
+            " by every machine."
+        ),
     ),
     "sign-in-throttled": (
         "The issuer takes no more sign-ins of this account for a while.",
-        "Wait until the time that the message names. Look for something else that signs in with the same account.",
+        (
+            "Wait until the time that the message names. Look for something else that signs in with"
+            " the same account."
+        ),
     ),
     "login-required": (
-        "There is no session, and this profile can't sign in by itself: its grant needs a person, or its role may not"
-        " read the credentials.",
-        "`nightporter login PROFILE`, `nightporter seed PROFILE`, or let a machine with role `full` rotate.",
+        (
+            "There is no session, and this profile can't sign in by itself: its grant needs a"
+            " person, or its role may not read the credentials."
+        ),
+        (
+            "`nightporter login PROFILE`, `nightporter seed PROFILE`, or let a machine with role"
+            " `full` rotate."
+        ),
     ),
     "credentials-absent": (
-        "The secret with username and password (or the client's) is not in the store, or lacks a member.",
-        "`nightporter credentials set PROFILE`; or correct `credentials`, `client` or `fields` in the profile.",
+        (
+            "The secret with username and password (or the client's) is not in the store, or lacks"
+            " a member."
+        ),
+        (
+            "`nightporter credentials set PROFILE`; or correct `credentials`, `client` or `fields`"
+            " in the profile."
+        ),
     ),
     "session-rejected": (
         "The issuer refused the refresh token, and no newer one was in the store.",
-        "`nightporter login PROFILE` or `nightporter seed PROFILE`. If it comes again, something else uses it too.",
+        (
+            "`nightporter login PROFILE` or `nightporter seed PROFILE`. If it comes again,"
+            " something else uses it too."
+        ),
     ),
     "store": (
         "The store failed in a way that has no reference of its own.",
@@ -50,22 +87,37 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     ),
     "store-unreachable": (
         "No connection to the store, a time-out, or an answer of its server that something broke.",
-        "Check address, network, proxy and CA. A cached token that lives is served meanwhile; nothing was changed.",
+        (
+            "Check address, network, proxy and CA. A cached token that lives is served meanwhile;"
+            " nothing was changed."
+        ),
     ),
     "store-throttled": (
         "The store limits its clients' rate.",
-        "It is tried again by itself. Secrets Manager takes 50 writes a second and account: rotate in shards.",
+        (
+            "It is tried again by itself. Secrets Manager takes 50 writes a second and account:"
+            " rotate in shards."
+        ),
     ),
     "store-sealed": (
         "Vault is sealed or not initialised.",
         "An operator has to unseal it: `vault operator unseal`.",
     ),
     "store-denied": (
-        "A right is missing, and the message names it. Vault says the same of a token that has run out.",
-        "`nightporter policy PROFILE --role ROLE` prints what a role needs; log in anew if the token is old.",
+        (
+            "A right is missing, and the message names it. Vault says the same of a token that has"
+            " run out."
+        ),
+        (
+            "`nightporter policy PROFILE --role ROLE` prints what a role needs; log in anew if the"
+            " token is old."
+        ),
     ),
     "store-value": (
-        "What is stored can't be used: no JSON object, too large, marked for deletion, a mount of version 1.",
+        (
+            "What is stored can't be used: no JSON object, too large, marked for deletion, a mount"
+            " of version 1."
+        ),
         "Look at the secret in the store, and correct it by hand; nothing was changed.",
     ),
     "store-conflict": (
@@ -73,21 +125,38 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
         "Run the command again.",
     ),
     "store-rolled-back": (
-        "A person moved AWSCURRENT back to a version that has successors already, so every write collides.",
+        (
+            "A person moved AWSCURRENT back to a version that has successors already, so every"
+            " write collides."
+        ),
         "`nightporter doctor PROFILE --repair` moves the label to the newest version again.",
     ),
     "write-budget": (
-        "Sessions are exchanged so often that Secrets Manager would run out of versions (100 a day and secret).",
-        "Find who forces refreshes (`nightporter status`, NIGHTPORTER_LOG), or share access tokens.",
+        (
+            "Sessions are exchanged so often that Secrets Manager would run out of versions (100 a"
+            " day and secret)."
+        ),
+        (
+            "Find who forces refreshes (`nightporter status`, NIGHTPORTER_LOG), or share access"
+            " tokens."
+        ),
     ),
     "result-spilled": (
-        "The issuer gave a new session, and the store would not take it. It lies in a 0600 file on this machine.",
-        "Nothing is lost. Once the store is back, the next exchange here puts it there: `nightporter rotate PROFILE`,"
-        " or `nightporter doctor PROFILE --repair`.",
+        (
+            "The issuer gave a new session, and the store would not take it. It lies in a 0600 file"
+            " on this machine."
+        ),
+        (
+            "Nothing is lost. Once the store is back, the next exchange here puts it there:"
+            " `nightporter rotate PROFILE`, or `nightporter doctor PROFILE --repair`."
+        ),
     ),
     "nothing-published": (
         "This profile reads published access tokens only, and there is no living one.",
-        "Look at the job that runs `nightporter rotate --access`: its log, its schedule, its rights.",
+        (
+            "Look at the job that runs `nightporter rotate --access`: its log, its schedule, its"
+            " rights."
+        ),
     ),
     "issuer": (
         "The issuer failed in a way that has no reference of its own.",
@@ -95,22 +164,37 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     ),
     "issuer-unreachable": (
         "No connection to the issuer, so nothing was sent.",
-        "Check `base_url`, network, proxy and `ca_cert`. A cached token that lives is served meanwhile.",
+        (
+            "Check `base_url`, network, proxy and `ca_cert`. A cached token that lives is served"
+            " meanwhile."
+        ),
     ),
     "issuer-busy": (
         "The issuer is overloaded or limits the rate, and said so.",
         "It is tried again by itself.",
     ),
     "issuer-outcome-unknown": (
-        "The request was sent, and no usable answer came back. Whether it took effect is not known.",
-        "Run the command again: the next exchange finds out, and sends a token once more only where that is safe.",
+        (
+            "The request was sent, and no usable answer came back. Whether it took effect is not"
+            " known."
+        ),
+        (
+            "Run the command again: the next exchange finds out, and sends a token once more only"
+            " where that is safe."
+        ),
     ),
     "issuer-reply": (
-        "The issuer answered something that can't be used: a log-in page, a proxy's words, no access token.",
+        (
+            "The issuer answered something that can't be used: a log-in page, a proxy's words, no"
+            " access token."
+        ),
         "Check that `base_url` is the token service itself; look at the address with a browser.",
     ),
     "lambda-init": (
-        "A token was asked for while Lambda imports the function. Lambda may do that twice, so nothing is exchanged.",
+        (
+            "A token was asked for while Lambda imports the function. Lambda may do that twice, so"
+            " nothing is exchanged."
+        ),
         "Ask in the handler; BearerAuth may be made at the top, since it asks when it is used.",
     ),
     "lambda-no-time": (
@@ -118,8 +202,14 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
         "Give the function a timeout of 30 s or more, and ask at the handler's beginning.",
     ),
     "claim-busy": (
-        "Another machine, or another process here, was exchanging the session until our time was over.",
-        "Try again, or give a longer --timeout. A claim lives 15 s; a dead machine's ends by itself.",
+        (
+            "Another machine, or another process here, was exchanging the session until our time"
+            " was over."
+        ),
+        (
+            "Try again, or give a longer --timeout. A claim lives 15 s; a dead machine's ends by"
+            " itself."
+        ),
     ),
     "rotation-failed": (
         "Some profiles of a scheduled run failed; the others were done.",
@@ -131,16 +221,28 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     ),
     # What only doctor and status find.
     "bad-ask": (
-        "A helper was asked something that breaks its protocol: control bytes, a key said twice, a host that is none.",
+        (
+            "A helper was asked something that breaks its protocol: control bytes, a key said"
+            " twice, a host that is none."
+        ),
         "Look at who asks. The request was refused whole, and nothing of it was repeated.",
     ),
     "foreign-record": (
-        "The record in the store is of another vendor, user or client, or of an unknown form. It is never used.",
-        "Give each profile a `refresh_token` path of its own. The next sign-in replaces the record.",
+        (
+            "The record in the store is of another vendor, user or client, or of an unknown form."
+            " It is never used."
+        ),
+        (
+            "Give each profile a `refresh_token` path of its own. The next sign-in replaces the"
+            " record."
+        ),
     ),
     "file-mode": (
         "A file or directory of nightporter's can be read or written by others.",
-        "`nightporter doctor --repair` closes it. What others could have written is not trusted, and thrown away.",
+        (
+            "`nightporter doctor --repair` closes it. What others could have written is not"
+            " trusted, and thrown away."
+        ),
     ),
     "cache-unusable": (
         "No directory can hold cached tokens, so every command asks the store anew.",
@@ -156,7 +258,10 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     ),
     "session-claimed": (
         "A machine holds the claim on the session, or has died with it.",
-        "Nothing: a claim ends by itself after 15 s. One that stays for minutes is a clock that runs ahead.",
+        (
+            "Nothing: a claim ends by itself after 15 s. One that stays for minutes is a clock that"
+            " runs ahead."
+        ),
     ),
     "session-old": (
         "The refresh token ends soon, or has ended; the scheduled job should have renewed it.",
@@ -168,7 +273,10 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     ),
     "command-missing": (
         "A command that clients run is not on PATH, or not the one of this installation.",
-        "Put the directory of nightporter's commands on PATH, or repeat `nightporter setup CLIENT PROFILE`.",
+        (
+            "Put the directory of nightporter's commands on PATH, or repeat `nightporter setup"
+            " CLIENT PROFILE`."
+        ),
     ),
     "library-missing": (
         "A library that a store of the configuration needs is not installed.",
@@ -199,7 +307,8 @@ WHOSE_TURN: Mapping[int, tuple[str, str]] = {
 
 
 def render_exits() -> str:
-    """The README's table: exit codes, whose turn it is, and the references of the errors that end so."""
+    """The README's table: exit codes, whose turn it is, and the references of the errors that end
+    so."""
     lines = ["| exit | whose turn | when | references |", "| --- | --- | --- | --- |"]
     classes = [
         item
@@ -210,14 +319,18 @@ def render_exits() -> str:
     for code, (who, when) in WHOSE_TURN.items():
         found = [kind.reference for kind in kinds if kind.exit_code == code]
         lines.append(
-            f"| {code} | {who} | {when} | {', '.join(f'`{name}`' for name in dict.fromkeys(found))} |"
+            f"| {code} | {who} | {when} |"
+            f" {', '.join(f'`{name}`' for name in dict.fromkeys(found))} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def render_page() -> str:
     """plugin/docs/errors.md: one section a reference."""
-    head = "# References\n\nEvery error ends with a reference. `nightporter explain REFERENCE` prints the same.\n"
+    head = (
+        "# References\n\nEvery error ends with a reference. `nightporter explain REFERENCE` prints"
+        " the same.\n"
+    )
     parts = [
         f"## {name}\n\n{what}\n\n**What to do.** {todo}\n"
         for name, (what, todo) in EXPLANATIONS.items()

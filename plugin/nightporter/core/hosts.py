@@ -1,10 +1,11 @@
 """Which profile may answer for which host: one rule for every helper protocol. Pure.
 
-A token goes only to a host that is named in `hosts` of exactly one profile. Hosts are compared whole, ports included,
-after IDNA (2008, as git and curl have it: the older one takes faß.example for fass.example) and in lower case: never a
-substring, a suffix without a label boundary, or a pattern of ours (CVE-2024-53858, microsoft/vscode#320634).
-`*.example.com` stands for exactly one label. An entry with a path (`git.example.com/team`) is for what lies below that
-path, and for nobody who doesn't tell one.
+A token goes only to a host that is named in `hosts` of exactly one profile. Hosts are compared
+whole, ports included, after IDNA (2008, as git and curl have it: the older one takes faß.example
+for fass.example) and in lower case: never a substring, a suffix without a label boundary, or a
+pattern of ours (CVE-2024-53858, microsoft/vscode#320634). `*.example.com` stands for exactly one
+label. An entry with a path (`git.example.com/team`) is for what lies below that path, and for
+nobody who doesn't tell one.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class BadAskError(Exception):
-    """The client's ask breaks the rules (control bytes, a host that is none): refused whole, and never repeated."""
+    """The client's ask breaks the rules (control bytes, a host that is none): refused whole, and
+    never repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A parsed host. `port` is never None: the scheme's own where none is said. `path`: its segments, where told."""
+    """A parsed host. `port` is never None: the scheme's own where none is said. `path`: its
+    segments, where told."""
 
     scheme: str
     host: str
@@ -108,9 +111,11 @@ def object_in(content: bytes, max_bytes: int) -> dict[str, Any] | None:
 
 
 def parse_target(text: str, *, scheme: str = "https", has_path: bool = False) -> Target:
-    """The target of `host`, `host:port` or an address with a scheme. Paths and queries are for `has_path` only.
+    """The target of `host`, `host:port` or an address with a scheme. Paths and queries are for
+    `has_path` only.
 
-    Raises: BadAskError for an empty host, a user name in it, another scheme than http and https, and all that is odd.
+    Raises: BadAskError for an empty host, a user name in it, another scheme than http and https,
+    and all that is odd.
     """
     check_text(text)
     text = text.strip()
@@ -136,7 +141,8 @@ def parse_target(text: str, *, scheme: str = "https", has_path: bool = False) ->
 
 
 def _path_of(text: str) -> tuple[str, ...] | None:
-    """A path that servers could read in different ways is told as none: no rule with a path will match it."""
+    """A path that servers could read in different ways is told as none: no rule with a path will
+    match it."""
     try:
         return parse_path(text)
     except BadAskError:
@@ -146,7 +152,8 @@ def _path_of(text: str) -> tuple[str, ...] | None:
 def parse_path(text: str) -> tuple[str, ...]:
     """The segments of a path, which rules compare one by one.
 
-    Raises: BadAskError for `.` and `..`, and for an encoded slash or dot, which servers read in different ways.
+    Raises: BadAskError for `.` and `..`, and for an encoded slash or dot, which servers read in
+    different ways.
     """
     check_text(text)
     segments = tuple(segment for segment in text.split("/") if segment)
@@ -157,7 +164,8 @@ def parse_path(text: str) -> tuple[str, ...]:
 
 
 def _canonical(host: str, *, is_literal: bool) -> str:
-    """Lower case and ASCII. A trailing dot names another host here, since no `hosts` will have one."""
+    """Lower case and ASCII. A trailing dot names another host here, since no `hosts` will have
+    one."""
     if is_literal or host.replace(".", "").isdigit():
         import ipaddress  # deferred: hosts are names
 
@@ -206,7 +214,10 @@ def entry_problem(entry: str) -> str | None:
     try:
         parse_rule(entry)
     except BadAskError:
-        return "must be hosts such as 'git.example.com', 'git.example.com:8443', '*.example.com' or 'example.com/team'"
+        return (
+            "must be hosts such as 'git.example.com', 'git.example.com:8443', '*.example.com' or"
+            " 'example.com/team'"
+        )
     return None
 
 

@@ -1,7 +1,8 @@
 """The nouns: frozen records that every other room passes around.
 
-Nothing here reads a clock, a file or a network. Times are Unix seconds UTC, as whole numbers; text forms of time
-live in `expiry`. Plaintext is wrapped in `Secret`, so that a record can be printed without a thought.
+Nothing here reads a clock, a file or a network. Times are Unix seconds UTC, as whole numbers; text
+forms of time live in `expiry`. Plaintext is wrapped in `Secret`, so that a record can be printed
+without a thought.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Secret:
 class Token:
     """An access token as callers get it.
 
-    `value` is the token itself, `token_type` the word of the Authorization header, `expires_at` an aware UTC datetime:
-    the real expiry, with no margin taken off. `repr` and `str` hide the value.
+    `value` is the token itself, `token_type` the word of the Authorization header, `expires_at` an
+    aware UTC datetime: the real expiry, with no margin taken off. `repr` and `str` hide the value.
     """
 
     __slots__ = (
@@ -97,7 +98,8 @@ class Role(Enum):
 
 
 class Rotation(Enum):
-    """What a refresh does to the refresh token that was sent (RFC 6749 section 6, RFC 9700 section 4.14.2)."""
+    """What a refresh does to the refresh token that was sent (RFC 6749 section 6, RFC 9700 section
+    4.14.2)."""
 
     REUSED = "reused"
     MAY_ROTATE = "may-rotate"
@@ -106,11 +108,13 @@ class Rotation(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
-    """A row of the table of vendors: data where the vendor follows RFC 6749, a module of its own where it deviates.
+    """A row of the table of vendors: data where the vendor follows RFC 6749, a module of its own
+    where it deviates.
 
-    `document` names the page that the row was read from, on `read_on`. `rotation` and `grace_s` (for how long a rotated
-    refresh token still works) are defaults where the profile may say otherwise. `token_endpoint` is a template over the
-    profile's keys; `options` are the keys that only it takes, `preset` their defaults. `module` holds the adapter.
+    `document` names the page that the row was read from, on `read_on`. `rotation` and `grace_s`
+    (for how long a rotated refresh token still works) are defaults where the profile may say
+    otherwise. `token_endpoint` is a template over the profile's keys; `options` are the keys that
+    only it takes, `preset` their defaults. `module` holds the adapter.
     """
 
     name: str
@@ -139,9 +143,9 @@ class StoreConfig:
 class Profile:
     """One `[profiles.NAME]` table with every default filled in.
 
-    `token_endpoint` is what the session record calls by that name: for vendors with fixed paths their base address.
-    `helper_options` holds what only some helper protocols know (git_quit, ...), `options` what only some issuers know
-    (tenant, partner_id, endpoints, ...).
+    `token_endpoint` is what the session record calls by that name: for vendors with fixed paths
+    their base address. `helper_options` holds what only some helper protocols know (git_quit, ...),
+    `options` what only some issuers know (tenant, partner_id, endpoints, ...).
     """
 
     name: str
@@ -186,7 +190,8 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A whole checked configuration, the name of where it came from, and which keys of each table stood there."""
+    """A whole checked configuration, the name of where it came from, and which keys of each table
+    stood there."""
 
     source: str
     stores: Mapping[str, StoreConfig]
@@ -196,7 +201,8 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What the credentials secret (and the client secret's own) hold, and which version of them that was."""
+    """What the credentials secret (and the client secret's own) hold, and which version of them
+    that was."""
 
     version: str
     username: str | None = None
@@ -232,8 +238,9 @@ class Identity:
 class Claim:
     """The right to exchange, won by compare-and-set.
 
-    `holder` is `host/pid/start`; `machine` names boot and pid namespace, or is None where look-alikes exist (Lambda);
-    `nonce` tells two claims of one process apart and keeps two writers' bytes from being equal.
+    `holder` is `host/pid/start`; `machine` names boot and pid namespace, or is None where
+    look-alikes exist (Lambda); `nonce` tells two claims of one process apart and keeps two writers'
+    bytes from being equal.
     """
 
     holder: str
@@ -244,7 +251,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A refused sign-in: not repeated until the credentials' version changes or `until` has passed."""
+    """A refused sign-in: not repeated until the credentials' version changes or `until` has
+    passed."""
 
     credentials_version: str
     until: int
@@ -254,7 +262,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """The session, as it stands in the store (contract, section 3). `unknown` keeps members of later versions."""
+    """The session, as it stands in the store (contract, section 3). `unknown` keeps members of
+    later versions."""
 
     identity: Identity
     refresh_token: Secret | None = None
@@ -272,7 +281,8 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedTokens:
-    """What an issuer's reply held. `refresh_token` None: the reply had none, so the old one stays in use."""
+    """What an issuer's reply held. `refresh_token` None: the reply had none, so the old one stays
+    in use."""
 
     access_token: Secret
     token_type: str
@@ -284,8 +294,9 @@ class IssuedTokens:
 class Ask:
     """What a caller needs.
 
-    `deadline` is monotonic seconds. A token is good when more than `min_ttl_s` of it is left and it ends later than
-    `better_than`. `is_forced`: from an exchange of our own. `is_sign_in`: a fresh sign-in, though the session lives.
+    `deadline` is monotonic seconds. A token is good when more than `min_ttl_s` of it is left and it
+    ends later than `better_than`. `is_forced`: from an exchange of our own. `is_sign_in`: a fresh
+    sign-in, though the session lives.
     """
 
     deadline: float
@@ -298,5 +309,6 @@ class Ask:
 
 
 def is_token_text(value: object) -> TypeGuard[str]:
-    """Whether a value can be an access token: visible ASCII, so that no output or header can be broken with it."""
+    """Whether a value can be an access token: visible ASCII, so that no output or header can be
+    broken with it."""
     return isinstance(value, str) and bool(value) and all("!" <= char <= "~" for char in value)

@@ -1,7 +1,9 @@
-"""The session record and the published token, between JSON members and frozen records (contract, section 3).
+"""The session record and the published token, between JSON members and frozen records (contract,
+section 3).
 
-Pure. A record that isn't ours, or not readable by this version, is an answer here (`ForeignRecord`), not a crash: it is
-never used, it is reported, and a fresh sign-in replaces it. Members that this version doesn't know survive a rewrite.
+Pure. A record that isn't ours, or not readable by this version, is an answer here
+(`ForeignRecord`), not a crash: it is never used, it is reported, and a fresh sign-in replaces it.
+Members that this version doesn't know survive a rewrite.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ _KNOWN = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
-    """What a store found at a path, when it is not a JSON object. `reason` holds nothing of the value."""
+    """What a store found at a path, when it is not a JSON object. `reason` holds nothing of the
+    value."""
 
     reason: str
 
@@ -65,7 +68,8 @@ class Spilled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignRecord:
-    """A record that must not be used, and why. `generation` and `claim` are still respected where they can be read."""
+    """A record that must not be used, and why. `generation` and `claim` are still respected where
+    they can be read."""
 
     reason: str
     generation: int = 0
@@ -130,27 +134,32 @@ def render_session(record: SessionRecord) -> dict[str, Any]:
         "access_token": _reveal(record.access_token),
         "token_type": record.token_type,
         "access_token_expires_at": _stamp(record.access_token_expires_at),
-        "claim": claim
-        and {
-            "holder": claim.holder,
-            "until": _stamp(claim.until),
-            "nonce": claim.nonce,
-            "machine": claim.machine,
-        },
-        "refused": refused
-        and {
-            "credentials_version": refused.credentials_version,
-            "until": _stamp(refused.until),
-            "count": refused.count,
-            "error": refused.error,
-        },
+        "claim": (
+            claim
+            and {
+                "holder": claim.holder,
+                "until": _stamp(claim.until),
+                "nonce": claim.nonce,
+                "machine": claim.machine,
+            }
+        ),
+        "refused": (
+            refused
+            and {
+                "credentials_version": refused.credentials_version,
+                "until": _stamp(refused.until),
+                "count": refused.count,
+                "error": refused.error,
+            }
+        ),
         "by": record.by,
         **{key: item for key, item in record.unknown.items() if key not in _KNOWN},
     }
 
 
 def is_expired(value: Mapping[str, Any], now: float) -> bool:
-    """Whether a stored object names an `expires_at` that has passed: absent, for every store, at every read."""
+    """Whether a stored object names an `expires_at` that has passed: absent, for every store, at
+    every read."""
     stamp = value.get("expires_at")
     if not isinstance(stamp, str):
         return False

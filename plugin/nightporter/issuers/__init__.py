@@ -1,6 +1,7 @@
 """The vendors: a table of rows, and one small adapter for each way of deviating from RFC 6749.
 
-An adapter turns a profile and credentials into requests, and answers into tokens. It is pure: `http` sends.
+An adapter turns a profile and credentials into requests, and answers into tokens. It is pure:
+`http` sends.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ VENDORS: Mapping[str, Vendor] = {
         Vendor(
             name="pitchpoint",
             module="nightporter.issuers.pitchpoint",
-            document="Pitchpoint developer guide, 'Obtaining An Access Token' and 'Refresh Access Token'",
+            document=(
+                "Pitchpoint developer guide, 'Obtaining An Access Token' and 'Refresh Access Token'"
+            ),
             read_on="2026-11-21",
             base_url="https://api.pointservices.com",
             token_endpoint="{base_url}",
@@ -62,7 +65,10 @@ VENDORS: Mapping[str, Vendor] = {
         Vendor(
             name="entra",
             module="nightporter.issuers.oauth2",
-            document="Microsoft identity platform v2.0, 'OAuth 2.0 authorization code flow' and its neighbours",
+            document=(
+                "Microsoft identity platform v2.0, 'OAuth 2.0 authorization code flow' and its"
+                " neighbours"
+            ),
             read_on="2026-11-21",
             base_url="https://login.microsoftonline.com",
             token_endpoint="{base_url}/{tenant}/oauth2/v2.0/token",
@@ -109,13 +115,15 @@ VENDORS: Mapping[str, Vendor] = {
 
 
 class Issuer(Protocol):
-    """One vendor's wire format. The requests take a profile whose addresses are known (`with_discovery`)."""
+    """One vendor's wire format. The requests take a profile whose addresses are known
+    (`with_discovery`)."""
 
     def needs_client(self, profile: Profile) -> bool:
         """Whether a refresh wants members of a secret (client_id, client_secret, partner_id)."""
 
     def discovery_request(self, profile: Profile) -> Request | None:
-        """What to ask for the issuer's addresses; None where the profile or the vendor names them."""
+        """What to ask for the issuer's addresses; None where the profile or the vendor names
+        them."""
 
     def with_discovery(self, profile: Profile, response: Response) -> Profile:
         """Raises: IssuerReplyError."""

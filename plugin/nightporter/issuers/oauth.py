@@ -1,8 +1,8 @@
 """Requests to a token endpoint and what its answers mean (RFC 6749). Pure: nothing is sent here.
 
-Two questions are answered apart, since mixing them up loses sessions: what did the issuer say (`ReplyClass`), and what
-does that mean for the call that was made (`raise_for_reply`)? The same `access_denied` is a wrong password at a sign-in
-and a dead refresh token at a refresh.
+Two questions are answered apart, since mixing them up loses sessions: what did the issuer say
+(`ReplyClass`), and what does that mean for the call that was made (`raise_for_reply`)? The same
+`access_denied` is a wrong password at a sign-in and a dead refresh token at a refresh.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Request:
 class Response:
     """What came back: at most 1 MiB of body. Header names are in lower case.
 
-    `skew_s`: by how much the issuer's clock is ahead of ours, where its Date tells; reported, never computed with.
+    `skew_s`: by how much the issuer's clock is ahead of ours, where its Date tells; reported, never
+    computed with.
     """
 
     status: int
@@ -100,10 +101,12 @@ def form_request(
     client_secret: Secret | None = None,
     auth_method: str = "client_secret_post",
 ) -> Request:
-    """A POST of form members with the client's authentication (RFC 6749 section 2.3.1); None members are left out.
+    """A POST of form members with the client's authentication (RFC 6749 section 2.3.1); None
+    members are left out.
 
-    `auth_method` is RFC 7591's token_endpoint_auth_method. For client_secret_basic both parts are form-encoded before
-    they are joined, as the RFC wants it and many forget. Without a secret the client_id stands in the body.
+    `auth_method` is RFC 7591's token_endpoint_auth_method. For client_secret_basic both parts are
+    form-encoded before they are joined, as the RFC wants it and many forget. Without a secret the
+    client_id stands in the body.
     """
     body = {key: value for key, value in members.items() if value is not None}
     headers = {"Content-Type": "application/x-www-form-urlencoded", **_ACCEPT}
@@ -122,8 +125,9 @@ def get_request(url: str) -> Request:
     return Request(url=url, method="GET", body=b"", headers=_ACCEPT)
 
 
-# By the issuer's error code, whatever the status. RFC 6749 section 5.2, RFC 6750; Google Identity Platform's codes are
-# what shines through Pitchpoint; interaction_required and its like are OpenID Connect's (Entra).
+# By the issuer's error code, whatever the status. RFC 6749 section 5.2, RFC 6750; Google Identity
+# Platform's codes are what shines through Pitchpoint; interaction_required and its like are OpenID
+# Connect's (Entra).
 _BY_ERROR: Mapping[str, ReplyClass] = {
     "invalid_grant": ReplyClass.DEAD,
     "access_denied": ReplyClass.DEAD,
@@ -152,7 +156,8 @@ _BY_ERROR: Mapping[str, ReplyClass] = {
 
 
 def classify_reply(status: int, error: str | None) -> ReplyClass:
-    """What an answer that brought no tokens says. `error` is the issuer's code, or None where it gave none.
+    """What an answer that brought no tokens says. `error` is the issuer's code, or None where it
+    gave none.
 
     A 429 or 503 says that nothing was done; any other 5xx leaves open whether it was.
     """
@@ -173,8 +178,9 @@ def parse_tokens(
 ) -> IssuedTokens:
     """The tokens of a successful answer, or the error that its failure means for this call.
 
-    Raises: SessionRejectedError, CredentialsRefusedError, SignInThrottledError, IssuerBusyError, OutcomeUnknownError,
-    IssuerReplyError. RFC 6749 sections 5.1 and 5.2; an error that comes with status 200 counts as an error.
+    Raises: SessionRejectedError, CredentialsRefusedError, SignInThrottledError, IssuerBusyError,
+    OutcomeUnknownError, IssuerReplyError. RFC 6749 sections 5.1 and 5.2; an error that comes with
+    status 200 counts as an error.
     """
     document = _json_object(response, call)
     error = error_code(document)
@@ -209,7 +215,8 @@ def parse_tokens(
 
 
 def _expires_in(value: Any, default: int) -> int | None:
-    """Seconds of `expires_in` as number or numeric string; absent means the documented default. None: senseless."""
+    """Seconds of `expires_in` as number or numeric string; absent means the documented default.
+    None: senseless."""
     if value is None:
         return default
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -227,7 +234,8 @@ def _expires_in(value: Any, default: int) -> int | None:
 def _json_object(response: Response, call: Call) -> Mapping[str, Any]:
     if 300 <= response.status < 400:
         raise IssuerReplyError(
-            f"the issuer answered the {call.value} with a redirect ({response.status}), which is never followed",
+            f"the issuer answered the {call.value} with a redirect ({response.status}), which is"
+            " never followed",
             hint="Set `base_url` to the address that it redirects to, if you trust it.",
         )
     try:
@@ -242,7 +250,8 @@ def _json_object(response: Response, call: Call) -> Mapping[str, Any]:
 
 
 def error_code(document: Mapping[str, Any]) -> str | None:
-    """The issuer's error code: RFC 6749's, Google's {"error": {"message": CODE}}, vault.ist's {"status": CODE}."""
+    """The issuer's error code: RFC 6749's, Google's {"error": {"message": CODE}}, vault.ist's
+    {"status": CODE}."""
     error = document.get("error")
     if isinstance(error, dict):
         error = error.get("message")
@@ -288,19 +297,24 @@ def error_of_reply(response: Response, error: str | None, call: Call) -> Nightpo
     if kind is ReplyClass.WRONG_REQUEST:
         return IssuerReplyError(
             f"the issuer calls the {call.value} request wrong {said}",
-            hint="This is a configuration error or a defect: check the profile's keys against the vendor's document.",
+            hint=(
+                "This is a configuration error or a defect: check the profile's keys against the"
+                " vendor's document."
+            ),
         )
     return IssuerReplyError(f"the issuer's answer to the {call.value} can't be used {said}")
 
 
 def _number_for_people(response: Response) -> str:
-    """Entra's AADSTS number: people look it up, we never branch on it. Nothing else of the prose is repeated."""
+    """Entra's AADSTS number: people look it up, we never branch on it. Nothing else of the prose is
+    repeated."""
     found = re.search(rb"AADSTS\d{3,9}", response.body)
     return found[0].decode() if found else ""
 
 
 def _retry_after(response: Response) -> float | None:
-    """Seconds of `Retry-After` (RFC 9110 section 10.2.3). A date is counted from the answer's own `Date`."""
+    """Seconds of `Retry-After` (RFC 9110 section 10.2.3). A date is counted from the answer's own
+    `Date`."""
     text = response.headers.get("retry-after", "")
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)

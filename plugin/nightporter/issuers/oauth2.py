@@ -1,8 +1,10 @@
-"""Any issuer that follows RFC 6749, and Microsoft Entra (Perspio among its tenants), which is a preset of it.
+"""Any issuer that follows RFC 6749, and Microsoft Entra (Perspio among its tenants), which is a
+preset of it.
 
-Grants: password, client_credentials, refresh_token, authorization_code with PKCE (RFC 7636) and device_code (RFC 8628,
-both driven by `login`). Addresses from the profile, from Entra's tenant, or by discovery (RFC 8414, and OpenID
-Connect's own place for the same document). An `id_token` in an answer is ignored.
+Grants: password, client_credentials, refresh_token, authorization_code with PKCE (RFC 7636) and
+device_code (RFC 8628, both driven by `login`). Addresses from the profile, from Entra's tenant, or
+by discovery (RFC 8414, and OpenID Connect's own place for the same document). An `id_token` in an
+answer is ignored.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Adapter:
         issuer_url = profile.options.get("issuer_url")
         if issuer_url is None or "token_endpoint" in profile.options:
             return None
-        # OpenID Connect's place: most issuers serve it, OAuth-only ones among them (RFC 8414 section 5).
+        # OpenID Connect's place: most issuers serve it, OAuth-only ones among them (RFC 8414
+        # section 5).
         return get_request(f"{str(issuer_url).rstrip('/')}/.well-known/openid-configuration")
 
     def with_discovery(self, profile: Profile, response: Response) -> Profile:
@@ -171,7 +174,8 @@ class Adapter:
 
 
 def scope(profile: Profile, kind: str) -> str | None:
-    """The scopes as one string: the profile's own, else the vendor's documented ones for this call."""
+    """The scopes as one string: the profile's own, else the vendor's documented ones for this
+    call."""
     scopes = profile.options.get("scopes", profile.options.get(kind))
     return " ".join(scopes) if isinstance(scopes, list) else scopes
 
@@ -220,7 +224,8 @@ def _metadata(profile: Profile, response: Response) -> Mapping[str, Any]:
         document = None
     if not isinstance(document, dict):
         raise IssuerReplyError(
-            f"{host} serves no metadata under /.well-known/openid-configuration ({response.status})",
+            f"{host} serves no metadata under /.well-known/openid-configuration"
+            f" ({response.status})",
             hint="Name `token_endpoint` in the profile, or correct `issuer_url`.",
         )
     # RFC 8414 section 3.3: another issuer's metadata must not be used.

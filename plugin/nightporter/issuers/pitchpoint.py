@@ -1,7 +1,8 @@
-"""Pitchpoint: JSON bodies, its own paths, and a refresh token that is reused until an Eastern midnight.
+"""Pitchpoint: JSON bodies, its own paths, and a refresh token that is reused until an Eastern
+midnight.
 
-Follows the vendor's "Obtaining An Access Token" and "Refresh Access Token". A token's own claims are never read: the
-vendor's example token expires in January 1970.
+Follows the vendor's "Obtaining An Access Token" and "Refresh Access Token". A token's own claims
+are never read: the vendor's example token expires in January 1970.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""vault.ist: the grant type and a partner id as request headers, camelCase in and snake_case out. No sign-in at all.
+"""vault.ist: the grant type and a partner id as request headers, camelCase in and snake_case out.
+No sign-in at all.
 
-Follows the vendor's "Refreshing Access Tokens". How a first refresh token is had is not documented, so an operator
-seeds one. "A new refresh token (if applicable)": it may rotate. How long it lives is not stated.
+Follows the vendor's "Refreshing Access Tokens". How a first refresh token is had is not documented,
+so an operator seeds one. "A new refresh token (if applicable)": it may rotate. How long it lives is
+not stated.
 """
 
 from __future__ import annotations

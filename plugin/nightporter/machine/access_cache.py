@@ -1,8 +1,10 @@
-"""Access tokens on this machine, and the small notes beside them: failures, refusals, attempts, locks.
+"""Access tokens on this machine, and the small notes beside them: failures, refusals, attempts,
+locks.
 
-Access tokens only; a refresh token never comes here. Everything is keyed by a hash of whatever the token depends on
-(configuration, identity in the environment, credential files), so that a change of any of them is simply a miss. A
-cache that can't be used is no error: what is left is the memory of the process.
+Access tokens only; a refresh token never comes here. Everything is keyed by a hash of whatever the
+token depends on (configuration, identity in the environment, credential files), so that a change of
+any of them is simply a miss. A cache that can't be used is no error: what is left is the memory of
+the process.
 """
 
 from __future__ import annotations
@@ -120,7 +122,8 @@ def is_reply(name: str) -> bool:
 
 
 class Keyring:
-    """The desktop's keyring, for tokens alone. Any failure of it (no D-Bus, cron, WSL) is a miss."""
+    """The desktop's keyring, for tokens alone. Any failure of it (no D-Bus, cron, WSL) is a
+    miss."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self._notify = notify
@@ -158,7 +161,8 @@ class Keyring:
 class AccessCache:
     """What this machine remembers of one profile under one identity.
 
-    `tokens` holds the access token, `notes` what is no secret; locks are files in `notes`' directory.
+    `tokens` holds the access token, `notes` what is no secret; locks are files in `notes`'
+    directory.
     """
 
     def __init__(
@@ -179,7 +183,8 @@ class AccessCache:
     # Tokens.
 
     def load(self) -> Token | None:
-        """The cached token, whatever is left of it. One from the future (the clock was set back) is a miss."""
+        """The cached token, whatever is left of it. One from the future (the clock was set back) is
+        a miss."""
         entry = _parse(self._tokens.load(f"{self._name}.token"))
         try:
             token = Token(
@@ -230,7 +235,8 @@ class AccessCache:
         for note in ("failure", "tried"):
             self._notes.drop(f"{self._name}.{note}")
 
-    # Tokens that a client reported as refused: known by digest, so that no copy of them is served again.
+    # Tokens that a client reported as refused: known by digest, so that no copy of them is served
+    # again.
 
     def refuse(self, value: str) -> None:
         now = self._clock()
@@ -297,7 +303,8 @@ class AccessCache:
 
     @contextlib.contextmanager
     def lock(self, deadline: float) -> Iterator[bool]:
-        """Yields whether the machine's lock was won before `deadline` (monotonic). Without a directory it always is."""
+        """Yields whether the machine's lock was won before `deadline` (monotonic). Without a
+        directory it always is."""
         path = self._notes.path if isinstance(self._notes, Directory) else None
         with contextlib.ExitStack() as stack:
             won = True
@@ -310,7 +317,8 @@ class AccessCache:
 
 
 def drop_everywhere(profile: str, directories: tuple[str, ...]) -> int:
-    """Removes all that is cached for the profile under any identity, in all cache places. How many files it was."""
+    """Removes all that is cached for the profile under any identity, in all cache places. How many
+    files it was."""
     removed = 0
     for directory in directories:
         try:
@@ -335,7 +343,8 @@ KEY_LENGTH = 32
 
 
 def cache_key(parts: object) -> str:
-    """The name of an identity: a hash over all that a token depends on (anything with a faithful `repr`)."""
+    """The name of an identity: a hash over all that a token depends on (anything with a faithful
+    `repr`)."""
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]
 
 

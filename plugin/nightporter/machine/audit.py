@@ -1,7 +1,8 @@
-"""What happened to sessions, one JSON line an event, where NIGHTPORTER_LOG says: a file, or `stderr`.
+"""What happened to sessions, one JSON line an event, where NIGHTPORTER_LOG says: a file, or
+`stderr`.
 
-Every exchange, adoption, refusal, take-over and stale service, and nothing secret. Events come from the session and the
-broker through one call (`Audit.note`); the rooms that emit pass no secrets.
+Every exchange, adoption, refusal, take-over and stale service, and nothing secret. Events come from
+the session and the broker through one call (`Audit.note`); the rooms that emit pass no secrets.
 """
 
 from __future__ import annotations

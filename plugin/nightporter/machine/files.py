@@ -1,9 +1,9 @@
 """Private files: the rules of a keyring for everything that we put on a disk.
 
-A directory is ours alone (0700, our uid, no link), a file is ours alone (0600, our uid, regular, no link, one name),
-and it is replaced atomically, whatever the umask says. What breaks these rules is not read; where it is ours to
-replace, it is replaced. Locks are taken on files of their own, since locking the data file itself breaks readers on
-Windows (int128/kubelogin#1144).
+A directory is ours alone (0700, our uid, no link), a file is ours alone (0600, our uid, regular, no
+link, one name), and it is replaced atomically, whatever the umask says. What breaks these rules is
+not read; where it is ours to replace, it is replaced. Locks are taken on files of their own, since
+locking the data file itself breaks readers on Windows (int128/kubelogin#1144).
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def _is_private(status: os.stat_result, forbidden: int = 0o077) -> bool:
 def open_private_directory(path: str) -> bool:
     """Makes or mends the directory; whether it is now a private one of ours.
 
-    A link or a foreign directory in its place is never followed. A link of our own is replaced. A directory of our own
-    that others could enter is closed, and what lies in it is thrown away, since others may have put it there.
+    A link or a foreign directory in its place is never followed. A link of our own is replaced. A
+    directory of our own that others could enter is closed, and what lies in it is thrown away,
+    since others may have put it there.
 
     Raises: OSError when it can't be made.
     """
@@ -60,7 +61,8 @@ def open_private_directory(path: str) -> bool:
 
 
 def is_private_directory(path: str) -> bool:
-    """Whether it is an absolute path of a directory of ours into which nobody else can put anything."""
+    """Whether it is an absolute path of a directory of ours into which nobody else can put
+    anything."""
     try:
         status = os.lstat(path)
     except (OSError, ValueError):
@@ -74,7 +76,8 @@ def is_private_directory(path: str) -> bool:
 
 
 def close_directory(path: str) -> bool:
-    """As `open_private_directory` for a directory that holds a store's only copy: nothing in it is thrown away.
+    """As `open_private_directory` for a directory that holds a store's only copy: nothing in it is
+    thrown away.
 
     Raises: OSError when it can't be made.
     """
@@ -96,10 +99,11 @@ def _discard_files(directory: str) -> None:
 
 
 def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
-    """The bytes of a private file of ours; None when it is absent, not to be trusted, or larger than 1 MiB.
+    """The bytes of a private file of ours; None when it is absent, not to be trusted, or larger
+    than 1 MiB.
 
-    With `close_if_readable` a file that others could read, but not write, is closed to them and then taken: nobody
-    else can have put anything into it.
+    With `close_if_readable` a file that others could read, but not write, is closed to them and
+    then taken: nobody else can have put anything into it.
 
     Raises: OSError for anything but an absent file (an I/O error, no right to the directory).
     """
@@ -131,8 +135,8 @@ def replace_private(
 ) -> None:
     """Writes the file whole and atomically, on the disk before it takes the old one's place.
 
-    `modified_ns`: the time stamp that it gets. `mode` is another than 0600 only for what is no secret: programs, and
-    files of others that have one.
+    `modified_ns`: the time stamp that it gets. `mode` is another than 0600 only for what is no
+    secret: programs, and files of others that have one.
 
     Raises: OSError.
     """
@@ -165,7 +169,8 @@ def remove(path: str) -> bool:
 
 @contextlib.contextmanager
 def open_lock(path: str, *, deadline: float, poll_s: float = 0.02) -> Iterator[bool]:
-    """Holds the lock file until the block ends; yields whether it was won before `deadline` (monotonic seconds).
+    """Holds the lock file until the block ends; yields whether it was won before `deadline`
+    (monotonic seconds).
 
     The lock dies with its process. A lock file that is a link or another's is not opened.
 
@@ -182,7 +187,8 @@ def open_lock(path: str, *, deadline: float, poll_s: float = 0.02) -> Iterator[b
 
 
 def _unlock(descriptor: int) -> None:
-    """Outright, since a child forked meanwhile holds the same open file: closing ours alone would leave it locked."""
+    """Outright, since a child forked meanwhile holds the same open file: closing ours alone would
+    leave it locked."""
     if sys.platform != "win32":
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 

@@ -1,7 +1,8 @@
-"""Failures that a client kept to itself: docker, Terraform, pip and others go on without a token and say nothing.
+"""Failures that a client kept to itself: docker, Terraform, pip and others go on without a token
+and say nothing.
 
-The helper notes them here, one a protocol and profile, for `status` and `doctor`; the next success takes the note away.
-Holds no secret: messages of ours never do.
+The helper notes them here, one a protocol and profile, for `status` and `doctor`; the next success
+takes the note away. Holds no secret: messages of ours never do.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Place(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mishap:
-    """`profile` is None where none was found: a broken configuration, a hostile ask. `at`: Unix seconds."""
+    """`profile` is None where none was found: a broken configuration, a hostile ask. `at`: Unix
+    seconds."""
 
     protocol: str
     profile: str | None

@@ -1,7 +1,7 @@
 """Results that could not be saved: kept in a private file until the store is back.
 
-An exchange has been paid for when its result is written, and a rotated refresh token exists nowhere else. One file a
-session record, 0600 in the data directory, named by a hash of store and path.
+An exchange has been paid for when its result is written, and a rotated refresh token exists nowhere
+else. One file a session record, 0600 in the data directory, named by a hash of store and path.
 """
 
 from __future__ import annotations

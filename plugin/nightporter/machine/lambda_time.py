@@ -1,9 +1,10 @@
 """How much is left of the Lambda invocation that this process is in.
 
-Lambda may run the init phase twice, and it freezes or kills a process that has used up its time: an exchange that began
-there could lose a rotated token. The runtime tells the time left to the handler alone (`lambda_context`), so it is
-looked up where AWS's Python runtime interface client (awslambdaric, `bootstrap.py`) keeps it: in the frame of
-`handle_event_request` on the main thread, whichever thread asks. One environment runs one invocation at a time.
+Lambda may run the init phase twice, and it freezes or kills a process that has used up its time: an
+exchange that began there could lose a rotated token. The runtime tells the time left to the handler
+alone (`lambda_context`), so it is looked up where AWS's Python runtime interface client
+(awslambdaric, `bootstrap.py`) keeps it: in the frame of `handle_event_request` on the main thread,
+whichever thread asks. One environment runs one invocation at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _named: Any = None
 
 @contextlib.contextmanager
 def bounded_by(context: Any) -> Iterator[None]:
-    """For the block, this is the invocation's context (`get_remaining_time_in_millis`); None changes nothing."""
+    """For the block, this is the invocation's context (`get_remaining_time_in_millis`); None
+    changes nothing."""
     global _named
     before, _named = _named, context if context is not None else _named
     try:
@@ -55,7 +57,8 @@ def check_exchange() -> None:
     left = remaining_s()
     if left is not None and left < EXCHANGE_NEEDS_S:
         raise InvocationEndsError(
-            f"{left:.1f} s are left of this invocation, and an exchange wants {EXCHANGE_NEEDS_S:.0f}"
+            f"{left:.1f} s are left of this invocation, and an exchange wants"
+            f" {EXCHANGE_NEEDS_S:.0f}"
         )
 
 

@@ -1,7 +1,8 @@
 """Who this process is to others, whether another one is still alive, and signals that must wait.
 
-Only what the operating system tells for certain is used: a claim's holder is called dead only on the same boot of the
-same machine and in the same pid namespace, and never in Lambda, whose environments look alike.
+Only what the operating system tells for certain is used: a claim's holder is called dead only on
+the same boot of the same machine and in the same pid namespace, and never in Lambda, whose
+environments look alike.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def host_name() -> str:
 
 
 def host_fraction() -> float:
-    """A number from 0 to 1 that differs between hosts and stays for one host: the jitter of early renewal."""
+    """A number from 0 to 1 that differs between hosts and stays for one host: the jitter of early
+    renewal."""
     return int.from_bytes(hashlib.sha256(host_name().encode()).digest()[:4], "big") / 2**32
 
 
@@ -63,7 +65,8 @@ def holder_name() -> str:
 
 
 def is_dead(claim: Claim, machine: str | None) -> bool:
-    """Whether the claim's holder is certainly gone: same machine, and its process is not there any more."""
+    """Whether the claim's holder is certainly gone: same machine, and its process is not there any
+    more."""
     if machine is None or claim.machine != machine:
         return False
     _host, _, process = claim.holder.partition("/")
@@ -89,7 +92,8 @@ _HELD = tuple(
 
 @contextlib.contextmanager
 def note_signals() -> Iterator[list[int]]:
-    """Collects SIGINT, SIGTERM and SIGHUP until the block ends: for a job that first ends what it has begun."""
+    """Collects SIGINT, SIGTERM and SIGHUP until the block ends: for a job that first ends what it
+    has begun."""
     arrived: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield arrived
@@ -113,8 +117,8 @@ def note_signals() -> Iterator[list[int]]:
 def hold_signals() -> Iterator[None]:
     """Lets SIGINT, SIGTERM and SIGHUP wait until the block ends, then delivers them.
 
-    Dispositions belong to the whole process and may be set by its main thread alone, so elsewhere this does nothing:
-    there the program that embeds us owns the signals.
+    Dispositions belong to the whole process and may be set by its main thread alone, so elsewhere
+    this does nothing: there the program that embeds us owns the signals.
     """
     arrived: list[int] = []
     try:

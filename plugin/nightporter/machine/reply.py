@@ -1,16 +1,19 @@
-"""Reply files: what the front door (`launchers/nightporter`, POSIX sh) may answer without starting Python.
+"""Reply files: what the front door (`launchers/nightporter`, POSIX sh) may answer without starting
+Python.
 
-A reply stands for one exact ask: the command line, the variables that pick an identity, and for a helper what its
-client wrote to it. It names the files that it stands on by inode, size and change time (ctime, which the door compares
-with the reply's own time stamp, set to the newest of theirs), the files that must stay absent, and a deadline by the
-wall clock. It holds an access token, and lies beside the cached one, under the same rules.
+A reply stands for one exact ask: the command line, the variables that pick an identity, and for a
+helper what its client wrote to it. It names the files that it stands on by inode, size and change
+time (ctime, which the door compares with the reply's own time stamp, set to the newest of theirs),
+the files that must stay absent, and a deadline by the wall clock. It holds an access token, and
+lies beside the cached one, under the same rules.
 
-Where anything is in doubt no reply is left: a relative path or one through a link, a line break in a variable, a file
-that has changed within the last moments, whose next change might carry the same time.
+Where anything is in doubt no reply is left: a relative path or one through a link, a line break in
+a variable, a file that has changed within the last moments, whose next change might carry the same
+time.
 
-Python reads the same files (`answer`), for shells and systems whose door can't, and for helpers, whose standard input
-no sh reads faithfully. It is imported before anything else, so this module imports nothing that a bare interpreter
-hasn't, not even `typing`.
+Python reads the same files (`answer`), for shells and systems whose door can't, and for helpers,
+whose standard input no sh reads faithfully. It is imported before anything else, so this module
+imports nothing that a bare interpreter hasn't, not even `typing`.
 """
 
 from __future__ import annotations
@@ -50,13 +53,15 @@ _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 
 
 def takes_input(arguments: Sequence[str]) -> bool:
-    """Whether the line is one of a helper that is asked on standard input, and whose replies are kept."""
+    """Whether the line is one of a helper that is asked on standard input, and whose replies are
+    kept."""
     is_helper = len(arguments) > 2 and arguments[0] == "credential" and arguments[1] in HELPERS
     return is_helper and arguments[-1] == "get" and not set(arguments) & {"-h", "--help"}
 
 
 def reply_name(arguments: Sequence[str], given: bytes | None = None) -> str | None:
-    """The name of the reply file of a command line; None where none is kept. `given`: its standard input."""
+    """The name of the reply file of a command line; None where none is kept. `given`: its standard
+    input."""
     if not arguments or takes_input(arguments) != (given is not None):
         return None
     if given is None and arguments[0] not in ("token", "exec-credential"):
@@ -78,8 +83,8 @@ def compose_ask(
 ) -> str | None:
     """The ask as the door composes it; None where a value has a line break in it.
 
-    `by_token`: VAULT_TOKEN picks the identity, so its fingerprint stands in the ask, which only Python can compose.
-    `given`: as in `reply_name`.
+    `by_token`: VAULT_TOKEN picks the identity, so its fingerprint stands in the ask, which only
+    Python can compose. `given`: as in `reply_name`.
     """
     lines = [" ".join(arguments)]
     if given is not None:
@@ -236,11 +241,11 @@ def leave(
 ) -> bool:
     """Writes the reply, if one may stand; whether it does. What can't be written is no error.
 
-    `by_token`, `given`: as in `compose_ask`.
-    `watched`: files and directories that it stands on, present or not; `absent`: what must not be there; `own`: the
-    token's file, and how it was seen (`look`) before the token was read from it. `left_s`: for how long the token may
-    be served without another look. `began`: a moment (Unix time) before anything of it was read, so that a change
-    meanwhile is noticed.
+    `by_token`, `given`: as in `compose_ask`. `watched`: files and directories that it stands on,
+    present or not; `absent`: what must not be there; `own`: the token's file, and how it was seen
+    (`look`) before the token was read from it. `left_s`: for how long the token may be served
+    without another look. `began`: a moment (Unix time) before anything of it was read, so that a
+    change meanwhile is noticed.
     """
     name, now = reply_name(arguments, given), time.time()
     ask = compose_ask(arguments, environment, by_token=by_token, given=given)
@@ -269,7 +274,8 @@ def leave(
 
 
 def _make_room(directory: str) -> None:
-    """So that a client which asks for ever new addresses fills no disk: a lost reply costs nothing."""
+    """So that a client which asks for ever new addresses fills no disk: a lost reply costs
+    nothing."""
     kept = [
         name
         for name in os.listdir(directory)
@@ -283,7 +289,8 @@ def _make_room(directory: str) -> None:
 def _look(
     watched: Sequence[str], absent: Sequence[str], own: str, own_seen: Seen, began: float
 ) -> tuple[int, list[str]] | None:
-    """The newest change time of what is watched, and its lines; None where that can't be trusted."""
+    """The newest change time of what is watched, and its lines; None where that can't be
+    trusted."""
     newest_ns, lines = 0, []
     for path in dict.fromkeys([own, *watched, *absent]):
         seen = look(path)
@@ -304,7 +311,8 @@ def _look(
 
 
 def _is_plain(path: str) -> bool:
-    """Whether the door can name the path, and nothing on the way to it is a link that could be turned elsewhere."""
+    """Whether the door can name the path, and nothing on the way to it is a link that could be
+    turned elsewhere."""
     return (
         os.path.isabs(path) and not set(path) & set("\n*?[]\\$") and os.path.realpath(path) == path
     )

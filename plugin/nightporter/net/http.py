@@ -1,8 +1,9 @@
 """The only socket to an issuer.
 
-A token request follows no redirect, reads no netrc (CVE-2024-47081), verifies TLS, sends no cookie, takes at most 1 MiB
-and at most ten seconds for everything together: name look-up, connection, a header that drips in byte by byte. The
-latter is why the exchange runs in a thread of its own: no socket option bounds the whole.
+A token request follows no redirect, reads no netrc (CVE-2024-47081), verifies TLS, sends no cookie,
+takes at most 1 MiB and at most ten seconds for everything together: name look-up, connection, a
+header that drips in byte by byte. The latter is why the exchange runs in a thread of its own: no
+socket option bounds the whole.
 
 This is the one room that imports requests at its top; nobody imports this room before it is needed.
 """
@@ -47,8 +48,9 @@ class Transport:
     def send(self, request: Request, *, timeout_s: float) -> Response:
         """The answer to a request, whatever its status.
 
-        Raises: IssuerUnreachableError: certainly not sent. OutcomeUnknownError: sent, or perhaps sent, and no whole
-        answer within `timeout_s`. IssuerReplyError: an answer over 1 MiB. ConfigError: `ca_cert` can't be read.
+        Raises: IssuerUnreachableError: certainly not sent. OutcomeUnknownError: sent, or perhaps
+        sent, and no whole answer within `timeout_s`. IssuerReplyError: an answer over 1 MiB.
+        ConfigError: `ca_cert` can't be read.
         """
         outcome: list[Response | Exception] = []
         worker = threading.Thread(target=self._run, args=(request, timeout_s, outcome), daemon=True)
@@ -108,7 +110,10 @@ class Transport:
                 raise OutcomeUnknownError(f"{host}: the TLS connection broke") from exc
             raise IssuerUnreachableError(
                 f"{host}: its TLS certificate can't be verified",
-                hint="Set `ca_cert` if the issuer's CA is a private one, and check the clock of this machine.",
+                hint=(
+                    "Set `ca_cert` if the issuer's CA is a private one, and check the clock of this"
+                    " machine."
+                ),
             ) from exc
         except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError) as exc:
             raise IssuerUnreachableError(f"{host} can't be reached: {type(exc).__name__}") from exc
@@ -168,7 +173,8 @@ def _has_cause(exc: BaseException, *kinds: type[BaseException]) -> bool:
 
 
 class _Punctual(requests.adapters.HTTPAdapter):
-    """Opens no connection for a request whose time is over: after a name look-up that hung, nothing is sent late."""
+    """Opens no connection for a request whose time is over: after a name look-up that hung, nothing
+    is sent late."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -207,10 +213,12 @@ _TIME = threading.local()  # of the exchange that runs in this thread
 def open_session(
     *, ca_cert: str | None, proxy: str | None, environment: Mapping[str, str], key: str
 ) -> requests.Session:
-    """A requests session by our network rules. `key` is the configuration key that `ca_cert` came from.
+    """A requests session by our network rules. `key` is the configuration key that `ca_cert` came
+    from.
 
-    trust_env is off, since it also reads netrc; what of the environment is wanted (CA, proxies) is taken by name.
-    Certificates: `ca_cert`, else REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE, else the system's.
+    trust_env is off, since it also reads netrc; what of the environment is wanted (CA, proxies) is
+    taken by name. Certificates: `ca_cert`, else REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE,
+    else the system's.
 
     Raises: ConfigError.
     """
@@ -241,14 +249,16 @@ def _ca_bundle(ca_cert: str | None, environment: Mapping[str, str], key: str) ->
 
 
 def _proxies(session: requests.Session, url: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The proxies for this address: the profile's, else the environment's with NO_PROXY respected."""
+    """The proxies for this address: the profile's, else the environment's with NO_PROXY
+    respected."""
     if session.proxies:
         return {scheme: str(address) for scheme, address in session.proxies.items()}
     return environment_proxies(url, environment)
 
 
 def environment_proxies(url: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """HTTPS_PROXY and its like for this address, unless NO_PROXY names its host or it is loopback."""
+    """HTTPS_PROXY and its like for this address, unless NO_PROXY names its host or it is
+    loopback."""
     if is_loopback(urlsplit(url).hostname or ""):
         return {}
     named = {

@@ -46,7 +46,8 @@ Say = Callable[[str], None]
 
 
 def needs_secret(broker: Broker) -> bool:
-    """Whether a session of this profile can't be without a credentials secret: a password, or a client's id."""
+    """Whether a session of this profile can't be without a credentials secret: a password, or a
+    client's id."""
     return broker.profile.signs_in_unattended or broker.session.issuer.needs_client(broker.profile)
 
 
@@ -120,7 +121,8 @@ def parse_members(text: str) -> dict[str, str]:
 
 
 def set_credentials(broker: Broker, members: Mapping[str, str], timeout_s: float, say: Say) -> None:
-    """Writes the members to the profile's store, under the names that its secret uses, and forgets a refusal.
+    """Writes the members to the profile's store, under the names that its secret uses, and forgets
+    a refusal.
 
     Raises: ConfigError, StoreError.
     """
@@ -161,9 +163,11 @@ def _write_members(
 
 
 def _clear_refusal(session: Session, timeout_s: float, say: Say) -> None:
-    """Takes a remembered refusal out of the record: the credentials have changed, so it stands for nothing.
+    """Takes a remembered refusal out of the record: the credentials have changed, so it stands for
+    nothing.
 
-    Not under another's claim, and no failure here is one of the command: a changed secret is tried at once anyway.
+    Not under another's claim, and no failure here is one of the command: a changed secret is tried
+    at once anyway.
     """
     try:
         view = session.read(session.around.monotonic() + timeout_s)
@@ -214,7 +218,8 @@ def check(broker: Broker, timeout_s: float) -> str:
 
 
 def forget(broker: Broker) -> int:
-    """Drops what this machine holds of the profile, under any identity; how many files that were."""
+    """Drops what this machine holds of the profile, under any identity; how many files that
+    were."""
     dropped = drop_everywhere(broker.profile.name, all_cache_directories(read_environment()))
     broker.forget()
     return dropped
@@ -238,7 +243,8 @@ def end_session(broker: Broker, timeout_s: float, say: Say) -> None:
 
 
 def _revoke(session: Session, timeout_s: float, say: Say) -> None:
-    """Tells the issuer, where it has an address for it (RFC 7009). What fails is said: the records go all the same."""
+    """Tells the issuer, where it has an address for it (RFC 7009). What fails is said: the records
+    go all the same."""
     deadline = session.around.monotonic() + timeout_s
     try:
         record = _own_record(session, deadline)

@@ -1,8 +1,9 @@
 """`nightporter doctor`: what can be found out without spending anything.
 
-Nothing is exchanged here: stores are read, rights are asked for, the issuer gets one GET. Each finding has a level, a
-reference, what is so and what to do; the exit code is the lowest class among the errors. `--repair` does what is safe:
-modes, left-over files, a result that waits for its store, a label that a person moved back.
+Nothing is exchanged here: stores are read, rights are asked for, the issuer gets one GET. Each
+finding has a level, a reference, what is so and what to do; the exit code is the lowest class among
+the errors. `--repair` does what is safe: modes, left-over files, a result that waits for its store,
+a label that a person moved back.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class Inspected(Protocol):
     def missing_rights(
         self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
     ) -> list[str]:
-        """The rights that are missing, in the store's own words, as far as it tells without anything being changed.
+        """The rights that are missing, in the store's own words, as far as it tells without
+        anything being changed.
 
         `reads`: paths that are read only; `writes`: paths that are read and written.
         """
@@ -119,7 +121,8 @@ class Doctor:
     def examine(self, names: tuple[str, ...]) -> Iterator[Finding]:
         """Every finding, in the order in which they are found."""
         yield ok(
-            f"nightporter {__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}"
+            f"nightporter {__version__}, Python {platform.python_version()},"
+            f" {platform.platform(terse=True)}"
         )
         yield from self._files()
         yield from self._commands()
@@ -228,7 +231,8 @@ class Doctor:
         yield from self._clients()
 
     def _clients(self) -> Iterator[Finding]:
-        """What `setup` writes for docker names a command that must be there: docker wouldn't say so."""
+        """What `setup` writes for docker names a command that must be there: docker wouldn't say
+        so."""
         home = os.path.expanduser("~")
         directory = self._environment.get("DOCKER_CONFIG") or os.path.join(home, ".docker")
         try:
@@ -298,7 +302,10 @@ class Doctor:
     def _hosts(self, porter: Porter, profile: Profile) -> Iterator[Finding]:
         for rule in rules_of(profile):
             if len(profiles_for(rule.target, porter.config.profiles.values())) > 1:
-                what = f"{rule.authority} is in `hosts` of more than one profile, so no helper answers for it"
+                what = (
+                    f"{rule.authority} is in `hosts` of more than one profile, so no helper answers"
+                    " for it"
+                )
                 yield failure(HostNotAllowedError(what), profile.name)
 
     def _session(self, broker: Broker) -> Iterator[Finding]:
@@ -312,13 +319,17 @@ class Doctor:
                     level="error",
                     reference="store-denied",
                     what=f"missing right: {right}",
-                    todo=f"`nightporter policy {profile.name} --role {profile.role.value}` prints what is needed.",
+                    todo=(
+                        f"`nightporter policy {profile.name} --role {profile.role.value}` prints"
+                        " what is needed."
+                    ),
                     profile=profile.name,
                     exit_code=5,
                 )
             return
         yield ok(
-            f"store {profile.store.name!r} answers, and gives the rights of role {profile.role.value}",
+            f"store {profile.store.name!r} answers, and gives the rights of role"
+            f" {profile.role.value}",
             profile.name,
         )
         if profile.signs_in_unattended and profile.credentials:
@@ -377,7 +388,8 @@ class Doctor:
             yield warning("session-old", f"the refresh token {ends}", name)
         else:
             yield ok(
-                f"session of generation {record.generation}, by {record.by or 'unknown'}; it {ends}",
+                f"session of generation {record.generation}, by {record.by or 'unknown'}; it"
+                f" {ends}",
                 name,
             )
         if record.claim and record.claim.until > now:
@@ -385,7 +397,8 @@ class Doctor:
         if record.refused and record.refused.until > now:
             until = format_rfc3339(record.refused.until)
             error = CredentialsRefusedError(
-                f"refused {record.refused.count} time(s) ({record.refused.error}), not tried again before {until}"
+                f"refused {record.refused.count} time(s) ({record.refused.error}), not tried again"
+                f" before {until}"
             )
             yield Finding(
                 level="error",
@@ -500,7 +513,8 @@ def to_text(findings: list[Finding], *, is_coloured: bool) -> str:
 
 
 def bundle(findings: list[Finding], config: str | None, environment: Mapping[str, str]) -> str:
-    """A report for a ticket: findings, the effective configuration (which holds no secret), names of variables."""
+    """A report for a ticket: findings, the effective configuration (which holds no secret), names
+    of variables."""
     try:
         effective = render_effective(load_config(config, environment), {})
     except NightporterError as exc:

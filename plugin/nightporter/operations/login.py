@@ -1,7 +1,8 @@
 """Sessions that a person starts: authorization code with PKCE through a browser, or a device code.
 
-The redirect comes back to a server of ours on loopback that takes one answer and ends (RFC 8252 section 7.3), or is
-pasted. State and verifier are fresh for each log-in; what a browser shows is ours, and nothing that came in is echoed.
+The redirect comes back to a server of ours on loopback that takes one answer and ends (RFC 8252
+section 7.3), or is pasted. State and verifier are fresh for each log-in; what a browser shows is
+ours, and nothing that came in is echoed.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ from nightporter.session.repository import Session
 
 PAGE = "<html><body><h1>{title}</h1><p>{text}</p></body></html>"
 REGISTERED = (
-    "The address http://localhost must be registered with the issuer as a redirect address (in Entra under *Web*);"
-    " any port is then accepted there. Elsewhere set `redirect_port` to the registered one."
+    "The address http://localhost must be registered with the issuer as a redirect address (in"
+    " Entra under *Web*); any port is then accepted there. Elsewhere set `redirect_port` to the"
+    " registered one."
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """How to reach the person: lines to show, a browser to open (None: they paste the redirect address)."""
+    """How to reach the person: lines to show, a browser to open (None: they paste the redirect
+    address)."""
 
     say: Callable[[str], None]
     open_browser: Callable[[str], object] | None
@@ -42,7 +45,8 @@ class Person:
 
 
 def log_in(session: Session, person: Person, *, deadline: float) -> SessionRecord:
-    """Runs the profile's grant with a person, and stores the session that comes of it. `deadline` is monotonic.
+    """Runs the profile's grant with a person, and stores the session that comes of it. `deadline`
+    is monotonic.
 
     Raises: ConfigError for a grant without a log-in, LoginRequiredError, IssuerError, StoreError.
     """
@@ -52,7 +56,10 @@ def log_in(session: Session, person: Person, *, deadline: float) -> SessionRecor
     ):
         raise ConfigError(
             f"profile {profile.name!r} has no log-in: its grant is {profile.grant!r}",
-            hint=f"Use `nightporter credentials set {profile.name}` or `nightporter seed {profile.name}`.",
+            hint=(
+                f"Use `nightporter credentials set {profile.name}` or `nightporter seed"
+                f" {profile.name}`."
+            ),
         )
     client = session.load_client(deadline)
     if client.client_id is None:
@@ -128,7 +135,10 @@ def _open_server(profile: Profile) -> HTTPServer:
     except OSError as exc:
         raise ConfigError(
             f"the port {port} for the redirect is taken by another program here",
-            hint="End that program, or name another `redirect_port` (which must be registered with the issuer).",
+            hint=(
+                "End that program, or name another `redirect_port` (which must be registered with"
+                " the issuer)."
+            ),
         ) from exc
 
 
@@ -138,7 +148,10 @@ def _pasted(person: Person, url: str, state: str) -> dict[str, str]:
     if not query or not _is_ours(query, state):
         raise LoginRequiredError(
             "the pasted address is not the answer to this log-in (its state is another)",
-            hint="Start `nightporter login` again and paste the whole address of the page that can't be shown.",
+            hint=(
+                "Start `nightporter login` again and paste the whole address of the page that can't"
+                " be shown."
+            ),
         )
     return query
 
@@ -149,7 +162,8 @@ def _awaited(
     server.RequestHandlerClass = _handler(answer, state)
     server.timeout = 0.2
     person.say(f"Opening the browser. If none appears, open this address:\n\n{url}\n")
-    # In a thread: a browser that runs in the foreground would wait for our answer, and we for its end.
+    # In a thread: a browser that runs in the foreground would wait for our answer, and we for its
+    # end.
     threading.Thread(target=person.open_browser, args=(url,), daemon=True).start()
     while not answer.arrived.is_set():
         server.handle_request()
@@ -248,7 +262,8 @@ def _by_device(
         try:
             response = _exchange(session, request, deadline)
         except IssuerError:
-            continue  # RFC 8628 section 3.5: a time-out is a reason to ask more slowly, not to give up
+            # RFC 8628 section 3.5: a time-out is a reason to ask more slowly, not to give up
+            continue
         error = "slow_down" if response.status in (429, 503) else _error_of(response)
         if error == "slow_down":
             interval_s += 5  # RFC 8628 section 3.5
@@ -266,7 +281,8 @@ def _by_device(
 
 
 def _parse_device(response: Response) -> tuple[Secret, str, str, float]:
-    """device_code, user_code, verification_uri and the interval in seconds (RFC 8628 section 3.2)."""
+    """device_code, user_code, verification_uri and the interval in seconds (RFC 8628 section
+    3.2)."""
     try:
         document = json.loads(response.body)
         texts = [document["device_code"], document["user_code"], document["verification_uri"]]

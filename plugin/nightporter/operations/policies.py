@@ -1,8 +1,8 @@
 """The least that a role needs, in the store's own policy language. Pure.
 
-`full` signs in, refreshes, claims, saves, publishes and sweeps. `refresh-only` does all but read the credentials.
-`read-only` reads published access tokens and nothing else. What a vendor doesn't need (claims, where a reused token is
-not shared) is not granted to `refresh-only`.
+`full` signs in, refreshes, claims, saves, publishes and sweeps. `refresh-only` does all but read
+the credentials. `read-only` reads published access tokens and nothing else. What a vendor doesn't
+need (claims, where a reused token is not shared) is not granted to `refresh-only`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _WRITE = (
 def render_policy(profile: Profile, role: Role) -> str:
     """The policy of that role for the profile's store.
 
-    Raises: ConfigError for the embedded store, which has none, and for `read-only` without published tokens.
+    Raises: ConfigError for the embedded store, which has none, and for `read-only` without
+    published tokens.
     """
     if role is Role.READ_ONLY and profile.publish_access_token is None:
         raise ConfigError(
@@ -37,7 +38,8 @@ def render_policy(profile: Profile, role: Role) -> str:
     if profile.store.type == "aws-secrets-manager":
         return json.dumps(_iam_policy(profile, role), indent=2)
     raise ConfigError(
-        f"the store type {profile.store.type!r} has no policies: the permissions of its directory are all"
+        f"the store type {profile.store.type!r} has no policies: the permissions of its directory"
+        " are all"
     )
 
 

@@ -1,8 +1,9 @@
 """The scheduled job: what makes sure that no request by day ever signs in.
 
-What is due is a pure question (`due`); each profile is then done by itself, with its own deadline, and its failure is
-its own. The work goes through the same session room and under the same claims as any consumer's, so the job is safe
-beside them, and one that was killed half way does only what is left.
+What is due is a pure question (`due`); each profile is then done by itself, with its own deadline,
+and its failure is its own. The work goes through the same session room and under the same claims as
+any consumer's, so the job is safe beside them, and one that was killed half way does only what is
+left.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def due(
 ) -> Due:
     """What is due for a session, by the vendor's way (contract, section 6).
 
-    `sign_in_lasts_until`: when the refresh token of a sign-in at `now` would die; None where that is not known.
+    `sign_in_lasts_until`: when the refresh token of a sign-in at `now` would die; None where that
+    is not known.
     """
     has_token = record is not None and record.refresh_token is not None
     ends = record.expires_at if record else None
@@ -59,7 +61,8 @@ def due(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was done for one profile. `did` is a word of `Due`, `publish`, or what would be done in a dry run."""
+    """What was done for one profile. `did` is a word of `Due`, `publish`, or what would be done in
+    a dry run."""
 
     profile: str
     did: str
@@ -97,8 +100,8 @@ def rotate_all(
 ) -> Iterator[Report]:
     """Does every profile, `jobs` at a time, and yields each one's report when it is done.
 
-    `timeout_s` is asked for each profile when its turn comes. Once `should_stop` says so nothing new is begun; what has
-    begun is finished, since it may hold an exchange.
+    `timeout_s` is asked for each profile when its turn comes. Once `should_stop` says so nothing
+    new is begun; what has begun is finished, since it may hold an exchange.
     """
     waiting = iter(brokers)
     with ThreadPoolExecutor(
@@ -209,7 +212,8 @@ def _rotated(
 
 
 def _sweep(broker: Broker, deadline: float) -> bool:
-    """Whether something was swept. What can't be is said, and is no failure of what was done before."""
+    """Whether something was swept. What can't be is said, and is no failure of what was done
+    before."""
     session, swept = broker.session, False
     for path in filter(None, (broker.profile.refresh_token, broker.profile.publish_access_token)):
         try:
@@ -236,7 +240,8 @@ def rotatable(config: Config) -> list[str]:
 
 
 def of_shard(names: Sequence[str], index: int, count: int) -> list[str]:
-    """The names that belong to shard `index` of `count`: by hash, so that a new profile moves no other."""
+    """The names that belong to shard `index` of `count`: by hash, so that a new profile moves no
+    other."""
 
     def shard_of(name: str) -> int:
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % count
@@ -245,7 +250,8 @@ def of_shard(names: Sequence[str], index: int, count: int) -> list[str]:
 
 
 def parse_shard(text: str, environment_index: str | None) -> tuple[int, int]:
-    """`I/N`, counted from 0; or `N` alone, where the engine's variable (JOB_COMPLETION_INDEX) names the index.
+    """`I/N`, counted from 0; or `N` alone, where the engine's variable (JOB_COMPLETION_INDEX) names
+    the index.
 
     Raises: ConfigError.
     """
@@ -254,7 +260,10 @@ def parse_shard(text: str, environment_index: str | None) -> tuple[int, int]:
     if not (index_text.isdigit() and count_text.isdigit()) or int(index_text) >= int(count_text):
         raise ConfigError(
             f"--shard {text!r} is not I/N with I from 0 to N-1",
-            hint="Or give N alone, where JOB_COMPLETION_INDEX or AWS_BATCH_JOB_ARRAY_INDEX names the index.",
+            hint=(
+                "Or give N alone, where JOB_COMPLETION_INDEX or AWS_BATCH_JOB_ARRAY_INDEX names the"
+                " index."
+            ),
         )
     return int(index_text), int(count_text)
 

@@ -1,9 +1,11 @@
-"""Secrets Manager's own rotation of a session record: createSecret, setSecret, testSecret, finishSecret.
+"""Secrets Manager's own rotation of a session record: createSecret, setSecret, testSecret,
+finishSecret.
 
-For issuers that sign in with a password and whose refresh tokens are reused; any other could not have a second, pending
-session beside the current one. Each step may be run again, at any time. The sign-in goes through the session room like
-every other, under its claim and straight into the current record, so that no step can lose it; AWSPENDING is a copy
-that the later steps test and promote. Documents: Secrets Manager user guide, "Rotation by Lambda function".
+For issuers that sign in with a password and whose refresh tokens are reused; any other could not
+have a second, pending session beside the current one. Each step may be run again, at any time. The
+sign-in goes through the session room like every other, under its claim and straight into the
+current record, so that no step can lose it; AWSPENDING is a copy that the later steps test and
+promote. Documents: Secrets Manager user guide, "Rotation by Lambda function".
 """
 
 from __future__ import annotations
@@ -50,12 +52,14 @@ class StagedStore(Protocol):
         """Takes AWSPENDING off, if it is there."""
 
     def fence(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
-        """Uses up the id that would follow a version which is current no more: a writer that slept over it collides."""
+        """Uses up the id that would follow a version which is current no more: a writer that slept
+        over it collides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotating:
-    """One rotation: of a profile's record, towards the version `version_id` (the event's ClientRequestToken)."""
+    """One rotation: of a profile's record, towards the version `version_id` (the event's
+    ClientRequestToken)."""
 
     broker: Broker
     store: StagedStore
@@ -66,7 +70,8 @@ class Rotating:
     def run(self, step: str) -> str:
         """Does one step; a word for what it came to.
 
-        Raises: ConfigError for a step that is none, StoreError, IssuerError, CredentialsRefusedError.
+        Raises: ConfigError for a step that is none, StoreError, IssuerError,
+        CredentialsRefusedError.
         """
         labels = self.store.stages(self.path).get(self.version_id)
         if labels is None:
@@ -78,8 +83,8 @@ class Rotating:
         if step == "createSecret":
             return self._create()
         if step == "setSecret":
-            return (
-                "nothing to set"  # the vendor has no place for it: a session is set by signing in
+            return (  # the vendor has no place for it: a session is set by signing in
+                "nothing to set"
             )
         if step == "testSecret":
             return self._test()
@@ -141,16 +146,19 @@ class Rotating:
         try:
             session.issuer.parse(session.sender.send(request, timeout_s=left_s), Call.REFRESH)
         except SessionRejectedError as exc:
-            # Else every later rotation would be resumed with it: AWS goes on with the version that has the label.
+            # Else every later rotation would be resumed with it: AWS goes on with the version that
+            # has the label.
             self.store.drop_pending(self.path, self.version_id)
             raise StoreValueError(
-                f"{self.path}: the issuer refuses the session that {PENDING} held; the label is taken off",
+                f"{self.path}: the issuer refuses the session that {PENDING} held; the label is"
+                " taken off",
                 hint="The next rotation begins anew.",
             ) from exc
         return "tested"
 
     def _is_overtaken(self, view: View, pending: SessionRecord) -> bool:
-        """Whether a later session is current, or the session was ended by a person (a log-out everywhere).
+        """Whether a later session is current, or the session was ended by a person (a log-out
+        everywhere).
 
         Raises: StoreValueError where the current record is another's.
         """
@@ -167,7 +175,8 @@ class Rotating:
         return "overtaken"
 
     def _finish(self) -> str:
-        """Moves AWSCURRENT, under a claim, unless somebody's later session is current: then that one stays."""
+        """Moves AWSCURRENT, under a claim, unless somebody's later session is current: then that
+        one stays."""
         session, pending = self.broker.session, self._pending()
         while session.around.monotonic() < self.deadline:
             view = session.read(self.deadline)
@@ -214,7 +223,10 @@ def profile_of(config: Config, secret_id: str) -> Profile:
     if not found:
         raise ConfigError(
             "the secret of the event is the session record of no profile",
-            hint="Rotate the secret that a profile's `refresh_token` names, not the one with the password.",
+            hint=(
+                "Rotate the secret that a profile's `refresh_token` names, not the one with the"
+                " password."
+            ),
         )
     profile = next((item for item in found if item.role is Role.FULL), found[0])
     if profile.role is not Role.FULL or profile.grant != "password":
@@ -224,8 +236,8 @@ def profile_of(config: Config, secret_id: str) -> Profile:
         )
     if profile.is_exclusive:
         raise ConfigError(
-            f"the refresh tokens of profile {profile.name!r} rotate or are shared, so there can't be a second session"
-            " that waits to be tested",
+            f"the refresh tokens of profile {profile.name!r} rotate or are shared, so there can't"
+            " be a second session that waits to be tested",
             hint="Schedule `nightporter rotate` (rotate_handler) instead.",
         )
     return profile

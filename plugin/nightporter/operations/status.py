@@ -1,4 +1,5 @@
-"""What `nightporter status` knows about a profile, and how it is shown. Pure; holds no secret by construction."""
+"""What `nightporter status` knows about a profile, and how it is shown. Pure; holds no secret by
+construction."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from nightporter.machine.helper_failures import Mishap
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """One profile. `problem`: why its record can't be read or used; `spilled_at`: a result is kept here since then.
+    """One profile. `problem`: why its record can't be read or used; `spilled_at`: a result is kept
+    here since then.
 
     `mishaps`: failures of helpers that their clients kept to themselves.
     """
@@ -40,27 +42,33 @@ def to_json(status: Status) -> dict[str, Any]:
         "issuer": status.issuer,
         "store": status.store,
         "path": status.path,
-        "access_token": {"expires_at": _stamp(status.cached.expires_at_s)}
-        if status.cached
-        else None,
-        "session": record
-        and {
-            "expires_at": _stamp(record.expires_at),
-            "issued_at": _stamp(record.issued_at),
-            "has_refresh_token": record.refresh_token is not None,
-            "shared_access_token_expires_at": _stamp(record.access_token_expires_at),
-            "generation": record.generation,
-            "username": record.identity.username,
-            "by": record.by,
-            "claim": record.claim
-            and {"holder": record.claim.holder, "until": _stamp(record.claim.until)},
-            "refused": record.refused
+        "access_token": (
+            {"expires_at": _stamp(status.cached.expires_at_s)} if status.cached else None
+        ),
+        "session": (
+            record
             and {
-                "until": _stamp(record.refused.until),
-                "count": record.refused.count,
-                "error": record.refused.error,
-            },
-        },
+                "expires_at": _stamp(record.expires_at),
+                "issued_at": _stamp(record.issued_at),
+                "has_refresh_token": record.refresh_token is not None,
+                "shared_access_token_expires_at": _stamp(record.access_token_expires_at),
+                "generation": record.generation,
+                "username": record.identity.username,
+                "by": record.by,
+                "claim": (
+                    record.claim
+                    and {"holder": record.claim.holder, "until": _stamp(record.claim.until)}
+                ),
+                "refused": (
+                    record.refused
+                    and {
+                        "until": _stamp(record.refused.until),
+                        "count": record.refused.count,
+                        "error": record.refused.error,
+                    }
+                ),
+            }
+        ),
         "spilled_at": _stamp(status.spilled_at),
         "helper_failures": [
             {

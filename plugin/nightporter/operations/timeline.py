@@ -1,4 +1,5 @@
-"""The past and coming moments of a profile, as lines in a terminal and as a picture (SVG). Pure; holds no secret."""
+"""The past and coming moments of a profile, as lines in a terminal and as a picture (SVG). Pure;
+holds no secret."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def moments(
     now: float,
     lasts_until: Callable[[int], int | None],
 ) -> list[Moment]:
-    """What has been and what is to come, in order; midnights in New York between the first and the last of them.
+    """What has been and what is to come, in order; midnights in New York between the first and the
+    last of them.
 
     `lasts_until`: when a refresh token of a sign-in at that time would end.
     """
@@ -89,7 +91,8 @@ def _midnights(first: int, last: int) -> list[int]:
 def _renewal(
     profile: Profile, ends: int, lasts_until: Callable[[int], int | None]
 ) -> tuple[int, str]:
-    """From when on `rotate` does something: when little enough is left, and a sign-in gains time."""
+    """From when on `rotate` does something: when little enough is left, and a sign-in gains
+    time."""
     due = ends - profile.renew_when_left_s
     if profile.grant != "password":
         return due, "renewal is due"
@@ -125,11 +128,16 @@ def to_svg(name: str, listed: list[Moment], now: float) -> str:
         return left + (width - 2 * left) * (at - first) / (last - first)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif"'
-        ' font-size="13">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+            ' font-family="sans-serif" font-size="13">'
+        ),
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         f'<text x="{left}" y="22" font-weight="bold" fill="#222">{escape(name)}</text>',
-        f'<line x1="{left}" y1="46" x2="{width - left}" y2="46" stroke="#cbd5e0" stroke-width="6"/>',
+        (
+            f'<line x1="{left}" y1="46" x2="{width - left}" y2="46" stroke="#cbd5e0"'
+            ' stroke-width="6"/>'
+        ),
     ]
     labels: list[str] = []
     for number, moment in enumerate(listed):
@@ -141,11 +149,14 @@ def to_svg(name: str, listed: list[Moment], now: float) -> str:
         is_right = x > width / 2
         anchor, text_x = ("end", x - 10) if is_right else ("start", x + 10)
         parts.append(
-            f'<line x1="{x:.1f}" y1="46" x2="{x:.1f}" y2="{y - 4}" stroke="{colour}" stroke-opacity="0.35"/>'
+            f'<line x1="{x:.1f}" y1="46" x2="{x:.1f}" y2="{y - 4}" stroke="{colour}"'
+            ' stroke-opacity="0.35"/>'
         )
         parts.append(f'<circle cx="{x:.1f}" cy="46" r="{radius}" fill="{colour}"/>')
         labels.append(  # with a halo, since lines of later moments run behind it
-            f'<text x="{text_x:.1f}" y="{y}" text-anchor="{anchor}" fill="{colour}" stroke="#ffffff" stroke-width="4"'
-            f' paint-order="stroke">{escape(label)}<title>{format_rfc3339(moment.at)}</title></text>'
+            f'<text x="{text_x:.1f}" y="{y}" text-anchor="{anchor}" fill="{colour}"'
+            ' stroke="#ffffff" stroke-width="4"'
+            f' paint-order="stroke">{escape(label)}'
+            f"<title>{format_rfc3339(moment.at)}</title></text>"
         )
     return "\n".join([*parts, *labels, "</svg>"]) + "\n"

@@ -1,6 +1,8 @@
-"""The credential helper protocol of Bazel and its kin (EngFlow credential-helper-spec): parse an ask, render a reply.
+"""The credential helper protocol of Bazel and its kin (EngFlow credential-helper-spec): parse an
+ask, render a reply.
 
-Pure. Seen by contract test only. `expires` is whole seconds with a Z: a fraction is a parse error there.
+Pure. Seen by contract test only. `expires` is whole seconds with a Z: a fraction is a parse error
+there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Cargo's credential provider protocol (cargo reference, "Credential Provider Protocol"): parse an ask, render a reply.
+"""Cargo's credential provider protocol (cargo reference, "Credential Provider Protocol"): parse an
+ask, render a reply.
 
-Pure. One JSON object a line, `Ok` or `Err` around every answer. Only the address of the index decides: a checkout's own
-`.cargo/config.toml` can choose the registry's name and our arguments, so of those a profile's name alone is taken.
+Pure. One JSON object a line, `Ok` or `Err` around every answer. Only the address of the index
+decides: a checkout's own `.cargo/config.toml` can choose the registry's name and our arguments, so
+of those a profile's name alone is taken.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CargoAsk:
-    """`kind`: get, login, logout, or one that we don't know. `is_known`: an operation that a token can be given for.
+    """`kind`: get, login, logout, or one that we don't know. `is_known`: an operation that a token
+    can be given for.
 
     `target` None: an address that can't be ours.
     """
@@ -55,7 +58,8 @@ def parse(line: bytes) -> CargoAsk:
 
 
 def _target(index: str) -> Target | None:
-    """None for addresses that can't be ours (ssh, files, user names): cargo then asks the next provider."""
+    """None for addresses that can't be ours (ssh, files, user names): cargo then asks the next
+    provider."""
     for prefix in ("sparse+", "registry+"):
         index = index.removeprefix(prefix)
     try:
@@ -76,7 +80,8 @@ def _profile_of(arguments: Any) -> str | None:
 
 
 def render(token: Token, *, reported_expiry: int, with_type: bool) -> str:
-    """The answer to `get`: the whole value of the header Authorization. `with_type`: the registry wants `Bearer`."""
+    """The answer to `get`: the whole value of the header Authorization. `with_type`: the registry
+    wants `Bearer`."""
     value = f"{token.token_type} {token.value}" if with_type else token.value
     answer = {"kind": "get", "token": value, "cache": "expires", "expiration": reported_expiry}
     return json.dumps({"Ok": {**answer, "operation_independent": True}})
@@ -88,7 +93,8 @@ def render_done(kind: str) -> str:
 
 
 def render_error(kind: str, message: str = "") -> str:
-    """`url-not-supported` and `not-found` let cargo ask the next provider; `other` ends the command."""
+    """`url-not-supported` and `not-found` let cargo ask the next provider; `other` ends the
+    command."""
     return json.dumps(
         {"Err": {"kind": kind, **({"message": message, "caused-by": []} if message else {})}}
     )

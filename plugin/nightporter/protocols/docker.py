@@ -1,7 +1,9 @@
-"""docker's credential helper protocol (docker-credential-helpers, `credentials`): parse an ask, render a reply. Pure.
+"""docker's credential helper protocol (docker-credential-helpers, `credentials`): parse an ask,
+render a reply. Pure.
 
-Errors are texts on standard output with exit 1, and the exact words of "not found" keep public images pullable for
-strict clients (skopeo). An access token never goes under the user name `<token>`, which would make it a refresh token.
+Errors are texts on standard output with exit 1, and the exact words of "not found" keep public
+images pullable for strict clients (skopeo). An access token never goes under the user name
+`<token>`, which would make it a refresh token.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""git's credential helper protocol (git-credential(1), gitcredentials(7)): parse an ask, render a reply. Pure.
+"""git's credential helper protocol (git-credential(1), gitcredentials(7)): parse an ask, render a
+reply. Pure.
 
-User name and token for every git; `authtype=Bearer` where git offers it (2.46); the `continue` and `state[]` of 2.46
-turn a revoked token into a silent second try. Never printed: `oauth_refresh_token` (git hands it to every other
-helper), `host`, `path`, `protocol` (they would change git's own idea of the target).
+User name and token for every git; `authtype=Bearer` where git offers it (2.46); the `continue` and
+`state[]` of 2.46 turn a revoked token into a silent second try. Never printed:
+`oauth_refresh_token` (git hands it to every other helper), `host`, `path`, `protocol` (they would
+change git's own idea of the target).
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ _ONCE = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitAsk:
-    """`target` None: nothing that we could answer for. `refused`: the secret that git reports with `erase`.
+    """`target` None: nothing that we could answer for. `refused`: the secret that git reports with
+    `erase`.
 
-    `tried`: the mark of the token that was refused in this very command, which makes this the second try.
+    `tried`: the mark of the token that was refused in this very command, which makes this the
+    second try.
     """
 
     target: Target | None
@@ -87,7 +91,8 @@ def _target(keys: Mapping[str, str]) -> Target | None:
 def render(
     token: Token, ask: GitAsk, *, username: str, reported_expiry: int, may_retry: bool
 ) -> str:
-    """The answer to `get`. `may_retry`: the token is a cached one, so git may come again if it is refused."""
+    """The answer to `get`. `may_retry`: the token is a cached one, so git may come again if it is
+    refused."""
     lines = []
     if ask.takes_bearer:
         lines += ["capability[]=authtype"]
@@ -102,7 +107,8 @@ def render(
 
 
 def mark_of(token: Token) -> str:
-    """Names a token without telling it, so that a second try refuses that one and not a sister's fresh one."""
+    """Names a token without telling it, so that a second try refuses that one and not a sister's
+    fresh one."""
     return hashlib.sha256(token.value.encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,8 @@
 """Go's GOAUTH command (`go help goauth`, Go 1.24): parse an ask, render a reply. Pure.
 
-Run without an address before the first fetch, and with one, and the server's answer on standard input, after a 4xx.
-Addresses in a reply are bare origins: Go 1.24 matches none that ends with a slash or has a path (golang/go#71889).
+Run without an address before the first fetch, and with one, and the server's answer on standard
+input, after a 4xx. Addresses in a reply are bare origins: Go 1.24 matches none that ends with a
+slash or has a path (golang/go#71889).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def parse_url(url: str) -> Target:
 
 
 def says_unauthorized(response: bytes) -> bool:
-    """Whether the server's answer, status line first, is a 401. A 404 or 403 says nothing about the token.
+    """Whether the server's answer, status line first, is a 401. A 404 or 403 says nothing about the
+    token.
 
     Raises: BadAskError.
     """
@@ -37,6 +39,7 @@ def says_unauthorized(response: bytes) -> bool:
 
 
 def render(token: Token, urls: Iterable[str]) -> str:
-    """Addresses, an empty line, the header, an empty line; without the last one Go drops the whole answer."""
+    """Addresses, an empty line, the header, an empty line; without the last one Go drops the whole
+    answer."""
     lines = [*dict.fromkeys(urls), "", f"Authorization: {token.token_type} {token.value}", ""]
     return "\n".join(lines)

@@ -1,7 +1,9 @@
-"""Google's executable-sourced credentials (AIP-4117, google-auth's `pluggable`): parse an ask, render a reply. Pure.
+"""Google's executable-sourced credentials (AIP-4117, google-auth's `pluggable`): parse an ask,
+render a reply. Pure.
 
-What it hands out is a subject token that Google's STS exchanges, so only a JWT will do, and only for an audience that
-the profile names. Failures are answers too, with exit 0: google-auth reads standard error as a part of the output.
+What it hands out is a subject token that Google's STS exchanges, so only a JWT will do, and only
+for an audience that the profile names. Failures are answers too, with exit 0: google-auth reads
+standard error as a part of the output.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ REVOKED = json.dumps({"version": 1, "success": True})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoogleAsk:
-    """What google-auth says in its variables. `output_file`: where it looks for an answer before it runs us."""
+    """What google-auth says in its variables. `output_file`: where it looks for an answer before it
+    runs us."""
 
     audience: str
     token_type: str
@@ -52,14 +55,16 @@ def parse(environment: Mapping[str, str]) -> GoogleAsk:
 
 
 def check_audience(ask: GoogleAsk, profile: Profile) -> None:
-    """A credential configuration may come from anywhere: what it names must be named by the profile too.
+    """A credential configuration may come from anywhere: what it names must be named by the profile
+    too.
 
     Raises: HostNotAllowedError.
     """
     for value, key in ((ask.audience, "google_audiences"), (ask.email, "google_service_accounts")):
         if value is not None and value not in profile.helper_options[key]:
             raise HostNotAllowedError(
-                f"what google-auth asks for is not in `{key}` of profile {profile.name!r}, so it gets no token",
+                f"what google-auth asks for is not in `{key}` of profile {profile.name!r}, so it"
+                " gets no token",
                 hint=f"If the credential configuration is right, name it in `{key}`.",
             )
 
@@ -73,7 +78,10 @@ def check_jwt(token: Token) -> None:
     if len(parts) != 3 or not all(parts) or not all(_is_json_object(part) for part in parts[:2]):
         raise IssuerReplyError(
             "the issuer's access token is not a JWT, and Google exchanges nothing else",
-            hint="Use this protocol only for issuers whose access tokens are JWTs that the pool trusts.",
+            hint=(
+                "Use this protocol only for issuers whose access tokens are JWTs that the pool"
+                " trusts."
+            ),
         )
 
 

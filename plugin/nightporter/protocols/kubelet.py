@@ -1,6 +1,8 @@
-"""The kubelet's image credential provider (credentialprovider.kubelet.k8s.io/v1): parse an ask, render a reply.
+"""The kubelet's image credential provider (credentialprovider.kubelet.k8s.io/v1): parse an ask,
+render a reply.
 
-Pure. Seen by contract test only. `cacheDuration` is relative, so it is what is left of the token less the margin.
+Pure. Seen by contract test only. `cacheDuration` is relative, so it is what is left of the token
+less the margin.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ MAX_BYTES = 1 << 20
 
 
 def parse(content: bytes) -> Target | None:
-    """The registry, and the repository (without its tag) as its path, of a CredentialProviderRequest.
+    """The registry, and the repository (without its tag) as its path, of a
+    CredentialProviderRequest.
 
     None for an image that names no registry: the default one is public, and never one of ours.
 

@@ -1,7 +1,8 @@
 """kubectl's ExecCredential (client.authentication.k8s.io).
 
-Follows the Kubernetes documents "client-go credential plugins" and "Client Authentication (v1, v1beta1)". The ask is
-the variable KUBERNETES_EXEC_INFO, every member of which may be missing: other clients than kubectl are sloppy.
+Follows the Kubernetes documents "client-go credential plugins" and "Client Authentication (v1,
+v1beta1)". The ask is the variable KUBERNETES_EXEC_INFO, every member of which may be missing: other
+clients than kubectl are sloppy.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class ExecAsk:
 def parse_exec_info(exec_info: str | None) -> ExecAsk:
     """What KUBERNETES_EXEC_INFO asks for; v1 and no cluster where it says nothing.
 
-    Raises: ConfigError for a version that no longer exists or that we don't know: any other would be fatal to it too.
+    Raises: ConfigError for a version that no longer exists or that we don't know: any other would
+    be fatal to it too.
     """
     if not exec_info:
         return ExecAsk()
@@ -47,7 +49,9 @@ def parse_exec_info(exec_info: str | None) -> ExecAsk:
     if asked not in VERSIONS:
         raise ConfigError(
             "KUBERNETES_EXEC_INFO asks for an apiVersion that is not supported",
-            hint=f"Set `apiVersion` in the kubeconfig's exec stanza to one of {', '.join(VERSIONS)}.",
+            hint=(
+                f"Set `apiVersion` in the kubeconfig's exec stanza to one of {', '.join(VERSIONS)}."
+            ),
         )
     spec = document.get("spec")
     cluster = spec.get("cluster") if isinstance(spec, dict) else None
@@ -56,7 +60,8 @@ def parse_exec_info(exec_info: str | None) -> ExecAsk:
 
 
 def check_server(ask: ExecAsk, profile: Profile) -> None:
-    """A downloaded kubeconfig is in an attacker's hand: a cluster that is told must be in the profile's `hosts`.
+    """A downloaded kubeconfig is in an attacker's hand: a cluster that is told must be in the
+    profile's `hosts`.
 
     Raises: HostNotAllowedError.
     """
@@ -68,7 +73,8 @@ def check_server(ask: ExecAsk, profile: Profile) -> None:
         allowed = False
     if not allowed:
         raise HostNotAllowedError(
-            f"the cluster that kubectl talks to is not in `hosts` of profile {profile.name!r}, so it gets no token"
+            f"the cluster that kubectl talks to is not in `hosts` of profile {profile.name!r}, so"
+            " it gets no token"
         )
 
 

@@ -13,12 +13,14 @@ OUTPUTS = ("token", "json", "header", "env", "curl", "authorization", "netrc")
 
 
 def end_of(output: str) -> str:
-    """What follows the result: HTTPie takes a header's value from a file as it is, line break and all."""
+    """What follows the result: HTTPie takes a header's value from a file as it is, line break and
+    all."""
     return "" if output == "authorization" else "\n"
 
 
 def render(token: Token, output: str, profile: Profile) -> str:
-    """The token in one of `OUTPUTS`. A token is visible ASCII, so only the quotes of each form matter.
+    """The token in one of `OUTPUTS`. A token is visible ASCII, so only the quotes of each form
+    matter.
 
     Raises: HostNotAllowedError for `netrc` without a host that it could name.
     """
@@ -48,7 +50,8 @@ def render(token: Token, output: str, profile: Profile) -> str:
 
 
 def _netrc(token: Token, profile: Profile) -> str:
-    """Entries for plain hosts on the usual port: the format has no port, scheme or path to hold a token back."""
+    """Entries for plain hosts on the usual port: the format has no port, scheme or path to hold a
+    token back."""
     targets = [
         rule.target for rule in rules_of(profile) if not rule.is_wildcard and not rule.target.path
     ]
@@ -63,13 +66,15 @@ def _netrc(token: Token, profile: Profile) -> str:
         )
     if not names:
         raise HostNotAllowedError(
-            f"`hosts` of profile {profile.name!r} holds no plain host name on port 443, and netrc knows no other"
+            f"`hosts` of profile {profile.name!r} holds no plain host name on port 443, and netrc"
+            " knows no other"
         )
     entry = "machine {} login {} password {}"
     return "\n".join(entry.format(name, profile.helper_username, token.value) for name in names)
 
 
 def reported_expiry(token: Token, *, min_ttl_s: float, now: float) -> int:
-    """What helper protocols are told: the real expiry less the margin, but never a past one for a fresh token."""
+    """What helper protocols are told: the real expiry less the margin, but never a past one for a
+    fresh token."""
     early = token.expires_at_s - int(min_ttl_s)
     return early if early > now else token.expires_at_s

@@ -1,7 +1,8 @@
-"""Terraform's credentials helper protocol ("Credentials Helpers", CLI internals): parse an ask, render a reply.
+"""Terraform's credentials helper protocol ("Credentials Helpers", CLI internals): parse an ask,
+render a reply.
 
-Pure. The host comes as the last argument, in punycode, with `:port` where it isn't 443. Terraform keeps a failure to
-itself and goes on without a token.
+Pure. The host comes as the last argument, in punycode, with `:port` where it isn't 443. Terraform
+keeps a failure to itself and goes on without a token.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from nightporter.core.model import Token
 
 VERBS = ("get", "store", "forget")
 NONE = "{}"
-REFUSES_STORE = "it keeps no tokens of others: it fetches them by itself, `terraform login` is not needed for this host"
+REFUSES_STORE = (
+    "it keeps no tokens of others: it fetches them by itself, `terraform login` is not needed for"
+    " this host"
+)
 MAX_BYTES = 1 << 20
 
 

@@ -1,1 +1,2 @@
-"""The engine: how one session is read, claimed, exchanged and saved. Stores, issuers and clocks come in by ports."""
+"""The engine: how one session is read, claimed, exchanged and saved. Stores, issuers and clocks
+come in by ports."""

@@ -1,6 +1,7 @@
 """One ask, driven through the table of `lifecycle`: read, decide, claim, send, save.
 
-Nothing is sent without the claim that the table asks for, and nothing is handed out before its result is written.
+Nothing is sent without the claim that the table asks for, and nothing is handed out before its
+result is written.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def obtain(session: Session, ask: Ask) -> Token:
 def remedy(profile: Profile) -> str:
     """How a session is begun where none can be begun unattended."""
     if profile.role is Role.REFRESH_ONLY and profile.grant in ("password", "client_credentials"):
-        return f'A machine with role "full" must sign in: run `nightporter rotate {profile.name}` there.'
+        return (
+            f'A machine with role "full" must sign in: run `nightporter rotate {profile.name}`'
+            " there."
+        )
     if profile.grant == "refresh_token":
         return f"Run `nightporter seed {profile.name}` with a fresh refresh token."
     return f"Run `nightporter login {profile.name}`."
@@ -106,7 +110,8 @@ class _Attempt:
                 if token:  # we slept (a frozen machine) from its issue to its end
                     view = self.session.read(self.ask.deadline)
         except Exception:
-            # Whatever ended us before our claim was used up must not keep the others waiting for it.
+            # Whatever ended us before our claim was used up must not keep the others waiting for
+            # it.
             if not self.hold.is_left:
                 self.hold.release(self.hold.view)
             raise
@@ -162,8 +167,8 @@ class _Attempt:
     def identity_against(self, record: SessionRecord) -> Identity:
         """Our identity, as far as it must be known to judge this record.
 
-        Where the profile names no user, the credentials say who it is; a consumer that may not read them can't know,
-        and takes the record's word.
+        Where the profile names no user, the credentials say who it is; a consumer that may not read
+        them can't know, and takes the record's word.
         """
         is_open = self.profile.username is None and record.identity.username is not None
         if is_open and self.credentials is None and self.profile.signs_in_unattended:
@@ -182,7 +187,8 @@ class _Attempt:
         if not self.profile.share_access_token or self.ask.is_forced or self.ask.is_sign_in:
             return False
         left_s = record.access_token_expires_at - self.around.clock()
-        # What a holder wrote while we waited is adopted, whatever it has left: the next exchange would bring no more.
+        # What a holder wrote while we waited is adopted, whatever it has left: the next exchange
+        # would bring no more.
         is_news = (
             self.waits > 0
             and self.first_generation is not None
@@ -201,7 +207,8 @@ class _Attempt:
             return Claimed.OURS if is_enough else Claimed.OURS_SHORT
         if self.watched[0] != claim.nonce + claim.holder:
             self.watched = (claim.nonce + claim.holder, self.around.monotonic())
-        # A holder whose clock runs far ahead would keep its claim for ever: no claim outlives our own watch of it.
+        # A holder whose clock runs far ahead would keep its claim for ever: no claim outlives our
+        # own watch of it.
         has_run_out = (
             self.around.clock() >= claim.until
             or self.around.monotonic() - self.watched[1] > CLAIM_S + 1
@@ -211,7 +218,8 @@ class _Attempt:
         return Claimed.BUSY
 
     def refused(self, view: View) -> Refused:
-        """What the remembered refusal forbids: nothing, once the credentials have changed or its time has passed."""
+        """What the remembered refusal forbids: nothing, once the credentials have changed or its
+        time has passed."""
         refusal = view.record.refused if view.record else None
         now = self.around.clock()
         # An end further off than any back-off of ours was written by a clock that runs ahead.
@@ -252,8 +260,8 @@ class _Attempt:
         if self.around.monotonic() + pause_s >= self.ask.deadline:
             claim = view.claim
             raise ClaimBusyError(
-                f"{self.profile.name}: {claim.holder if claim else 'another'} was still exchanging the session"
-                f" (its claim ends {format_rfc3339(claim.until) if claim else 'soon'})"
+                f"{self.profile.name}: {claim.holder if claim else 'another'} was still exchanging"
+                f" the session (its claim ends {format_rfc3339(claim.until) if claim else 'soon'})"
             )
         self.around.sleep(pause_s)
 
@@ -263,7 +271,8 @@ class _Attempt:
             raise ClaimBusyError(
                 f"{self.profile.name}: the time was over before the session could be claimed"
             )
-        # What is missing is found before the claim, and nothing but the answer is waited for under it.
+        # What is missing is found before the claim, and nothing but the answer is waited for under
+        # it.
         if self.holding(view) is Holding.ALIVE:
             self.refresh_request(view)
         else:
@@ -276,7 +285,8 @@ class _Attempt:
         return self.session.read(self.ask.deadline)
 
     def base_record(self, view: View) -> SessionRecord:
-        """The record that a claim is written into: what is there, or a fresh one that goes on counting."""
+        """The record that a claim is written into: what is there, or a fresh one that goes on
+        counting."""
         holding = self.holding(view)
         if view.record and holding not in (Holding.FOREIGN, Holding.ABSENT):
             return view.record
@@ -336,7 +346,8 @@ class _Attempt:
     def send_and_save(
         self, view: View, call: Call, request: Request, needs_claim: bool
     ) -> tuple[Token | None, Identity]:
-        """The stretch that no signal may cut: from the first byte sent to the result written. None: fenced off."""
+        """The stretch that no signal may cut: from the first byte sent to the result written. None:
+        fenced off."""
         sent_at = self.around.clock()
         try:
             issued = self.send(request, call)
@@ -352,7 +363,8 @@ class _Attempt:
             record.refresh_token != (view.record.refresh_token if view.record else None)
             and view.claim is None
         ):
-            # A reused token that came back changed, without a claim: kept if nobody was faster, and if we may write.
+            # A reused token that came back changed, without a claim: kept if nobody was faster, and
+            # if we may write.
             with contextlib.suppress(StoreError):
                 self.session.overwrite(view, record)
         token = Token(
@@ -400,9 +412,9 @@ class _Attempt:
             claim=None,
             by=self.around.host,
             access_token=issued.access_token if self.profile.share_access_token else None,
-            access_token_expires_at=int(sent_at) + issued.expires_in
-            if self.profile.share_access_token
-            else None,
+            access_token_expires_at=(
+                int(sent_at) + issued.expires_in if self.profile.share_access_token else None
+            ),
             token_type=issued.token_type,
         )
         issued_at = int(sent_at)
@@ -428,7 +440,8 @@ class _Attempt:
         )
 
     def renewed(self, view: View, refresh_token: Secret, sent_at: float) -> SessionRecord:
-        """Our record with the refresh token of an answer that was no use otherwise: the old one may be dead by now."""
+        """Our record with the refresh token of an answer that was no use otherwise: the old one may
+        be dead by now."""
         assert view.record is not None
         issued_at = int(sent_at)
         return replace(
@@ -444,7 +457,8 @@ class _Attempt:
     # What went wrong.
 
     def after_rejection(self, view: View, exc: SessionRejectedError) -> View:
-        """The refresh token was refused: look whether there is a newer one; else the table goes on without it."""
+        """The refresh token was refused: look whether there is a newer one; else the table goes on
+        without it."""
         self.rejected = exc
         if view.record and view.record.refresh_token:
             self.rejected_tokens.add(view.record.refresh_token)
@@ -460,7 +474,8 @@ class _Attempt:
         )
 
     def after_refusal(self, view: View, exc: CredentialsRefusedError) -> CredentialsRefusedError:
-        """Writes the refusal into the record where we hold it, and completes the error with its end."""
+        """Writes the refusal into the record where we hold it, and completes the error with its
+        end."""
         self.emit("refused", error=exc.error)
         if self.hold.claim is None or view.record is None:
             return exc
@@ -488,7 +503,8 @@ class _Attempt:
         )
 
     def after_failure(self, view: View, exc: IssuerError, call: Call) -> View:
-        """Known not to be done: try again within the time. Outcome unknown: only where a second send does no harm."""
+        """Known not to be done: try again within the time. Outcome unknown: only where a second
+        send does no harm."""
         self.tries += 1
         is_unknown = isinstance(exc, OutcomeUnknownError)
         may_resend = call is Call.SIGN_IN or self.profile.is_resend_safe
@@ -498,7 +514,8 @@ class _Attempt:
         self.emit("exchange-failed", error=exc.reference)
         if not again or is_late or self.tries >= MAX_TRIES:
             if is_unknown and not may_resend:
-                # The claim is left to run out: the next holder sends the token once more, not we in a hurry.
+                # The claim is left to run out: the next holder sends the token once more, not we in
+                # a hurry.
                 self.hold.is_left = True
             raise exc
         if is_unknown:
@@ -528,13 +545,15 @@ class _Attempt:
         error, until = (refusal.error, refusal.until) if refusal else ("", None)
         when = f" before {format_rfc3339(until)}" if until else ""
         return CredentialsRefusedError(
-            f"{self.profile.name}: the issuer refused these credentials ({error}); not tried again{when}",
+            f"{self.profile.name}: the issuer refused these credentials ({error}); not tried"
+            f" again{when}",
             error=error,
             until=until,
         )
 
     def person_needed(self, view: View) -> LoginRequiredError:
-        """Empties a record whose token is known to be dead, so that nobody else sends it, and says who must act."""
+        """Empties a record whose token is known to be dead, so that nobody else sends it, and says
+        who must act."""
         if self.rejected and view.record and self.hold.claim:
             self.hold.write_back(
                 view,

@@ -1,7 +1,8 @@
 """Our hold on a session: the claim in its record, and the result that is written over it.
 
-Three promises are kept here: a claim is won by compare-and-set or not at all, a result is written only over one's own
-claim, and a result that can't be written is kept in a file. Rules and numbers: contract, section 6.
+Three promises are kept here: a claim is won by compare-and-set or not at all, a result is written
+only over one's own claim, and a result that can't be written is kept in a file. Rules and numbers:
+contract, section 6.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ WRITES_PER_EXCHANGE = 2  # the claim and the result
 
 
 class Hold:
-    """Of one attempt. `claim` and `view`: the claim that is ours and the record that it stands in; None without one.
+    """Of one attempt. `claim` and `view`: the claim that is ours and the record that it stands in;
+    None without one.
 
-    `is_spent`: something was sent under it whose outcome is unknown. `is_left`: it is to run out by itself.
+    `is_spent`: something was sent under it whose outcome is unknown. `is_left`: it is to run out by
+    itself.
     """
 
     def __init__(self, session: Session) -> None:
@@ -78,7 +81,8 @@ class Hold:
         return self.view
 
     def _count_lost(self, view: View) -> None:
-        """Losing means that a newer version comes into view. Where none ever does, a person moved the current one back.
+        """Losing means that a newer version comes into view. Where none ever does, a person moved
+        the current one back.
 
         Raises: StoreRolledBackError.
         """
@@ -87,8 +91,8 @@ class Hold:
             self._lost = (view.version.token, self._around.monotonic())
         elif self._around.monotonic() - self._lost[1] > ROLLED_BACK_AFTER_S:
             raise StoreRolledBackError(
-                f"{self._profile.name}: {self._profile.refresh_token!r} has a successor in the store that never becomes"
-                " current: somebody moved its current version back"
+                f"{self._profile.name}: {self._profile.refresh_token!r} has a successor in the"
+                " store that never becomes current: somebody moved its current version back"
             )
 
     def _write_claim(
@@ -114,7 +118,8 @@ class Hold:
                 return None
         except StoreDeniedError as exc:
             raise StoreDeniedError(
-                f"{self._profile.name}: the claim can't be written, so nothing was sent: {exc.message}",
+                f"{self._profile.name}: the claim can't be written, so nothing was sent:"
+                f" {exc.message}",
                 right=exc.right,
             ) from exc
         seen = self._session.read(deadline)
@@ -122,7 +127,8 @@ class Hold:
         return seen.version if is_ours else None
 
     def _with_budget(self, record: SessionRecord) -> Mapping[str, Any]:
-        """Counts this exchange's writes where the store's versions are limited: a bucket that a day empties.
+        """Counts this exchange's writes where the store's versions are limited: a bucket that a day
+        empties.
 
         Raises: WriteBudgetError. A result is never refused, only a claim.
         """
@@ -141,21 +147,24 @@ class Hold:
         level = max(0.0, level - max(0.0, now - at) * per_day / DAY_S) + WRITES_PER_EXCHANGE
         if level > per_day:
             raise WriteBudgetError(
-                f"{self._profile.name}: {per_day} versions a day are all that the store keeps, and they are used up"
+                f"{self._profile.name}: {per_day} versions a day are all that the store keeps, and"
+                " they are used up"
             )
         return {**record.unknown, "writes": {"count": round(level, 1), "at": format_rfc3339(now)}}
 
     # Saving.
 
     def save(self, view: View, record: SessionRecord) -> bool:
-        """Writes the result over our own claim. False when it was fenced off: another has taken over.
+        """Writes the result over our own claim. False when it was fenced off: another has taken
+        over.
 
         Raises: ResultSpilledError.
         """
         value = render_session(record)
         is_ambiguous, pause_s = False, 0.1
         if self.claim and self._around.clock() - self.claim.until > ASLEEP_TOO_LONG_S:
-            # After a day a store may have forgotten the version that fences us off (Secrets Manager prunes).
+            # After a day a store may have forgotten the version that fences us off (Secrets Manager
+            # prunes).
             self._emit("fenced")
             self.claim = self.view = None
             return False
@@ -204,8 +213,12 @@ class Hold:
                 f" it is kept in {self._session.spill.path}"
             )
         return StoreError(
-            f"{self._profile.name}: exchanged, but neither the store nor the data directory took the result: {why}",
-            hint="Give this process a writable home or XDG_DATA_HOME; the session may have to be started anew.",
+            f"{self._profile.name}: exchanged, but neither the store nor the data directory took"
+            f" the result: {why}",
+            hint=(
+                "Give this process a writable home or XDG_DATA_HOME; the session may have to be"
+                " started anew."
+            ),
         )
 
     def write_back(self, view: View, record: SessionRecord) -> None:

@@ -2,13 +2,17 @@
 
 House rules of the table:
 
-- Nobody signs in, sends a refresh token that may rotate, or (with sharing on) refreshes, without a won claim.
-- A read is a hint: only after a won compare-and-set (`Claimed.OURS`) is what we hold known to be the newest.
-- A claim that has too little life left to send under is no claim; it is claimed anew, never stretched.
-- What is refused stays refused until the credentials change or the back-off has passed; a person is asked only
-  when nothing can be done without one.
+- Nobody signs in, sends a refresh token that may rotate, or (with sharing on) refreshes, without a
+  won claim.
+- A read is a hint: only after a won compare-and-set (`Claimed.OURS`) is what we hold known to be
+  the newest.
+- A claim that has too little life left to send under is no claim; it is claimed anew, never
+  stretched.
+- What is refused stays refused until the credentials change or the back-off has passed; a person is
+  asked only when nothing can be done without one.
 
-Rows are read from the top; the first that fits holds. A column that a row does not name may be anything.
+Rows are read from the top; the first that fits holds. A column that a row does not name may be
+anything.
 """
 
 from __future__ import annotations
@@ -126,13 +130,16 @@ def next_step(situation: Situation) -> Step:
 
 
 def back_off_s(count: int) -> int:
-    """How long nobody tries again after the `count`th refusal in a row of one credentials version."""
+    """How long nobody tries again after the `count`th refusal in a row of one credentials
+    version."""
     return int(min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2 ** max(0, min(count, 20) - 1)))
 
 
 def early_renewal_s(lifetime_s: float, host_fraction: float) -> float:
-    """How many seconds before its end a token is renewed ahead: from the last fifth of its life on, by host.
+    """How many seconds before its end a token is renewed ahead: from the last fifth of its life on,
+    by host.
 
-    `host_fraction` (0 to 1) spreads hosts over half of that fifth, so that a fleet does not renew as one.
+    `host_fraction` (0 to 1) spreads hosts over half of that fifth, so that a fleet does not renew
+    as one.
     """
     return lifetime_s / 5 * (1 - host_fraction / 2)

@@ -1,7 +1,9 @@
-"""The ports of the engine: what it needs of a store, an issuer's transport and a journal, said where it is used.
+"""The ports of the engine: what it needs of a store, an issuer's transport and a journal, said
+where it is used.
 
-A read is a hint, a won compare-and-set is the proof: Secrets Manager, Vault's standbys and OpenBao clusters all serve
-old reads. So every write names the version that it follows, and nothing else about a store can be relied on.
+A read is a hint, a won compare-and-set is the proof: Secrets Manager, Vault's standbys and OpenBao
+clusters all serve old reads. So every write names the version that it follows, and nothing else
+about a store can be relied on.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from nightporter.core.record import Spilled, Unreadable
 class Version(NamedTuple):
     """Names one state of a path, for the compare-and-set of the write that follows it.
 
-    `token` is the store's own. `floor` is a number that no generation ever written to the path has exceeded, so that
-    generations go on growing when the value itself is gone (expired, deleted).
+    `token` is the store's own. `floor` is a number that no generation ever written to the path has
+    exceeded, so that generations go on growing when the value itself is gone (expired, deleted).
     """
 
     token: str
@@ -34,7 +36,8 @@ class Stored(NamedTuple):
 
 
 class KeepExpiry:
-    """For `expires_at`: leave the store's own expiry as it is (a claim must not give its short life to the record)."""
+    """For `expires_at`: leave the store's own expiry as it is (a claim must not give its short life
+    to the record)."""
 
 
 KEEP_EXPIRY: Final = KeepExpiry()
@@ -43,8 +46,8 @@ KEEP_EXPIRY: Final = KeepExpiry()
 class Store(Protocol):
     """A place for JSON objects under paths, with compare-and-set and expiry.
 
-    Every method raises StoreUnreachableError, StoreBusyError, StoreSealedError, StoreDeniedError or another StoreError.
-    `timeout_s` bounds the call.
+    Every method raises StoreUnreachableError, StoreBusyError, StoreSealedError, StoreDeniedError or
+    another StoreError. `timeout_s` bounds the call.
     """
 
     versions_per_day: int | None
@@ -62,12 +65,15 @@ class Store(Protocol):
         *,
         timeout_s: float,
     ) -> Version:
-        """Writes if the path is still at `expected_version`; ABSENT means that nothing was ever there.
+        """Writes if the path is still at `expected_version`; ABSENT means that nothing was ever
+        there.
 
-        `expires_at` (Unix seconds, as in the value) is handed to the store's own TTL where it has one.
+        `expires_at` (Unix seconds, as in the value) is handed to the store's own TTL where it has
+        one.
 
-        Raises: VersionConflictError: nothing was written. StoreValueError: too large. After StoreUnreachableError the
-        outcome is unknown: the same call again is safe, and its conflict may be our own earlier success.
+        Raises: VersionConflictError: nothing was written. StoreValueError: too large. After
+        StoreUnreachableError the outcome is unknown: the same call again is safe, and its conflict
+        may be our own earlier success.
         """
 
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
@@ -77,7 +83,8 @@ class Store(Protocol):
         """
 
     def sweep(self, path: str, *, timeout_s: float) -> bool:
-        """Makes what is expired or superseded at the path unreachable; whether there was something to do."""
+        """Makes what is expired or superseded at the path unreachable; whether there was something
+        to do."""
 
     def close(self) -> None:
         """Gives back what was opened (connections, a lease)."""

@@ -1,4 +1,5 @@
-"""One session as it is kept: its record, the credentials behind it, what a person brings, what is published.
+"""One session as it is kept: its record, the credentials behind it, what a person brings, what is
+published.
 
 Who obtains a token is `attempt`, who claims the record and writes over the claim is `hold`.
 """
@@ -176,7 +177,8 @@ class Session:
     def with_retries(
         self, call: Callable[[float], T], deadline: float, *, is_conflict_retried: bool = False
     ) -> T:
-        """The call's answer; what is marked retryable is tried again, with jitter, until the deadline or MAX_TRIES."""
+        """The call's answer; what is marked retryable is tried again, with jitter, until the
+        deadline or MAX_TRIES."""
         tries = 0
         while True:
             left = deadline - self.around.monotonic()
@@ -193,14 +195,16 @@ class Session:
                 self.around.sleep(pause_s)
 
     def pause_s(self, exc: NightporterError, tries: int) -> float:
-        """How long to wait before the next try: what the other side asked for, and never nothing."""
+        """How long to wait before the next try: what the other side asked for, and never
+        nothing."""
         backed_off = min(4.0, 0.25 * 2.0 ** (tries - 1)) * self.around.uniform(0.5, 1.0)
         return max(exc.retry_after_s or 0.0, backed_off)
 
     # Addresses.
 
     def addressed(self, deadline: float) -> Profile:
-        """The profile with its issuer's addresses, which are discovered once where it names the issuer alone.
+        """The profile with its issuer's addresses, which are discovered once where it names the
+        issuer alone.
 
         Raises: IssuerError.
         """
@@ -213,7 +217,8 @@ class Session:
         return self._addressed
 
     def probe(self, deadline: float) -> tuple[str, Response]:
-        """One GET of the token endpoint, which spends nothing: its address, and whatever it answers.
+        """One GET of the token endpoint, which spends nothing: its address, and whatever it
+        answers.
 
         Raises: IssuerError.
         """
@@ -230,7 +235,8 @@ class Session:
     # Credentials.
 
     def load_credentials(self, deadline: float) -> Credentials:
-        """Username and password (and the client's id and secret), with the version that refusals are keyed by.
+        """Username and password (and the client's id and secret), with the version that refusals
+        are keyed by.
 
         Raises: SecretNotFoundError, StoreError.
         """
@@ -255,13 +261,15 @@ class Session:
         if self.profile.client is None:
             if self.profile.role is Role.REFRESH_ONLY:
                 raise SecretNotFoundError(
-                    f"profile {self.profile.name!r} names no `client`, and role 'refresh-only' reads no credentials"
+                    f"profile {self.profile.name!r} names no `client`, and role 'refresh-only'"
+                    " reads no credentials"
                 )
             return self.load_credentials(deadline)
         stored = self.read_path(self.profile.client, deadline)
         if stored.value is None:
             raise SecretNotFoundError(
-                f"there is no secret at {self.profile.client!r} in store {self.profile.store.name!r}"
+                f"there is no secret at {self.profile.client!r} in store"
+                f" {self.profile.store.name!r}"
             )
         return self._parsed({}, stored.version.token, stored.value, self.profile.client)
 
@@ -343,7 +351,8 @@ class Session:
     # Published tokens.
 
     def published(self, ask: Ask) -> Token:
-        """The token that `rotate --access` published; re-read for 5 s, since stores serve old reads."""
+        """The token that `rotate --access` published; re-read for 5 s, since stores serve old
+        reads."""
         path = self.profile.publish_access_token or ""
         give_up = min(ask.deadline, self.around.monotonic() + 5)
         while True:
@@ -359,7 +368,8 @@ class Session:
             pause_s = self.around.uniform(0.2, 1.0)
             if self.around.monotonic() + pause_s >= give_up:
                 raise NothingPublishedError(
-                    f"no live access token is published at {path!r}: {_last_published(stored, token)}"
+                    f"no live access token is published at {path!r}:"
+                    f" {_last_published(stored, token)}"
                 )
             self.around.sleep(pause_s)
 
@@ -395,7 +405,8 @@ class Session:
         self.with_retries(write, deadline)
 
     def publish_if_possible(self, identity: Identity, token: Token, deadline: float) -> None:
-        """As `publish`; what fails is only said, since the session itself is safe and a job will publish again."""
+        """As `publish`; what fails is only said, since the session itself is safe and a job will
+        publish again."""
         try:
             self.publish(identity, token, max(deadline, self.around.monotonic() + 0.5))
         except StoreError as exc:
@@ -406,9 +417,11 @@ class Session:
     # The spill.
 
     def consume_spill(self, deadline: float) -> None:
-        """Puts a result that could not be saved over the claim that it belongs to, or drops it where it is outlived.
+        """Puts a result that could not be saved over the claim that it belongs to, or drops it
+        where it is outlived.
 
-        Nothing may be sent before that is settled: the record still holds the token that the result has replaced.
+        Nothing may be sent before that is settled: the record still holds the token that the result
+        has replaced.
 
         Raises: StoreBusyError when the time is over before it is; StoreError.
         """
@@ -423,7 +436,8 @@ class Session:
             pause_s = self.around.uniform(0.2, 0.6)
             if self.around.monotonic() + pause_s >= deadline:
                 raise StoreBusyError(
-                    f"{self.profile.name}: a result waits in {self.spill.path} for the store, where another is at work"
+                    f"{self.profile.name}: a result waits in {self.spill.path} for the store, where"
+                    " another is at work"
                 )
             self.around.sleep(pause_s)
         self.around.emit(
@@ -467,7 +481,10 @@ def _last_published(stored: Stored, token: Token | None) -> str:
         return "there is none, or it has ended"
     by, at = stored.value.get("by"), stored.value.get("published_at")
     ended = f", ended at {format_rfc3339(token.expires_at_s)}" if token else ", which can't be used"
-    return f"the last one was published at {at or 'an unknown time'} by {by or 'an unknown host'}{ended}"
+    return (
+        f"the last one was published at {at or 'an unknown time'} by"
+        f" {by or 'an unknown host'}{ended}"
+    )
 
 
 class _Verdict(Enum):

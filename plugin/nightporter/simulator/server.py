@@ -5,14 +5,16 @@
 | Pitchpoint | its two documented ones |
 | vault.ist | `POST /v1/auth/token` |
 | Entra, Perspio | `/TENANT/oauth2/v2.0/token`, `authorize`, `devicecode` |
-| any other | `/oauth2/token`, `authorize`, `devicecode`, `revoke`; `/.well-known/openid-configuration` |
+| any other | `/oauth2/token`, `authorize`, `devicecode`, `revoke`;
+`/.well-known/openid-configuration` |
 
-`GET /_sandbox/state` shows counts, `POST /_sandbox/world` changes the world (see `World.change`; `{"seed": true}`
-answers with a new refresh token), `GET /_sandbox/resource` takes any live access token and answers 401 else.
+`GET /_sandbox/state` shows counts, `POST /_sandbox/world` changes the world (see `World.change`;
+`{"seed": true}` answers with a new refresh token), `GET /_sandbox/resource` takes any live access
+token and answers 401 else.
 
-Faults: {"kind": K, "call": "sign-in" | "refresh", "times": N} with K one of `status` (with "status", "body",
-"headers"), `html`, `huge` (10 MB), `truncated`, `redirect`, `close` (no answer at all), `lost` (done, but no
-answer), `hang` ("seconds", then done), `drip` (a header byte a second).
+Faults: {"kind": K, "call": "sign-in" | "refresh", "times": N} with K one of `status` (with
+"status", "body", "headers"), `html`, `huge` (10 MB), `truncated`, `redirect`, `close` (no answer at
+all), `lost` (done, but no answer), `hang` ("seconds", then done), `drip` (a header byte a second).
 """
 
 from __future__ import annotations
@@ -86,8 +88,10 @@ class _Handler(BaseHTTPRequestHandler):
         yes = f"{back}?{urlencode({'code': self.server.world.authorize(asked), 'state': state})}"
         no = f"{back}?{urlencode({'error': 'access_denied', 'state': state})}"
         page = (
-            f'<html><head><meta http-equiv="refresh" content="1; url={escape(yes)}"></head><body><h1>Sandbox</h1>'
-            f'<a id="allow" href="{escape(yes)}">Allow</a> <a id="deny" href="{escape(no)}">Deny</a></body></html>'
+            '<html><head><meta http-equiv="refresh" content="1;'
+            f' url={escape(yes)}"></head><body><h1>Sandbox</h1><a id="allow"'
+            f' href="{escape(yes)}">Allow</a> <a id="deny"'
+            f' href="{escape(no)}">Deny</a></body></html>'
         )
         self.send(200, page.encode(), "text/html", {})
 
@@ -138,7 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.serve(call, lambda world: world.token_endpoint(asked, client))
 
     def client_of(self, asked: dict[str, str]) -> tuple[str, str] | None:
-        """The client by HTTP Basic (both parts form-encoded, RFC 6749 section 2.3.1) or in the body."""
+        """The client by HTTP Basic (both parts form-encoded, RFC 6749 section 2.3.1) or in the
+        body."""
         kind, _, coded = self.headers.get("Authorization", "").partition(" ")
         if kind == "Basic":
             with contextlib.suppress(ValueError):
@@ -194,7 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif kind == "truncated":
             self.wfile.write(
-                b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"acc'
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:"
+                b' 500\r\n\r\n{"acc'
             )
             self.cut()
         elif kind == "redirect":

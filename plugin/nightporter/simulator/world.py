@@ -1,8 +1,9 @@
-"""The state of the simulated vendors: users, clients, tokens, a clock, faults to come, counts. No sockets here.
+"""The state of the simulated vendors: users, clients, tokens, a clock, faults to come, counts. No
+sockets here.
 
-It enforces what the real ones do: a refresh token dies at its time, a rotated one is good once (or for a grace), its
-reuse revokes the whole family, a wrong password is refused and too many lock the account. Tests change the world and
-look at the counts.
+It enforces what the real ones do: a refresh token dies at its time, a rotated one is good once (or
+for a grace), its reuse revokes the whole family, a wrong password is refused and too many lock the
+account. Tests change the world and look at the counts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Answer = tuple[int, dict[str, Any]]
 
 @dataclass
 class Grant:
-    """A refresh token at the vendor. `successor` is set when it has been rotated, at `rotated_at`."""
+    """A refresh token at the vendor. `successor` is set when it has been rotated, at
+    `rotated_at`."""
 
     family: str
     expires_at: float = float("inf")
@@ -51,7 +53,8 @@ class Pending:
 
 @dataclass
 class World:
-    """`faults` are taken one a request, oldest first (`server` lists them); `spontaneous` makes more by itself.
+    """`faults` are taken one a request, oldest first (`server` lists them); `spontaneous` makes
+    more by itself.
 
     `clock_offset_s` skews the vendor's clock.
     """
@@ -80,7 +83,8 @@ class World:
         return self.clock() + self.clock_offset_s
 
     def next_fault(self, call: str) -> dict[str, Any] | None:
-        """The oldest fault that fits the call, taken off the list; one with `"times"` above 1 stays so often."""
+        """The oldest fault that fits the call, taken off the list; one with `"times"` above 1 stays
+        so often."""
         with self.lock:
             for fault in self.faults:
                 if fault.get("call", call) == call:
@@ -136,7 +140,8 @@ class World:
     # vault.ist, Entra and any other issuer: tokens that may rotate.
 
     def refresh(self, refresh_token: Any) -> Answer:
-        """A refresh by `rotation`. The reuse of a rotated token after its grace revokes the family (RFC 9700)."""
+        """A refresh by `rotation`. The reuse of a rotated token after its grace revokes the family
+        (RFC 9700)."""
         with self.lock:
             token = str(refresh_token)
             if not self._is_alive(token):

@@ -1,8 +1,8 @@
 """The embedded store: one JSON file a path, in a directory of the user's own.
 
-`{"version": 7, "value": {...}}`, named by the percent-encoded path, 0600 in a 0700 directory, replaced atomically under
-a lock file beside it. The version goes on growing after a deletion. For a laptop, for trying out, and for tests; the
-file system's permissions are all that protects it.
+`{"version": 7, "value": {...}}`, named by the percent-encoded path, 0600 in a 0700 directory,
+replaced atomically under a lock file beside it. The version goes on growing after a deletion. For a
+laptop, for trying out, and for tests; the file system's permissions are all that protects it.
 """
 
 from __future__ import annotations
@@ -117,8 +117,11 @@ class LocalStore:
         if content is None:
             if os.path.lexists(file) and not self._has_appeared(file):
                 raise StoreDeniedError(
-                    f"{file} is not a private file of yours (owner, mode 0600, no link, at most 1 MiB)",
-                    right="private access: `chmod 600` it if you trust what it holds, else remove it",
+                    f"{file} is not a private file of yours (owner, mode 0600, no link, at most 1"
+                    " MiB)",
+                    right=(
+                        "private access: `chmod 600` it if you trust what it holds, else remove it"
+                    ),
                 )
             return self._load(file) if os.path.lexists(file) else Stored(None, ABSENT)
         try:
@@ -128,7 +131,8 @@ class LocalStore:
             if isinstance(number, bool) or not isinstance(number, int) or number < 0:
                 raise ValueError("version")
         except (ValueError, KeyError, TypeError, RecursionError):
-            # A torn or foreign file has no version of its own; the bytes name it, and time is past any count.
+            # A torn or foreign file has no version of its own; the bytes name it, and time is past
+            # any count.
             digest = hashlib.sha256(content).hexdigest()
             return Stored(
                 Unreadable(reason=f"{file} is not a file of this store"),

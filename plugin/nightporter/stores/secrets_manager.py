@@ -1,14 +1,17 @@
-"""AWS Secrets Manager, through boto3. AWS's words (SecretId, VersionStage) stay in this file, the only one with boto3.
+"""AWS Secrets Manager, through boto3. AWS's words (SecretId, VersionStage) stay in this file, the
+only one with boto3.
 
-Compare-and-set, where the service has none for values: the id of a write (`ClientRequestToken`) is derived from the
-version that it follows. PutSecretValue is atomic and takes each id once, so of all our writers that follow one version
-exactly one wins and the others get ResourceExistsException; a repetition of one's own bytes succeeds again. An id is
-never counted up by itself: "the child isn't AWSCURRENT" is also what a writer sees that slept through two generations.
+Compare-and-set, where the service has none for values: the id of a write (`ClientRequestToken`) is
+derived from the version that it follows. PutSecretValue is atomic and takes each id once, so of all
+our writers that follow one version exactly one wins and the others get ResourceExistsException; a
+repetition of one's own bytes succeeds again. An id is never counted up by itself: "the child isn't
+AWSCURRENT" is also what a writer sees that slept through two generations.
 
-What it can't do: it fences our writers, not a hand edit; two writers with equal bytes may both be told that they won
-(claims carry a nonce); AWSCURRENT can't be removed, so a deletion is a tombstone, and DeleteSecret blocks the name for
-days. All operations are eventually consistent: a read may be old, the collision is the authority. Documents: Secrets
-Manager API Reference (PutSecretValue, CreateSecret, UpdateSecretVersionStage) and its quotas.
+What it can't do: it fences our writers, not a hand edit; two writers with equal bytes may both be
+told that they won (claims carry a nonce); AWSCURRENT can't be removed, so a deletion is a
+tombstone, and DeleteSecret blocks the name for days. All operations are eventually consistent: a
+read may be old, the collision is the authority. Documents: Secrets Manager API Reference
+(PutSecretValue, CreateSecret, UpdateSecretVersionStage) and its quotas.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.encoding import encode_value
 
 NAMESPACE = uuid.UUID("6f1d1f0e-9a35-5c36-8d0b-3f2f6e6f7a11")
-NO_VALUE = "no-value"  # the version of a secret that exists, but was never given a value (Terraform makes such)
+# the version of a secret that exists, but was never given a value (Terraform makes such)
+NO_VALUE = "no-value"
 TIMEOUT_S = 5
 VERSIONS_PER_DAY = 100  # unlabelled versions beyond 100 are pruned, but none under 24 hours old
 
@@ -60,7 +64,8 @@ _KMS = frozenset({"DecryptionFailure", "EncryptionFailure"})
 
 
 def derived_id(parent: str) -> str:
-    """The ClientRequestToken of the write that follows `parent` (a VersionId, or the name of a secret to create)."""
+    """The ClientRequestToken of the write that follows `parent` (a VersionId, or the name of a
+    secret to create)."""
     return str(uuid.uuid5(NAMESPACE, parent))
 
 
@@ -82,7 +87,8 @@ class SecretsManagerStore:
     def read(self, path: str, *, timeout_s: float) -> Stored:
         try:
             with _translated("secretsmanager:GetSecretValue", path):
-                # The label is said outright: a default read is right on AWS, but not on every stand-in for it.
+                # The label is said outright: a default read is right on AWS, but not on every
+                # stand-in for it.
                 reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
         except _NotFoundError as exc:
             return Stored(None, Version(NO_VALUE) if exc.has_secret else ABSENT)
@@ -148,7 +154,8 @@ class SecretsManagerStore:
             self._drop_previous(path, expected_version.token)
         except StoreDeniedError as exc:
             self._notify(
-                f"{exc.message}; the value before the deletion stays readable as AWSPREVIOUS. {exc.hint}"
+                f"{exc.message}; the value before the deletion stays readable as AWSPREVIOUS."
+                f" {exc.hint}"
             )
 
     def sweep(self, path: str, *, timeout_s: float) -> bool:
@@ -172,7 +179,8 @@ class SecretsManagerStore:
         return bool(previous)
 
     def _drop_previous(self, path: str, version: str) -> None:
-        """Takes the label off, so that the version is deprecated and its value can't be found any more."""
+        """Takes the label off, so that the version is deprecated and its value can't be found any
+        more."""
         right = "secretsmanager:UpdateSecretVersionStage"
         # Suppressed: somebody has written since, and the label is not there any more.
         with contextlib.suppress(VersionConflictError, StoreValueError), _translated(right, path):
@@ -183,9 +191,11 @@ class SecretsManagerStore:
     def missing_rights(
         self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
     ) -> list[str]:
-        """Reads, and writes what is there once more under the id that it has, which changes nothing.
+        """Reads, and writes what is there once more under the id that it has, which changes
+        nothing.
 
-        Source: PutSecretValue, "the same ClientRequestToken and the same contents". What isn't there tells nothing.
+        Source: PutSecretValue, "the same ClientRequestToken and the same contents". What isn't
+        there tells nothing.
         """
         missing = []
         for path in (*reads, *writes):
@@ -215,7 +225,8 @@ class SecretsManagerStore:
             )
 
     def newer_than_current(self, path: str) -> tuple[str, str] | None:
-        """The current version and the newest of its successors, where a person has moved AWSCURRENT back; else None."""
+        """The current version and the newest of its successors, where a person has moved AWSCURRENT
+        back; else None."""
         try:
             with _translated("secretsmanager:GetSecretValue", path):
                 current = str(
@@ -317,7 +328,8 @@ class SecretsManagerStore:
             url = urlsplit(self._client.meta.endpoint_url)
             if url.scheme != "https" and not is_loopback(url.hostname or ""):
                 raise ConfigError(
-                    "the endpoint of Secrets Manager must be https: plain http is taken on loopback only"
+                    "the endpoint of Secrets Manager must be https: plain http is taken on loopback"
+                    " only"
                 )
         return self._client
 
@@ -363,7 +375,8 @@ def _assumed(session: boto3.session.Session, role_arn: str) -> boto3.session.Ses
 class _NotFoundError(StoreUnreachableError):
     """No such secret, or (`has_secret`) one that holds no value yet.
 
-    An answer to a read; to a write it means that the write's secret is not visible yet, so that is tried again.
+    An answer to a read; to a write it means that the write's secret is not visible yet, so that is
+    tried again.
     """
 
     def __init__(self, message: str, *, has_secret: bool) -> None:
@@ -424,7 +437,9 @@ def _of_client_error(exc: botocore.exceptions.ClientError, right: str, path: str
     if code == "InvalidRequestException" and "delet" in message.lower():
         return StoreValueError(
             f"{path} is marked for deletion",
-            hint=f"Run `aws secretsmanager restore-secret --secret-id {path}`, or use another path.",
+            hint=(
+                f"Run `aws secretsmanager restore-secret --secret-id {path}`, or use another path."
+            ),
         )
     if code in ("InvalidRequestException", "InvalidParameterException", "ValidationException"):
         return StoreValueError(
@@ -446,5 +461,6 @@ def open_store(
     notify: Callable[[str], None],
     data_directory: str,
 ) -> SecretsManagerStore:
-    """The store of a `[stores.NAME]` table. Nothing is sent yet; boto3 reads the environment by itself."""
+    """The store of a `[stores.NAME]` table. Nothing is sent yet; boto3 reads the environment by
+    itself."""
     return SecretsManagerStore(options, notify=notify)

@@ -1,12 +1,13 @@
 """HashiCorp Vault and OpenBao, KV version 2, through hvac.
 
-A record's members are the secret's data. The TTL is the key's `delete_version_after`, which is a duration, belongs to
-the key and is applied by the next write: so it is set just before the write, by whoever holds the claim, and the
-`deletion_time` in the write's reply is checked and set right by one more write where it is off. It is a soft delete,
-and can be set wrong by others: the expiry inside the record is the truth.
+A record's members are the secret's data. The TTL is the key's `delete_version_after`, which is a
+duration, belongs to the key and is applied by the next write: so it is set just before the write,
+by whoever holds the claim, and the `deletion_time` in the write's reply is checked and set right by
+one more write where it is off. It is a soft delete, and can be set wrong by others: the expiry
+inside the record is the truth.
 
-Vault's words (mount, cas, lease) stay in this file, which is the one that imports hvac. Documents: Vault API, "KV
-secrets engine version 2", "Auth methods", "sys/internal/ui/mounts".
+Vault's words (mount, cas, lease) stay in this file, which is the one that imports hvac. Documents:
+Vault API, "KV secrets engine version 2", "Auth methods", "sys/internal/ui/mounts".
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class VaultStore:
                     _quoted(path), mount_point=self._mount, raise_on_deleted_version=False
                 )
             except hvac.exceptions.InvalidPath as exc:
-                # A destroyed version is a 404 with metadata, which hvac's switch for deleted ones doesn't cover.
+                # A destroyed version is a 404 with metadata, which hvac's switch for deleted ones
+                # doesn't cover.
                 if not (
                     isinstance(exc.json, dict) and (exc.json.get("data") or {}).get("metadata")
                 ):
@@ -122,8 +124,9 @@ class VaultStore:
         return written.version
 
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
-        # An empty object over it, with room for one version, takes the value away by compare-and-set and with the
-        # rights of a writer; destroying what is left needs one right more, and is done where it is there.
+        # An empty object over it, with room for one version, takes the value away by
+        # compare-and-set and with the rights of a writer; destroying what is left needs one right
+        # more, and is done where it is there.
         self._set_ttl(path, None, 0, timeout_s)
         newest = self._put(path, {}, expected_version, timeout_s).version.floor
         with contextlib.suppress(StoreDeniedError):
@@ -223,7 +226,8 @@ class VaultStore:
         return self._call(put, f"create and update on {self._mount}/data/{path}", timeout_s)
 
     def _set_ttl(self, path: str, expires_at: int | None, now: float, timeout_s: float) -> bool:
-        """Sets the key's TTL, counted from `now`, and its room for one version. Whether it could be set.
+        """Sets the key's TTL, counted from `now`, and its room for one version. Whether it could be
+        set.
 
         A missing right must not cost the result that is about to be written, so it is only said.
         """
@@ -258,7 +262,8 @@ class VaultStore:
     ) -> Version:
         """One more write, with the TTL counted from the server's clock.
 
-        It is off when another writer's TTL slipped onto the key between our two requests, or when the clocks differ.
+        It is off when another writer's TTL slipped onto the key between our two requests, or when
+        the clocks differ.
         """
         self._set_ttl(path, expires_at, written.created_at, timeout_s)
         try:
@@ -269,8 +274,8 @@ class VaultStore:
             )  # somebody has gone on from our write; theirs is the TTL to get right
         if not repaired.is_timed(expires_at):
             self._notify(
-                f"{self._mount}/{path}: Vault's own deletion time is off; the expiry in the record holds."
-                " The mount may limit delete_version_after."
+                f"{self._mount}/{path}: Vault's own deletion time is off; the expiry in the record"
+                " holds. The mount may limit delete_version_after."
             )
         return repaired.version
 
@@ -289,14 +294,18 @@ class VaultStore:
         if self._call(ask, f"any right below {self._mount}/", timeout_s) != "2":
             raise StoreValueError(
                 f"the mount {self._mount!r} is not a KV version 2 secrets engine",
-                hint=f"Upgrade it with `vault kv enable-versioning {self._mount}/`, or name another `mount`.",
+                hint=(
+                    f"Upgrade it with `vault kv enable-versioning {self._mount}/`, or name another"
+                    " `mount`."
+                ),
             )
         self._is_version_2 = True
 
     # The connection.
 
     def _call(self, ask: Callable[[hvac.Client], T], right: str, timeout_s: float) -> T:
-        """Runs one request, logging in where it is needed; a denied one is repeated once with a fresh log-in.
+        """Runs one request, logging in where it is needed; a denied one is repeated once with a
+        fresh log-in.
 
         Vault says "permission denied" for a missing right and for a token that has run out alike.
         """
@@ -312,7 +321,8 @@ class VaultStore:
             return ask(self._open())
 
     def _renew_login(self) -> None:
-        """Another log-in in the place of ours, which is given back; where it is refused, ours stays."""
+        """Another log-in in the place of ours, which is given back; where it is refused, ours
+        stays."""
         old, self._client = self._client, None
         try:
             self._open()
@@ -350,7 +360,8 @@ class VaultStore:
             verify=session.verify,
             proxies=environment_proxies(self._address, self._environment),
             namespace=self._option("namespace"),
-            token="",  # else hvac takes VAULT_TOKEN and ~/.vault-token by itself, also for a log-in elsewhere
+            # else hvac takes VAULT_TOKEN and ~/.vault-token by itself, also for a log-in elsewhere
+            token="",
             session=session,
             allow_redirects=False,
         )
@@ -360,7 +371,8 @@ class VaultStore:
         return client
 
     def _bound(self, session: requests.Session) -> None:
-        """Every request gets the time of the call it belongs to, and no redirect is taken for an answer."""
+        """Every request gets the time of the call it belongs to, and no redirect is taken for an
+        answer."""
         send = session.send
 
         def bounded(request: requests.PreparedRequest, **options: Any) -> requests.Response:
@@ -407,7 +419,10 @@ class VaultStore:
         ) as exc:
             raise StoreDeniedError(
                 f"{self._address} refused the {method} log-in",
-                right=f"the {method} role, or correct its credentials (a single-use secret_id works once)",
+                right=(
+                    f"the {method} role, or correct its credentials (a single-use secret_id works"
+                    " once)"
+                ),
             ) from exc
         self._logged_in = reply["auth"].get("token_type") != "batch"
         return str(reply["auth"]["client_token"])
@@ -458,7 +473,8 @@ class _NothingThereError(StoreError):
 
 @contextlib.contextmanager
 def _translated(address: str, right: str) -> Iterator[None]:
-    """What hvac and requests throw, once, into our errors. hvac's classes alone don't tell: the text decides."""
+    """What hvac and requests throw, once, into our errors. hvac's classes alone don't tell: the
+    text decides."""
     try:
         yield
     except hvac.exceptions.InvalidPath as exc:

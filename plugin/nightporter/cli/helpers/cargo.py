@@ -1,4 +1,5 @@
-"""cargo at the edge: a hello, then an answer for each line, and exit 0 whatever the answers were."""
+"""cargo at the edge: a hello, then an answer for each line, and exit 0 whatever the answers
+were."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ def serve(arguments: list[str], options: Options) -> int:
     """The conversation until cargo closes standard input."""
     if arguments not in ([], ["--cargo-plugin"]):
         say(
-            "this command is run by cargo, as a credential provider: see `nightporter setup cargo --help`"
+            "this command is run by cargo, as a credential provider: see `nightporter setup cargo"
+            " --help`"
         )
         return 2
     write_output(cargo.HELLO)

@@ -1,4 +1,5 @@
-"""What every helper does at the edge: find the profile for a host, get its token, note what goes wrong.
+"""What every helper does at the edge: find the profile for a host, get its token, note what goes
+wrong.
 
 Many clients keep a helper's failure to themselves, so each one is noted for `status` and `doctor`.
 """
@@ -27,7 +28,8 @@ MAX_BYTES = 1 << 20
 
 
 class Desk:
-    """One run of a helper. `is_ours`: the host is known to be in some `hosts`, so a failure is ours to report."""
+    """One run of a helper. `is_ours`: the host is known to be in some `hosts`, so a failure is ours
+    to report."""
 
     def __init__(self, protocol: str, porter: Porter, options: Options, timeout_s: float) -> None:
         self.porter = porter
@@ -38,7 +40,8 @@ class Desk:
         self._timeout_s = options.timeout_s(timeout_s)
 
     def broker_for(self, target: Target, only: str | None = None) -> Broker | None:
-        """The broker of the one profile that may answer; None where the host is none of ours (or of profile `only`).
+        """The broker of the one profile that may answer; None where the host is none of ours (or of
+        profile `only`).
 
         Raises: ConfigError for a host that two profiles name.
         """
@@ -143,7 +146,8 @@ def read_input(limit: int = MAX_BYTES) -> bytes:
 
 
 def read_line(limit: int = MAX_BYTES) -> bytes:
-    """The next line of standard input, one byte beyond the limit at most; nothing at its end, or where it is closed."""
+    """The next line of standard input, one byte beyond the limit at most; nothing at its end, or
+    where it is closed."""
     try:
         return sys.stdin.buffer.readline(limit + 1)
     except (AttributeError, OSError, ValueError):
@@ -151,7 +155,8 @@ def read_line(limit: int = MAX_BYTES) -> bytes:
 
 
 def write_output(text: str) -> None:
-    """A whole answer, UTF-8 whatever the locale says. A client that has gone away is none of our business."""
+    """A whole answer, UTF-8 whatever the locale says. A client that has gone away is none of our
+    business."""
     try:
         sys.stdout.buffer.write(f"{text}\n".encode())
         sys.stdout.buffer.flush()

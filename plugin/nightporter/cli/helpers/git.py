@@ -52,7 +52,8 @@ def _answer(operation: str, content: bytes, options: Options) -> None:
 
 
 def _erase(broker: Broker, ask: git.GitAsk) -> None:
-    """Drops the access token that was refused, and never the session: a 401 may be a missing permission."""
+    """Drops the access token that was refused, and never the session: a 401 may be a missing
+    permission."""
     held = broker.held()
     if held is not None and ask.refused in (None, held.value):
         broker.refuse(held.value)

@@ -1,7 +1,8 @@
 """Go's GOAUTH at the edge: empty output is "none of ours".
 
-With a profile's name it answers before the first fetch for that profile's hosts; without one only after a 4xx, for
-whichever profile names the host. Go runs several of these at once, with the same refused token in mind.
+With a profile's name it answers before the first fetch for that profile's hosts; without one only
+after a 4xx, for whichever profile names the host. Go runs several of these at once, with the same
+refused token in mind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""google-auth at the edge: every outcome is a JSON document with exit 0, and standard error stays empty."""
+"""google-auth at the edge: every outcome is a JSON document with exit 0, and standard error stays
+empty."""
 
 from __future__ import annotations
 

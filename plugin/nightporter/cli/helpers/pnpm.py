@@ -1,4 +1,5 @@
-"""pnpm's tokenHelper at the edge: what is printed is the whole header value. pnpm allows no arguments: see `setup`."""
+"""pnpm's tokenHelper at the edge: what is printed is the whole header value. pnpm allows no
+arguments: see `setup`."""
 
 from __future__ import annotations
 

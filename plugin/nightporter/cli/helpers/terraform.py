@@ -1,4 +1,5 @@
-"""Terraform at the edge: `{}` is "none of ours"; a failure goes to standard error, which Terraform shows to nobody."""
+"""Terraform at the edge: `{}` is "none of ours"; a failure goes to standard error, which Terraform
+shows to nobody."""
 
 from __future__ import annotations
 

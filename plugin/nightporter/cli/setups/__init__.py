@@ -1,4 +1,5 @@
-"""`nightporter setup CLIENT PROFILE`: the client's configuration, written by its own command where it has one."""
+"""`nightporter setup CLIENT PROFILE`: the client's configuration, written by its own command where
+it has one."""
 
 from __future__ import annotations
 

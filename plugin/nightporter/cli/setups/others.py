@@ -15,7 +15,8 @@ from nightporter.protocols.google import TOKEN_TYPES
 
 
 def terraform(request: Request) -> Plan:
-    """The helper where Terraform looks for it (not on PATH), and its block in the CLI configuration."""
+    """The helper where Terraform looks for it (not on PATH), and its block in the CLI
+    configuration."""
     machine = request.machine
     helper = machine.home(".terraform.d", "plugins", "terraform-credentials-nightporter")
     wrapper = machine.wrapper_at(helper, ["credential", "terraform"], request)
@@ -28,7 +29,8 @@ def terraform(request: Request) -> Plan:
         needed_rules(request.profile)
         if other:
             raise ConfigError(
-                f"{path} names another credentials_helper, and Terraform allows one; nothing was changed",
+                f"{path} names another credentials_helper, and Terraform allows one; nothing was"
+                " changed",
                 hint="Take that block out first, if nightporter is to serve Terraform.",
             )
     text = rest if request.is_undo else set_block(there, "terraform", block)
@@ -50,7 +52,8 @@ def terraform(request: Request) -> Plan:
 
 
 def curl(request: Request) -> Plan:
-    """curl runs no helper: the header comes through a file descriptor, not through the command line."""
+    """curl runs no helper: the header comes through a file descriptor, not through the command
+    line."""
     ask = shlex.join(
         ["nightporter", *config_arguments(request), "token", request.profile.name, "-o"]
     )
@@ -82,7 +85,8 @@ def google(request: Request) -> Plan:
         )
     if len(audiences) != 1:
         raise ConfigError(
-            f"profile {profile.name!r} names {len(audiences)} `google_audiences`, and a credential file has one",
+            f"profile {profile.name!r} names {len(audiences)} `google_audiences`, and a credential"
+            " file has one",
             hint="Name the workload identity provider's resource name in `google_audiences`.",
         )
     command = [
@@ -137,7 +141,8 @@ def bazel(request: Request) -> Plan:
 
 
 def kubelet(request: Request) -> Plan:
-    """A directory to be named in the kubelet's two flags: the provider, and its configuration for all profiles."""
+    """A directory to be named in the kubelet's two flags: the provider, and its configuration for
+    all profiles."""
     machine, profile = request.machine, request.profile
     directory = os.path.join(machine.data_directory, "kubelet")
     wrapper = machine.wrapper_at(

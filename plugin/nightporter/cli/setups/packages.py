@@ -24,7 +24,8 @@ NPM_VALUE = "${NIGHTPORTER_TOKEN}"
 
 
 def cargo(request: Request) -> Plan:
-    """One entry in the list of credential providers: cargo asks the last one first, ours answers for `hosts` only."""
+    """One entry in the list of credential providers: cargo asks the last one first, ours answers
+    for `hosts` only."""
     machine = request.machine
     refuse_config(request, "cargo")
     directory = machine.environment.get("CARGO_HOME") or machine.home(".cargo")
@@ -35,7 +36,8 @@ def cargo(request: Request) -> Plan:
         machine.check_runs(machine.ours_on_path(CARGO_PROGRAM, "cargo"), "--cargo-plugin")
         if machine.read(os.path.join(directory, "config")):
             raise ConfigError(
-                f"{directory} holds a file `config`, which cargo reads instead of config.toml; nothing was changed",
+                f"{directory} holds a file `config`, which cargo reads instead of config.toml;"
+                " nothing was changed",
                 hint="Rename it to config.toml first.",
             )
     elif any(
@@ -82,7 +84,10 @@ def pip(request: Request) -> Plan:
     return Plan(
         steps=(Run(argv=(*argv, "set", key, "subprocess")),) if not there else (),
         notes=(
-            f"pip before 26.2 asks only where the index address names the user: https://{user}@HOST/simple/",
+            (
+                "pip before 26.2 asks only where the index address names the user:"
+                f" https://{user}@HOST/simple/"
+            ),
         ),
     )
 
@@ -149,8 +154,12 @@ def _check_keyring(request: Request) -> None:
     listed = request.machine.ask(program, "--list-backends") or ""
     if "nightporter" not in listed and not request.machine.is_dry:
         raise ConfigError(
-            "the command `keyring` on PATH doesn't know the nightporter backend; nothing was changed",
-            hint="Install both in one place: `pipx install keyring && pipx inject keyring nightporter`.",
+            "the command `keyring` on PATH doesn't know the nightporter backend; nothing was"
+            " changed",
+            hint=(
+                "Install both in one place: `pipx install keyring && pipx inject keyring"
+                " nightporter`."
+            ),
         )
 
 
@@ -216,7 +225,8 @@ def npm(request: Request) -> Plan:
 
 
 def pnpm(request: Request) -> Plan:
-    """pnpm runs a program without arguments: a wrapper for the profile, named in the user's npmrc."""
+    """pnpm runs a program without arguments: a wrapper for the profile, named in the user's
+    npmrc."""
     machine, name = request.machine, request.profile.name
     wrapper = machine.wrapper(f"pnpm-{name}", ["credential", "pnpm", name], request)
     path = _npmrc(machine)

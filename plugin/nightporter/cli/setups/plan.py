@@ -1,7 +1,9 @@
-"""What a set-up will do, before it does it: steps that can be shown, done, and done again without effect.
+"""What a set-up will do, before it does it: steps that can be shown, done, and done again without
+effect.
 
-A client's own command is run where it has one; files of others are merged, never rewritten; files of ours (wrappers)
-are written whole. What is shown of a file is only what we add, since the rest may hold somebody's secrets.
+A client's own command is run where it has one; files of others are merged, never rewritten; files
+of ours (wrappers) are written whole. What is shown of a file is only what we add, since the rest
+may hold somebody's secrets.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ RUN_TIMEOUT_S = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A command of the client. One that only takes away may fail: then there was nothing to take."""
+    """A command of the client. One that only takes away may fail: then there was nothing to
+    take."""
 
     argv: tuple[str, ...]
     may_fail: bool = False
@@ -37,8 +40,8 @@ class Run:
 class Write:
     """A file's new content, None to remove it. `gist`: the part that is ours, for `--print`.
 
-    `is_ours`: the whole file is, so a link in its place is replaced and its mode is set; else it is another's, which is
-    written through links, with the mode that it has.
+    `is_ours`: the whole file is, so a link in its place is replaced and its mode is set; else it is
+    another's, which is written through links, with the mode that it has.
     """
 
     path: str
@@ -61,7 +64,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was asked: for whom, and whether to take it back. `config`: the file that `--config` named.
+    """What was asked: for whom, and whether to take it back. `config`: the file that `--config`
+    named.
 
     `profiles`: all of the configuration, since an undo leaves alone what others have set up.
     """
@@ -121,7 +125,10 @@ class Machine:
             return program
         raise ConfigError(
             f"{program} can't be found, so no client could run it",
-            hint="Install nightporter so that its commands are on PATH, for example with `pipx install nightporter`.",
+            hint=(
+                "Install nightporter so that its commands are on PATH, for example with `pipx"
+                " install nightporter`."
+            ),
         )
 
     def path_of(self, program: str) -> str:
@@ -140,12 +147,16 @@ class Machine:
         if self.find(program) is None and not self.is_dry:
             raise ConfigError(
                 f"{client} looks for {program} on PATH, and it is not there; nothing was changed",
-                hint="Put nightporter's commands on PATH (`pipx ensurepath`, or a link in ~/.local/bin) and repeat.",
+                hint=(
+                    "Put nightporter's commands on PATH (`pipx ensurepath`, or a link in"
+                    " ~/.local/bin) and repeat."
+                ),
             )
         return program
 
     def check_runs(self, *argv: str) -> None:
-        """That a helper starts, before any client is told of it (CVE-2021-41092: docker sent the password elsewhere).
+        """That a helper starts, before any client is told of it (CVE-2021-41092: docker sent the
+        password elsewhere).
 
         Raises: ConfigError.
         """
@@ -229,7 +240,10 @@ def refuse_config(request: Request, client: str) -> None:
     if request.config and not request.is_undo:
         raise ConfigError(
             f"{client} passes no arguments to its helpers, so --config can't be handed on",
-            hint="Put the configuration in its usual place, or set NIGHTPORTER_CONFIG where the client runs.",
+            hint=(
+                "Put the configuration in its usual place, or set NIGHTPORTER_CONFIG where the"
+                " client runs."
+            ),
         )
 
 

@@ -24,7 +24,8 @@ def needed_rules(profile: Profile) -> list[Rule]:
     rules = rules_of(profile)
     if not rules:
         raise HostNotAllowedError(
-            f"profile {profile.name!r} names no `hosts`, so no helper would give its token to anybody",
+            f"profile {profile.name!r} names no `hosts`, so no helper would give its token to"
+            " anybody",
             hint="Name in `hosts` which hosts may have the token, and repeat.",
         )
     return rules
@@ -76,11 +77,13 @@ def is_others(request: Request, entry: str) -> bool:
 
 
 def git(request: Request) -> Plan:
-    """One section a host: the list of helpers cleared, then ours, so that nobody else is handed the token.
+    """One section a host: the list of helpers cleared, then ours, so that nobody else is handed the
+    token.
 
-    git reads its files in order and an empty entry clears only what stands above it, so ours has to stand below every
-    general helper. A section that holds something of the user's is not moved: ours then goes into one of its own,
-    which is spelt with a slash at the end and means the same host.
+    git reads its files in order and an empty entry clears only what stands above it, so ours has to
+    stand below every general helper. A section that holds something of the user's is not moved:
+    ours then goes into one of its own, which is spelt with a slash at the end and means the same
+    host.
     """
     machine = request.machine
     client = machine.need("git")
@@ -99,7 +102,8 @@ def git(request: Request) -> Plan:
 
 
 def _entry(text: str) -> tuple[str, str]:
-    """Section and name of `--null --list` in one, the name in lower case as git has it, and the value."""
+    """Section and name of `--null --list` in one, the name in lower case as git has it, and the
+    value."""
     key, _, value = text.partition("\n")
     return key, value
 
@@ -154,7 +158,8 @@ def _git_section(
 
 
 def _git_undo(request: Request, client: str, entries: list[tuple[str, str]]) -> list[Run]:
-    """Takes every helper of ours away, also for hosts that the profile names no more, but not other profiles'."""
+    """Takes every helper of ours away, also for hosts that the profile names no more, but not other
+    profiles'."""
     sections = {key.removesuffix(".helper") for key, value in entries if key.endswith(".helper")}
     steps: list[Run] = []
     for section in sorted(sections):
@@ -186,7 +191,8 @@ def _git_path_switch(client: str, section: str, entries: list[tuple[str, str]]) 
 
 
 def docker(request: Request) -> Plan:
-    """`credHelpers` for each host; never `credsStore`, which would send every registry's password here."""
+    """`credHelpers` for each host; never `credsStore`, which would send every registry's password
+    here."""
     machine, profile = request.machine, request.profile
     refuse_config(request, "docker")
     if not request.is_undo:
@@ -208,7 +214,8 @@ def docker(request: Request) -> Plan:
     ]
     if not hosts:
         raise HostNotAllowedError(
-            f"docker knows no patterns and no paths, and `hosts` of profile {profile.name!r} holds nothing else"
+            f"docker knows no patterns and no paths, and `hosts` of profile {profile.name!r} holds"
+            " nothing else"
         )
 
     def change(document: dict[str, Any]) -> None:
@@ -234,7 +241,8 @@ def docker(request: Request) -> Plan:
 
 
 def _docker_undo(request: Request, path: str, there: str) -> Plan:
-    """Every entry of ours, also for hosts that the profile names no more, but not those of other profiles."""
+    """Every entry of ours, also for hosts that the profile names no more, but not those of other
+    profiles."""
 
     def change(document: dict[str, Any]) -> None:
         helpers = document.get("credHelpers")
