@@ -11,7 +11,7 @@ from keyring.backend import KeyringBackend
 from keyring.credentials import SimpleCredential
 from keyring.errors import PasswordDeleteError, PasswordSetError
 
-from nightporter.cli.helpers.desk import Desk, open_desk
+from nightporter.cli.helpers.call import HelperCall, open_call
 from nightporter.cli.terminal import Options, say
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import has_config, load_config
@@ -41,8 +41,8 @@ class NightporterKeyring(KeyringBackend):
         if not has_config(None, read_environment()):
             return None  # installed beside somebody's keyring, and not used
         try:
-            with open_desk("keyring", Options()) as desk:
-                return _credential(desk, target, username)
+            with open_call("keyring", Options()) as call:
+                return _credential(call, target, username)
         except NightporterError as exc:
             say(f"{exc.message} [{exc.reference}]")
             return None
@@ -69,11 +69,11 @@ class NightporterKeyring(KeyringBackend):
         raise PasswordDeleteError(f"use `nightporter logout {profile.name}`")
 
 
-def _credential(desk: Desk, target: Target, username: str | None) -> SimpleCredential | None:
-    broker: Broker | None = desk.broker_for(target)
+def _credential(call: HelperCall, target: Target, username: str | None) -> SimpleCredential | None:
+    broker: Broker | None = call.broker_for(target)
     if broker is None or username not in (None, "", broker.profile.helper_username):
         return None
-    return SimpleCredential(broker.profile.helper_username, desk.token(broker).value)
+    return SimpleCredential(broker.profile.helper_username, call.token(broker).value)
 
 
 def _profile_for(service: str) -> Profile:

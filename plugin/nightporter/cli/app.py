@@ -25,7 +25,7 @@ from nightporter.cli.fast import ExecCredentialAsk, TokenAsk
 from nightporter.cli.terminal import Options, open_porter, put, say
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place, load_config
-from nightporter.client.identity import open_mishaps
+from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
 from nightporter.core.config import choose_profile, nearest, render_effective
 from nightporter.core.errors import (
@@ -494,10 +494,10 @@ WATCH_S = 2.0
 def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int]:
     broker = porter.broker_for(name)
     profile, code = broker.profile, 0
-    notes = open_mishaps(read_environment()).load(time.time())
+    notes = open_helper_failures(read_environment()).load(time.time())
     known: dict[str, Any] = {
         "record": None,
-        "mishaps": tuple(note for note in notes if note.profile == name),
+        "failures": tuple(note for note in notes if note.profile == name),
     }
     try:
         session = broker.session

@@ -18,7 +18,7 @@ from nightporter.machine.access_cache import (
     Place,
     cache_key,
 )
-from nightporter.machine.helper_failures import Mishaps
+from nightporter.machine.helper_failures import HelperFailures
 from nightporter.machine.places import cache_directories, data_directory
 
 IDENTITY_VARIABLES: Mapping[str, tuple[str, ...]] = {
@@ -137,9 +137,9 @@ def open_cache(
     )
 
 
-def open_mishaps(environment: Mapping[str, str]) -> Mishaps:
+def open_helper_failures(environment: Mapping[str, str]) -> HelperFailures:
     """The notes of failures that clients kept to themselves: where the cached tokens are, or
     nowhere."""
     if environment.get("NIGHTPORTER_CACHE") == "off" or environment.get("AWS_LAMBDA_FUNCTION_NAME"):
-        return Mishaps(Memory())
-    return Mishaps(Directory(cache_directories(environment)))
+        return HelperFailures(Memory())
+    return HelperFailures(Directory(cache_directories(environment)))

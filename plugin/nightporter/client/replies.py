@@ -9,7 +9,7 @@ from nightporter.client.broker import Broker
 from nightporter.client.identity import credential_files, secret_variables
 from nightporter.core.model import Token
 from nightporter.machine import reply as reply_files
-from nightporter.machine.helper_failures import NAME as MISHAPS
+from nightporter.machine.helper_failures import NAME as FAILURES
 from nightporter.machine.places import cache_directories
 
 
@@ -43,7 +43,7 @@ def keep_reply(
     candidates = cache_directories(environment)
     directory = os.path.dirname(token_file)
     # A helper's success takes the note of its failure away, so a reply stands for no ask after one.
-    notes = [] if given is None else [os.path.join(directory, MISHAPS)]
+    notes = [] if given is None else [os.path.join(directory, FAILURES)]
     earlier = candidates[: candidates.index(directory)] if directory in candidates else candidates
     reply_files.leave(
         reply,

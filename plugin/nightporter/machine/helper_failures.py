@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-NAME = "helpers.mishaps"
+NAME = "helpers.failures"
 SCHEMA = 1
 KEPT_S = 7 * 86_400
 MAX_KEPT = 50
@@ -26,7 +26,7 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mishap:
+class HelperFailure:
     """`profile` is None where none was found: a broken configuration, a hostile ask. `at`: Unix
     seconds."""
 
@@ -37,17 +37,17 @@ class Mishap:
     message: str
 
 
-class Mishaps:
+class HelperFailures:
     """The notes of one machine's user."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
 
-    def load(self, now: float) -> list[Mishap]:
+    def load(self, now: float) -> list[HelperFailure]:
         """The notes of the last week, the newest first. What can't be read is none."""
         try:
             document = json.loads(self._place.load(NAME) or b"{}")
-            notes = document["mishaps"] if document.get("schema") == SCHEMA else []
+            notes = document["failures"] if document.get("schema") == SCHEMA else []
             found = [_parse(note) for note in notes]
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return []
@@ -55,9 +55,9 @@ class Mishaps:
             (note for note in found if 0 <= now - note.at < KEPT_S), key=lambda note: -note.at
         )
 
-    def keep(self, mishap: Mishap) -> None:
+    def keep(self, failure: HelperFailure) -> None:
         """Replaces the note of the same protocol and profile."""
-        self._save([mishap, *self._others(mishap.protocol, mishap.profile, mishap.at)])
+        self._save([failure, *self._others(failure.protocol, failure.profile, failure.at)])
 
     def drop(self, protocol: str, profile: str, now: float) -> None:
         """After a success. Writes only where there is something to take away."""
@@ -65,7 +65,7 @@ class Mishaps:
         if len(kept) < len(notes):
             self._save(kept)
 
-    def _others(self, protocol: str, profile: str | None, now: float) -> list[Mishap]:
+    def _others(self, protocol: str, profile: str | None, now: float) -> list[HelperFailure]:
         """A note without a profile is replaced by whatever happens next in that protocol."""
         return [
             note
@@ -73,14 +73,14 @@ class Mishaps:
             if note.protocol != protocol or note.profile not in (profile, None)
         ]
 
-    def _save(self, notes: list[Mishap]) -> None:
-        document = {"schema": SCHEMA, "mishaps": [asdict(note) for note in notes[:MAX_KEPT]]}
+    def _save(self, notes: list[HelperFailure]) -> None:
+        document = {"schema": SCHEMA, "failures": [asdict(note) for note in notes[:MAX_KEPT]]}
         self._place.keep(NAME, json.dumps(document).encode())
 
 
-def _parse(note: Any) -> Mishap:
+def _parse(note: Any) -> HelperFailure:
     profile = note["profile"]
-    return Mishap(
+    return HelperFailure(
         protocol=str(note["protocol"]),
         profile=None if profile is None else str(profile),
         at=int(note["at"]),

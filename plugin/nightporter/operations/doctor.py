@@ -23,7 +23,7 @@ from typing import Any, Protocol, cast
 from nightporter import __version__
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place, has_config, load_config
-from nightporter.client.identity import IDENTITY_VARIABLES, open_mishaps
+from nightporter.client.identity import IDENTITY_VARIABLES, open_helper_failures
 from nightporter.client.porter import Porter
 from nightporter.core.config import render_effective
 from nightporter.core.errors import (
@@ -280,7 +280,7 @@ class Doctor:
 
     def _mishaps(self, names: tuple[str, ...]) -> Iterator[Finding]:
         now = time.time()
-        for note in open_mishaps(self._environment).load(now):
+        for note in open_helper_failures(self._environment).load(now):
             if not names or note.profile in (None, *names):
                 what = (
                     f"{note.protocol}, {relative(note.at - now)}: {note.message} [{note.reference}]"

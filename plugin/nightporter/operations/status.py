@@ -10,7 +10,7 @@ from typing import Any
 
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import SessionRecord, Token
-from nightporter.machine.helper_failures import Mishap
+from nightporter.machine.helper_failures import HelperFailure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class Status:
     """One profile. `problem`: why its record can't be read or used; `spilled_at`: a result is kept
     here since then.
 
-    `mishaps`: failures of helpers that their clients kept to themselves.
+    `failures`: failures of helpers that their clients kept to themselves.
     """
 
     profile: str
@@ -30,7 +30,7 @@ class Status:
     problem: str | None = None
     reference: str | None = None
     spilled_at: int | None = None
-    mishaps: tuple[Mishap, ...] = ()
+    failures: tuple[HelperFailure, ...] = ()
     published: Token | None = field(default=None, repr=False)  # what a read-only profile reads
 
 
@@ -77,7 +77,7 @@ def to_json(status: Status) -> dict[str, Any]:
                 "reference": note.reference,
                 "message": note.message,
             }
-            for note in status.mishaps
+            for note in status.failures
         ],
         "problem": status.problem,
         "reference": status.reference,
@@ -115,7 +115,7 @@ def to_text(status: Status, now: float, *, is_coloured: bool = False) -> str:
                 f"a result of {format_rfc3339(status.spilled_at)} waits here for the store",
             )
         )
-    for note in status.mishaps:
+    for note in status.failures:
         lines.append(
             _row(
                 f"{note.protocol} failed",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightporter.cli.helpers.desk import open_desk, read_input, reported_expiry, write_output
+from nightporter.cli.helpers.call import open_call, read_input, reported_expiry, write_output
 from nightporter.cli.terminal import Options, say, show_error
 from nightporter.core.errors import NightporterError
 from nightporter.core.hosts import BadAskError
@@ -16,12 +16,12 @@ def serve(arguments: list[str], options: Options) -> int:
         return 2
     content = read_input(bazel.MAX_BYTES)
     try:
-        with open_desk("bazel", options, bazel.TIMEOUT_S) as desk:
-            broker = desk.broker_for(bazel.parse(content))
+        with open_call("bazel", options, bazel.TIMEOUT_S) as call:
+            broker = call.broker_for(bazel.parse(content))
             if broker is None:
                 write_output(bazel.NONE)
             else:
-                token = desk.token(broker)
+                token = call.token(broker)
                 write_output(bazel.render(token, reported_expiry=reported_expiry(broker, token)))
             return 0
     except BadAskError as exc:

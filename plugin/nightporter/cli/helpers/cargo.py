@@ -3,7 +3,13 @@ were."""
 
 from __future__ import annotations
 
-from nightporter.cli.helpers.desk import Desk, open_desk, read_line, reported_expiry, write_output
+from nightporter.cli.helpers.call import (
+    HelperCall,
+    open_call,
+    read_line,
+    reported_expiry,
+    write_output,
+)
 from nightporter.cli.terminal import Options, say
 from nightporter.core.errors import NightporterError
 from nightporter.core.hosts import BadAskError
@@ -27,16 +33,16 @@ def serve(arguments: list[str], options: Options) -> int:
 
 def _reply(line: bytes, options: Options) -> str:
     try:
-        with open_desk("cargo", options) as desk:
-            return _answer(cargo.parse(line), desk)
+        with open_call("cargo", options) as call:
+            return _answer(cargo.parse(line), call)
     except BadAskError as exc:
         return cargo.render_error("other", f"nightporter refuses the request: {exc}")
     except NightporterError as exc:
         return cargo.render_error("other", f"{exc.message} [{exc.reference}]; {exc.hint}")
 
 
-def _answer(ask: cargo.CargoAsk, desk: Desk) -> str:
-    broker = desk.broker_for(ask.target, only=ask.profile) if ask.target else None
+def _answer(ask: cargo.CargoAsk, call: HelperCall) -> str:
+    broker = call.broker_for(ask.target, only=ask.profile) if ask.target else None
     if broker is None:
         return cargo.render_error("url-not-supported")
     if ask.kind == "logout":
@@ -46,7 +52,7 @@ def _answer(ask: cargo.CargoAsk, desk: Desk) -> str:
     is_login = ask.kind == "login"
     if not (is_login or ask.kind == "get") or ask.brings_token or not ask.is_known:
         return cargo.render_error("operation-not-supported")
-    token = desk.token(broker)
+    token = call.token(broker)
     if is_login:
         return cargo.render_done("login")
     with_type = broker.profile.helper_options["cargo_authorization"] == "bearer"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nightporter import __version__
-from nightporter.cli.helpers.desk import Desk, open_desk, read_input, write_output
+from nightporter.cli.helpers.call import HelperCall, open_call, read_input, write_output
 from nightporter.cli.terminal import Options
 from nightporter.core.errors import NightporterError
 from nightporter.core.hosts import BadAskError, profiles_for, rules_of
@@ -24,8 +24,8 @@ def serve(arguments: list[str], options: Options) -> int:
         write_output(docker.REFUSES_STORE)
         return 1
     try:
-        with open_desk("docker", options) as desk:
-            return _answer(action, content, desk)
+        with open_call("docker", options) as call:
+            return _answer(action, content, call)
     except BadAskError as exc:
         write_output(f"the server is refused: {exc}")
     except NightporterError as exc:
@@ -33,15 +33,15 @@ def serve(arguments: list[str], options: Options) -> int:
     return 1
 
 
-def _answer(action: str, content: bytes, desk: Desk) -> int:
+def _answer(action: str, content: bytes, call: HelperCall) -> int:
     if action == "list":
-        write_output(docker.render_list(_servers(desk)))
+        write_output(docker.render_list(_servers(call)))
         return 0
     target = docker.parse_server(content)
     if target is None:
         write_output(docker.NO_SERVER)
         return 1
-    broker = desk.broker_for(target)
+    broker = call.broker_for(target)
     if action == "erase":
         if broker is not None:
             broker.forget()
@@ -49,16 +49,16 @@ def _answer(action: str, content: bytes, desk: Desk) -> int:
     if broker is None:
         write_output(docker.NOT_FOUND)
         return 1
-    token = desk.token(broker)
+    token = call.token(broker)
     reply = docker.render(token, content, username=broker.profile.helper_username)
     write_output(reply)
-    desk.leave_reply(broker, token, reply, content)
+    call.leave_reply(broker, token, reply, content)
     return 0
 
 
-def _servers(desk: Desk) -> dict[str, str]:
+def _servers(call: HelperCall) -> dict[str, str]:
     """Hosts that `get` can really serve: plain names of exactly one profile."""
-    profiles = desk.porter.config.profiles.values()
+    profiles = call.porter.config.profiles.values()
     return {
         rule.authority: profile.helper_username
         for profile in profiles

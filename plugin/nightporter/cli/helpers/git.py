@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import time
 
-from nightporter.cli.helpers.desk import Desk, open_desk, read_input, reported_expiry, write_output
+from nightporter.cli.helpers.call import (
+    HelperCall,
+    open_call,
+    read_input,
+    reported_expiry,
+    write_output,
+)
 from nightporter.cli.terminal import Options, say, show_error
 from nightporter.client.broker import Broker
 from nightporter.core.errors import NightporterError
@@ -25,27 +31,27 @@ def serve(arguments: list[str], options: Options) -> int:
 
 
 def _answer(operation: str, content: bytes, options: Options) -> None:
-    desk: Desk | None = None
+    call: HelperCall | None = None
     try:
-        with open_desk("git", options) as desk:
+        with open_call("git", options) as call:
             ask = git.parse(content)
             if ask.target is None:
                 return
-            broker = desk.broker_for(ask.target)
+            broker = call.broker_for(ask.target)
             if broker is None or ask.username not in (None, "", broker.profile.helper_username):
                 return
             if operation == "erase":
                 _erase(broker, ask)
             else:
-                _reply(desk, broker, ask, content)
+                _reply(call, broker, ask, content)
     except BadAskError as exc:
         say(f"the request of git is refused: {exc}")
     except NightporterError as exc:
         show_error(exc)
         quits = (
-            desk is not None
-            and desk.is_ours
-            and (not desk.profile or desk.profile.helper_options["git_quit"])
+            call is not None
+            and call.is_ours
+            and (not call.profile or call.profile.helper_options["git_quit"])
         )
         if operation == "get" and quits:
             write_output(git.QUIT)  # the host is ours: no password prompt for a token
@@ -59,7 +65,7 @@ def _erase(broker: Broker, ask: git.GitAsk) -> None:
         broker.refuse(held.value)
 
 
-def _reply(desk: Desk, broker: Broker, ask: git.GitAsk, content: bytes) -> None:
+def _reply(call: HelperCall, broker: Broker, ask: git.GitAsk, content: bytes) -> None:
     began = time.time()
     if (
         ask.tried is not None
@@ -67,7 +73,7 @@ def _reply(desk: Desk, broker: Broker, ask: git.GitAsk, content: bytes) -> None:
         and git.mark_of(held) == ask.tried
     ):
         broker.refuse(held.value)
-    token = desk.token(broker)
+    token = call.token(broker)
     may_retry = ask.tried is None and token.exchanged_at_s < began
     username = broker.profile.helper_username
     reply = git.render(
@@ -79,4 +85,4 @@ def _reply(desk: Desk, broker: Broker, ask: git.GitAsk, content: bytes) -> None:
     )
     write_output(reply)
     if may_retry:
-        desk.leave_reply(broker, token, reply, content)
+        call.leave_reply(broker, token, reply, content)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from nightporter.cli.helpers.desk import Desk, open_desk, read_input, rule_for, write_output
+from nightporter.cli.helpers.call import HelperCall, open_call, read_input, rule_for, write_output
 from nightporter.cli.terminal import Options, say, show_error
 from nightporter.client.broker import Broker
 from nightporter.core.errors import NightporterError
@@ -26,9 +26,9 @@ def serve(arguments: list[str], options: Options) -> int:
         say("usage: nightporter credential go [PROFILE] [URL]")
         return 2
     try:
-        with open_desk("go", options) as desk:
+        with open_call("go", options) as call:
             name = arguments[0] if arguments else None
-            reply = _first(desk, name) if url is None else _after_failure(desk, name, url)
+            reply = _first(call, name) if url is None else _after_failure(call, name, url)
     except BadAskError as exc:
         say(f"the request of go is refused: {exc}")
     except NightporterError as exc:
@@ -40,11 +40,11 @@ def serve(arguments: list[str], options: Options) -> int:
     return 1
 
 
-def _first(desk: Desk, name: str | None) -> str:
+def _first(call: HelperCall, name: str | None) -> str:
     if name is None:
         return ""
-    broker = desk.broker_of(name)
-    profiles = desk.porter.config.profiles.values()
+    broker = call.broker_of(name)
+    profiles = call.porter.config.profiles.values()
     urls = [
         rule.origin
         for rule in rules_of(broker.profile)
@@ -52,20 +52,20 @@ def _first(desk: Desk, name: str | None) -> str:
         and rule.target.scheme == "https"
         and profiles_for(rule.target, profiles) == [broker.profile]
     ]
-    return go.render(desk.token(broker), urls) if urls else ""
+    return go.render(call.token(broker), urls) if urls else ""
 
 
-def _after_failure(desk: Desk, name: str | None, url: str) -> str:
+def _after_failure(call: HelperCall, name: str | None, url: str) -> str:
     target = go.parse_url(url)
     is_refused = go.says_unauthorized(read_input(go.MAX_BYTES))
-    broker = desk.broker_for(target, only=name)
+    broker = call.broker_for(target, only=name)
     if broker is None:
         return ""
     if name is not None and is_refused:  # only then had Go a token of ours to send
         _drop_refused(broker)
     has_path = bool(rule_for(broker.profile, target).target.path)
     bare = url.partition("?")[0]  # later releases of Go look addresses up without their query
-    return go.render(desk.token(broker), [bare, url] if has_path else [target.origin, url])
+    return go.render(call.token(broker), [bare, url] if has_path else [target.origin, url])
 
 
 def _drop_refused(broker: Broker) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import os
 from dataclasses import replace
 
-from nightporter.cli.helpers.desk import Desk, open_desk, reported_expiry, write_output
+from nightporter.cli.helpers.call import HelperCall, open_call, reported_expiry, write_output
 from nightporter.cli.terminal import Options
 from nightporter.core.errors import ConfigError, NightporterError
 from nightporter.machine.files import is_private_directory, remove, replace_private
@@ -20,10 +20,10 @@ def serve(arguments: list[str], options: Options) -> int:
     with contextlib.suppress(OSError):  # warnings of libraries would be a part of the answer
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
-        with open_desk("google", replace(options, is_silent=True)) as desk:
+        with open_call("google", replace(options, is_silent=True)) as call:
             if len(arguments) > 1:
                 raise ConfigError("usage: nightporter credential google [PROFILE]")
-            write_output(_answer(desk, arguments[0] if arguments else None))
+            write_output(_answer(call, arguments[0] if arguments else None))
     except NightporterError as exc:
         write_output(google.render_error(exc.reference, exc.message))
     except Exception as exc:
@@ -31,16 +31,16 @@ def serve(arguments: list[str], options: Options) -> int:
     return 0
 
 
-def _answer(desk: Desk, name: str | None) -> str:
+def _answer(call: HelperCall, name: str | None) -> str:
     ask = google.parse(read_environment())
-    broker = desk.broker_of(name)
+    broker = call.broker_of(name)
     google.check_audience(ask, broker.profile)
     if ask.is_revoke:
         broker.forget()
         if ask.output_file and is_private_directory(os.path.dirname(ask.output_file)):
             remove(ask.output_file)
         return google.REVOKED
-    token = desk.token(broker)
+    token = call.token(broker)
     google.check_jwt(token)
     answer = google.render(token, ask, reported_expiry=reported_expiry(broker, token))
     if ask.output_file and is_private_directory(os.path.dirname(ask.output_file)):

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import time
 
-from nightporter.cli.helpers.desk import (
-    Desk,
-    open_desk,
+from nightporter.cli.helpers.call import (
+    HelperCall,
+    open_call,
     read_input,
     reported_expiry,
     rule_for,
@@ -23,8 +23,8 @@ def serve(arguments: list[str], options: Options) -> int:
     """`[PROFILE]`: with a name, only that profile's hosts are answered for."""
     content = read_input(kubelet.MAX_BYTES)
     try:
-        with open_desk("kubelet", options) as desk:
-            write_output(_answer(content, arguments[0] if arguments else None, desk))
+        with open_call("kubelet", options) as call:
+            write_output(_answer(content, arguments[0] if arguments else None, call))
             return 0
     except BadAskError as exc:
         say(f"the request is refused: {exc}")
@@ -33,12 +33,12 @@ def serve(arguments: list[str], options: Options) -> int:
     return 1
 
 
-def _answer(content: bytes, name: str | None, desk: Desk) -> str:
+def _answer(content: bytes, name: str | None, call: HelperCall) -> str:
     target = kubelet.parse(content)
-    broker = desk.broker_for(target, only=name) if target else None
+    broker = call.broker_for(target, only=name) if target else None
     if broker is None or target is None:
         return kubelet.render_none()
-    token = desk.token(broker)
+    token = call.token(broker)
     path = rule_for(broker.profile, target).target.path or ()
     return kubelet.render(
         token,

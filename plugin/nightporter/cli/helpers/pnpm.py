@@ -3,7 +3,7 @@ arguments: see `setup`."""
 
 from __future__ import annotations
 
-from nightporter.cli.helpers.desk import open_desk, write_output
+from nightporter.cli.helpers.call import open_call, write_output
 from nightporter.cli.terminal import Options, say
 from nightporter.protocols import plain
 
@@ -16,7 +16,7 @@ def serve(arguments: list[str], options: Options) -> int:
     if len(arguments) > 1:
         say("usage: nightporter credential pnpm [PROFILE]")
         return 2
-    with open_desk("pnpm", options) as desk:
-        broker = desk.broker_of(arguments[0] if arguments else None)
-        write_output(plain.render(desk.token(broker), "authorization", broker.profile))
+    with open_call("pnpm", options) as call:
+        broker = call.broker_of(arguments[0] if arguments else None)
+        write_output(plain.render(call.token(broker), "authorization", broker.profile))
     return 0

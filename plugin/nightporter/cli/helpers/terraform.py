@@ -3,7 +3,7 @@ shows to nobody."""
 
 from __future__ import annotations
 
-from nightporter.cli.helpers.desk import Desk, open_desk, read_input, write_output
+from nightporter.cli.helpers.call import HelperCall, open_call, read_input, write_output
 from nightporter.cli.terminal import Options, say, show_error
 from nightporter.core.errors import NightporterError
 from nightporter.core.hosts import BadAskError
@@ -17,8 +17,8 @@ def serve(arguments: list[str], options: Options) -> int:
         say(f"terraform runs this with a verb and a host; verbs are {', '.join(terraform.VERBS)}")
         return 2
     try:
-        with open_desk("terraform", options) as desk:
-            return _answer(verb, host, desk)
+        with open_call("terraform", options) as call:
+            return _answer(verb, host, call)
     except BadAskError as exc:
         say(f"the host is refused: {exc}")
     except NightporterError as exc:
@@ -26,8 +26,8 @@ def serve(arguments: list[str], options: Options) -> int:
     return 1
 
 
-def _answer(verb: str, host: str, desk: Desk) -> int:
-    broker = desk.broker_for(terraform.parse_host(host))
+def _answer(verb: str, host: str, call: HelperCall) -> int:
+    broker = call.broker_for(terraform.parse_host(host))
     if verb == "store":
         read_input(terraform.MAX_BYTES)
         say(f"nothing was stored: {terraform.REFUSES_STORE}")
@@ -36,5 +36,5 @@ def _answer(verb: str, host: str, desk: Desk) -> int:
         if broker is not None:
             broker.forget()
     else:
-        write_output(terraform.NONE if broker is None else terraform.render(desk.token(broker)))
+        write_output(terraform.NONE if broker is None else terraform.render(call.token(broker)))
     return 0

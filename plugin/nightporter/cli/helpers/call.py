@@ -14,20 +14,20 @@ from collections.abc import Iterator
 
 from nightporter.cli.terminal import Options, leave_reply, open_porter, say
 from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
-from nightporter.client.identity import open_mishaps
+from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
 from nightporter.core.config import choose_profile
 from nightporter.core.errors import ConfigError, HostNotAllowedError, NightporterError
 from nightporter.core.hosts import BadAskError, Rule, Target, profile_for, rules_of
 from nightporter.core.model import Profile, Token
-from nightporter.machine.helper_failures import Mishap
+from nightporter.machine.helper_failures import HelperFailure
 from nightporter.machine.places import read_environment
 from nightporter.protocols import plain
 
 MAX_BYTES = 1 << 20
 
 
-class Desk:
+class HelperCall:
     """One run of a helper. `is_ours`: the host is known to be in some `hosts`, so a failure is ours
     to report."""
 
@@ -71,7 +71,9 @@ class Desk:
         Raises: NightporterError.
         """
         token = broker.access_token(timeout_s=self._timeout_s)
-        open_mishaps(read_environment()).drop(self.protocol, broker.profile.name, time.time())
+        open_helper_failures(read_environment()).drop(
+            self.protocol, broker.profile.name, time.time()
+        )
         return token
 
     def leave_reply(self, broker: Broker, token: Token, reply: str, given: bytes) -> None:
@@ -85,33 +87,33 @@ class Desk:
 
 
 def note_mishap(protocol: str, profile: str | None, reference: str, message: str) -> None:
-    note = Mishap(
+    note = HelperFailure(
         protocol=protocol,
         profile=profile,
         at=int(time.time()),
         reference=reference,
         message=message,
     )
-    open_mishaps(read_environment()).keep(note)
+    open_helper_failures(read_environment()).keep(note)
 
 
 @contextlib.contextmanager
-def open_desk(
+def open_call(
     protocol: str, options: Options, timeout_s: float = DEFAULT_TIMEOUT_S
-) -> Iterator[Desk]:
-    """A desk whose failures are noted on their way out.
+) -> Iterator[HelperCall]:
+    """Opens a helper call whose failures are noted on their way out.
 
     Raises: NightporterError, BadAskError.
     """
-    desk: Desk | None = None
+    call: HelperCall | None = None
     try:
         with open_porter(options) as porter:
-            desk = Desk(protocol, porter, options, timeout_s)
-            yield desk
+            call = HelperCall(protocol, porter, options, timeout_s)
+            yield call
     except NightporterError as exc:
         note_mishap(
             protocol,
-            desk.profile.name if desk and desk.profile else None,
+            call.profile.name if call and call.profile else None,
             exc.reference,
             exc.message,
         )
