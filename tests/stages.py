@@ -24,9 +24,9 @@ from clients import PLACE, VENV, client, git_backend
 from conftest import Vendor
 from internet import Internet, open_internet
 from nightporter.core.config import parse_config
-from nightporter.core.model import Role
 from nightporter.issuers import VENDORS
-from nightporter.operations.policies import render_policy
+from nightporter.operations.policies import Audience, render_policy
+from nightporter.stores import STORES
 from runtime_api import open_function
 from support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao
 from tls import Call, Reply, open_guarded
@@ -181,9 +181,12 @@ def cron(world: World) -> Iterator[Home]:
     of role full."""
     bao = world.openbao()
     configured = parse_config(
-        '[stores.v]\ntype = "vault"\n' + CONFIG.format(hosts=""), source="t", vendors=VENDORS
+        '[stores.v]\ntype = "vault"\n' + CONFIG.format(hosts=""),
+        source="t",
+        vendors=VENDORS,
+        stores=STORES,
     )
-    policy = render_policy(configured.profiles["pitchpoint"], Role.FULL)
+    policy = render_policy(configured.profiles["pitchpoint"], Audience.FULL)
     bao.put("secret", "prod/pitchpoint", CREDENTIALS)
     bao.call("PUT", "sys/policies/acl/nightporter", {"policy": policy})
     with contextlib.suppress(Exception):  # another stage has enabled it

@@ -28,6 +28,7 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.machine.lambda_time import EXCHANGE_NEEDS_S, bounded_by, remaining_s
 from nightporter.machine.places import read_environment
 from nightporter.operations import rotate, secrets_manager_rotation
+from nightporter.stores.capabilities import Staged
 
 NAMESPACE = "nightporter"
 JOBS = 8
@@ -82,7 +83,9 @@ def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
         porter = _open_porter()
         profile = secrets_manager_rotation.profile_of(porter.config, secret_id)
         broker = porter.broker_for(profile.name)
-        store: Any = broker.session.store  # profile_of has seen that it is Secrets Manager
+        store = broker.session.store
+        if not isinstance(store, Staged):
+            raise ConfigError(f"the store of profile {profile.name!r} has no versions in stages")
         rotating = secrets_manager_rotation.Rotating(
             broker=broker,
             store=store,

@@ -15,6 +15,7 @@ from nightporter.core.errors import ConfigError, IssuerReplyError, NightporterEr
 from nightporter.core.model import Credentials, Profile, Rotation, Secret
 from nightporter.issuers import VENDORS, issuer_for
 from nightporter.issuers.oauth import Call, Request, Response, form_request, parse_tokens
+from nightporter.stores import STORES
 
 CLIENT = Credentials(version="1", client_id="id", client_secret=Secret("se:cret /ü"))
 
@@ -22,7 +23,7 @@ CLIENT = Credentials(version="1", client_id="id", client_secret=Secret("se:cret 
 def profile(issuer: str, **keys: Any) -> Profile:
     lines = "\n".join(f"{key} = {toml(value)}" for key, value in keys.items())
     text = f'[profiles.p]\nissuer = "{issuer}"\ncredentials = "c"\n{lines}\n'
-    return parse_config(text, source="t", vendors=VENDORS).profiles["p"]
+    return parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles["p"]
 
 
 def toml(value: Any) -> str:

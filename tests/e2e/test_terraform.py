@@ -23,7 +23,8 @@ from clients import PLACE, client
 from nightporter.core.config import parse_config
 from nightporter.core.model import Role
 from nightporter.issuers import VENDORS
-from nightporter.operations.policies import render_policy
+from nightporter.operations.policies import Audience, render_policy
+from nightporter.stores import STORES
 from support import ROOT, clean_environment
 
 TERRAFORM = ROOT / "terraform"
@@ -175,7 +176,7 @@ def test_the_example_plans_and_its_configuration_is_right(
     "file", sorted(TERRAFORM.rglob("*.toml")), ids=lambda file: file.parent.name
 )
 def test_the_configurations_of_the_examples_parse(file: Path) -> None:
-    assert parse_config(file.read_text(), source=str(file), vendors=VENDORS).profiles
+    assert parse_config(file.read_text(), source=str(file), vendors=VENDORS, stores=STORES).profiles
 
 
 PROFILES = {
@@ -217,9 +218,9 @@ def test_policies_are_what_the_command_prints(terraform: Terraform, tree: Path, 
     (tree / f"modules/{store}/given.auto.tfvars.json").write_text(json.dumps(variables))
     plan = planned(terraform, tree / "modules" / store)
     made = plan["planned_values"]["outputs"]["policies"]["value"]
-    config = parse_config(CONFIG.format(store=store), source="t", vendors=VENDORS)
+    config = parse_config(CONFIG.format(store=store), source="t", vendors=VENDORS, stores=STORES)
     wanted = {
-        f"{role.value}/{name}": render_policy(profile, role)
+        f"{role.value}/{name}": render_policy(profile, Audience(role.value))
         for name, profile in config.profiles.items()
         for role in Role
         if role is not Role.READ_ONLY or profile.publish_access_token

@@ -31,6 +31,7 @@ from nightporter.session.engine import obtain
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.session.repository import Session, Surroundings
 from nightporter.simulator.world import World
+from nightporter.stores import STORES
 
 START = 1_784_037_600.0
 
@@ -208,7 +209,8 @@ class Model:
             )
         )
         self.world.rotation = "rotates"
-        self.profile: Profile = parse_config(text, source="t", vendors=VENDORS).profiles["p"]
+        config = parse_config(text, source="t", vendors=VENDORS, stores=STORES)
+        self.profile: Profile = config.profiles["p"]
         self.actors = [Actor(f"host-{number}/1/1", self) for number in range(2)]
         if self.vendor == "rotates":
             self.history.append(self.seeded())

@@ -34,6 +34,7 @@ from nightporter.session.port import ABSENT, KeepExpiry, Store, Stored, Version
 from nightporter.session.repository import Sender, Session, Surroundings
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
+from nightporter.stores import STORES
 from nightporter.stores.vault import VaultStore
 from support import BIN, OpenBao, clean_environment, free_port
 
@@ -125,7 +126,9 @@ def session_of(
 
 
 def profile_of(text: str) -> Profile:
-    return parse_config(f"[profiles.p]\n{text}", source="t", vendors=VENDORS).profiles["p"]
+    return parse_config(
+        f"[profiles.p]\n{text}", source="t", vendors=VENDORS, stores=STORES
+    ).profiles["p"]
 
 
 def rotate(session: Session, clock: Clock) -> None:

@@ -11,6 +11,7 @@ from nightporter.core.config import choose_profile, parse_config, render_effecti
 from nightporter.core.errors import ConfigError, UnknownProfileError
 from nightporter.core.model import Config, Role
 from nightporter.issuers import VENDORS
+from nightporter.stores import STORES
 
 GOOD = """
 [stores.vault]
@@ -28,7 +29,7 @@ hosts = ["api.pointservices.com"]
 
 
 def parse(text: str) -> Config:
-    return parse_config(text, source="config.toml", vendors=VENDORS)
+    return parse_config(text, source="config.toml", vendors=VENDORS, stores=STORES)
 
 
 def problems(text: str) -> tuple[str, ...]:
@@ -94,13 +95,13 @@ role = "read-only"
     assert problems(text) == (
         "config.toml: surplus: is an unknown key",
         (
-            "config.toml: stores.v.type: must be one of 'aws-secrets-manager', 'vault', 'local';"
+            "config.toml: stores.v.type: must be one of 'local', 'vault', 'aws-secrets-manager';"
             " did you mean 'vault'?"
         ),
         "config.toml: stores.w.adress: is an unknown key; did you mean 'address'?",
         (
             "config.toml: stores.w.auth.method: must be one of 'token', 'approle', 'userpass',"
-            " 'kubernetes', 'jwt'; did you mean 'approle'?"
+            " 'kubernetes', 'jwt', 'none'; did you mean 'approle'?"
         ),
         "config.toml: profiles.p.issuer: is missing",
         "config.toml: profiles.p.isuer: is an unknown key; did you mean 'issuer'?",
@@ -207,7 +208,7 @@ def test_choosing_a_profile() -> None:
 
 def test_the_effective_configuration_names_its_sources() -> None:
     text = GOOD.replace('address = "https://vault.example:8200"\n', "")
-    shown = render_effective(parse(text), {"VAULT_ADDR": "https://vault.internal"})
+    shown = render_effective(parse(text), {"VAULT_ADDR": "https://vault.internal"}, STORES)
     assert 'address = "https://vault.internal"  # VAULT_ADDR' in shown
     assert 'credentials = "prod/pitchpoint"  # file' in shown
     assert "min_ttl = 60  # default" in shown

@@ -20,6 +20,7 @@ from nightporter.core.expiry import parse_rfc3339
 from nightporter.core.model import Claim, Identity, Refusal, Secret, SessionRecord, Token
 from nightporter.issuers import VENDORS
 from nightporter.operations.status import Status, to_json
+from nightporter.stores import STORES
 from support import ROOT
 from terminal import transcripts
 
@@ -33,7 +34,7 @@ def test_every_configuration_parses(file: Path) -> None:
     blocks = re.findall(r"<!-- checked: configuration -->\n```toml\n(.*?)```", text, re.S)
     assert len(blocks) == text.count("```toml")
     for block in blocks:
-        assert parse_config(block, source=file.name, vendors=VENDORS).profiles
+        assert parse_config(block, source=file.name, vendors=VENDORS, stores=STORES).profiles
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.name)
@@ -134,18 +135,18 @@ def test_every_script_and_file_that_is_named_exists() -> None:
 
 def test_the_configuration_page_names_every_key_and_variable() -> None:
     page = (ROOT / "plugin/docs/configuration.md").read_text()
+    methods = {
+        name: method.keys
+        for store in STORES.values()
+        for name, method in store.auth_methods.items()
+    }
     checks = [
-        *config._STORE_KEYS.values(),
-        *config._AUTH_KEYS.values(),
+        *(store.keys for store in STORES.values()),
+        *methods.values(),
         config._PROFILE_KEYS,
         config._OPTION_KEYS,
     ]
-    keys = (
-        {key for table in checks for key in table}
-        | set(config._STORE_KEYS)
-        | set(config._AUTH_KEYS)
-        | set(VENDORS)
-    )
+    keys = {key for table in checks for key in table} | set(STORES) | set(methods) | set(VENDORS)
     code = "\n".join(file.read_text() for file in (ROOT / "plugin/nightporter").rglob("*.py"))
     names = set(re.findall(r"\bNIGHTPORTER_[A-Z_]*[A-Z]\b", code))
     names.discard("NIGHTPORTER_FENCE")  # a label in Secrets Manager

@@ -11,6 +11,7 @@ from nightporter.core.errors import ConfigError
 from nightporter.core.hosts import BadAskError, parse_path, parse_rule, parse_target, profile_for
 from nightporter.core.model import Config
 from nightporter.issuers import VENDORS
+from nightporter.stores import STORES
 
 
 def config(**hosts: str) -> Config:
@@ -22,6 +23,7 @@ def config(**hosts: str) -> Config:
         ),
         source="t",
         vendors=VENDORS,
+        stores=STORES,
     )
 
 

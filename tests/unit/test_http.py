@@ -20,13 +20,14 @@ from nightporter.core.model import Profile
 from nightporter.issuers import VENDORS
 from nightporter.issuers.oauth import Request
 from nightporter.net.http import Transport, environment_proxies
+from nightporter.stores import STORES
 from support import free_port
 from tls import open_guarded
 
 
 def profile(*lines: str) -> Profile:
     text = '[profiles.p]\nissuer = "pitchpoint"\ncredentials = "c"\n' + "\n".join(lines)
-    return parse_config(text, source="t", vendors=VENDORS).profiles["p"]
+    return parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles["p"]
 
 
 def get(url: str) -> Request:

@@ -32,6 +32,7 @@ from nightporter.protocols import (
     plain,
     terraform,
 )
+from nightporter.stores import STORES
 
 # git's wire format.
 
@@ -371,7 +372,7 @@ def google_profile() -> Profile:
         '[profiles.g]\nissuer = "pitchpoint"\ncredentials = "c"\n'
         'google_audiences = ["//iam/aud"]\ngoogle_service_accounts = ["a@b.example"]\n'
     )
-    return parse_config(text, source="t", vendors=VENDORS).profiles["g"]
+    return parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles["g"]
 
 
 def variables(**more: str) -> dict[str, str]:
@@ -436,7 +437,9 @@ def test_netrc_names_plain_hosts_only() -> None:
     text = '[profiles.g]\nissuer = "pitchpoint"\ncredentials = "c"\nhosts = [{}]\n'
 
     def profile(hosts: str) -> Profile:
-        return parse_config(text.format(hosts), source="t", vendors=VENDORS).profiles["g"]
+        return parse_config(
+            text.format(hosts), source="t", vendors=VENDORS, stores=STORES
+        ).profiles["g"]
 
     found = plain.render(
         TOKEN, "netrc", profile('"a.example", "*.b.example", "c.example:8443", "d.example/x"')

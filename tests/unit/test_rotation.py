@@ -15,6 +15,7 @@ from nightporter.core.expiry import pitchpoint_refresh_expiry
 from nightporter.core.model import Identity, Profile, Secret, SessionRecord
 from nightporter.issuers import VENDORS
 from nightporter.operations.rotate import Due, due, of_shard, parse_shard
+from nightporter.stores import STORES
 
 NOW = 1_784_037_600
 NEW_YORK = ZoneInfo("America/New_York")
@@ -22,7 +23,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 def profile(issuer: str, more: str = "") -> Profile:
     text = f'[profiles.p]\nissuer = "{issuer}"\ncredentials = "c"\n{more}\n'
-    return parse_config(text, source="t", vendors=VENDORS).profiles["p"]
+    return parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles["p"]
 
 
 def record(*, expires_at: int | None, issued_at: int = NOW, token: bool = True) -> SessionRecord:

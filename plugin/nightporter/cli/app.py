@@ -27,7 +27,8 @@ from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place, load_config
 from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
-from nightporter.core.config import choose_profile, nearest, render_effective
+from nightporter.core.checks import nearest
+from nightporter.core.config import choose_profile, render_effective
 from nightporter.core.errors import (
     ConfigError,
     NightporterError,
@@ -42,9 +43,10 @@ from nightporter.machine.places import read_environment
 from nightporter.operations import account
 from nightporter.operations import rotate as rotate_job
 from nightporter.operations.login import Person
-from nightporter.operations.policies import render_policy
+from nightporter.operations.policies import Audience, render_policy
 from nightporter.operations.status import Status, to_json, to_text
 from nightporter.protocols import plain
+from nightporter.stores import OURS, STORES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -452,13 +454,16 @@ def _show_report(report: rotate_job.Report, is_text: bool) -> int:
 @cli.command()
 @click.argument("profile", required=False)
 @click.option(
-    "--role", type=click.Choice([role.value for role in Role]), required=True, help="Whose policy."
+    "--role",
+    type=click.Choice([audience.value for audience in Audience]),
+    required=True,
+    help="Whose policy; credentials: of who writes the secret.",
 )
 @pass_options
 def policy(options: Options, profile: str | None, role: str) -> None:
     """Print the minimal IAM or Vault policy of a role for PROFILE."""
     chosen = choose_profile(load_config(options.config), profile)
-    put(render_policy(chosen, Role(role)))
+    put(render_policy(chosen, Audience(role)))
 
 
 @cli.command()
@@ -535,7 +540,18 @@ def _names(profile: Profile) -> dict[str, Any]:
 
 
 @cli.command()
-@click.option("--store", type=click.Choice(init_command.STORE_TYPES), help="Where the secret is.")
+@click.option(
+    "--store",
+    metavar="TYPE",
+    help=f"Where the secret is: {', '.join(OURS)}, or a type that a package has brought.",
+)
+@click.option(
+    "--store-option",
+    "more_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A further key of the store (repeatable).",
+)
 @click.option("--address", metavar="URL", help="Of Vault; else VAULT_ADDR.")
 @click.option("--mount", help="Of Vault's KV version 2 secrets engine (secret).")
 @click.option(
@@ -587,6 +603,7 @@ def init(
     hosts: tuple[str, ...],
     clients: tuple[str, ...],
     auth: tuple[str, ...],
+    more_options: tuple[str, ...],
     settings: tuple[str, ...],
     no_check: bool,
     no_browser: bool,
@@ -600,7 +617,8 @@ def init(
         credentials=credentials,
         hosts=hosts,
         clients=clients,
-        store_options={key: value for key, value in store_options.items() if value},
+        store_options={key: value for key, value in store_options.items() if value}
+        | dict(_parse_pair("--store-option", text) for text in more_options),
         auth=dict(_parse_pair("--auth", text) for text in auth),
         settings=({"base_url": base_url} if base_url else {}) | dict(map(_parse_setting, settings)),
         is_checked=not no_check,
@@ -769,7 +787,9 @@ def config_check(options: Options) -> None:
 def config_show(options: Options) -> None:
     """Print the effective configuration with the source of each value. It holds no secret."""
     environment = read_environment()
-    put(render_effective(load_config(options.config, environment), environment).rstrip("\n"))
+    put(
+        render_effective(load_config(options.config, environment), environment, STORES).rstrip("\n")
+    )
 
 
 @cli.command()

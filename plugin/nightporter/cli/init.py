@@ -21,7 +21,8 @@ from nightporter.cli.terminal import Options, open_porter, show_error
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place
 from nightporter.client.porter import Porter
-from nightporter.core.config import AUTH_NEEDS, parse_config
+from nightporter.core.checks import one_of
+from nightporter.core.config import parse_config
 from nightporter.core.errors import (
     ConfigError,
     CredentialsRefusedError,
@@ -32,18 +33,15 @@ from nightporter.core.errors import (
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Profile, Vendor
+from nightporter.core.store_description import StoreDescription
 from nightporter.issuers import VENDORS
 from nightporter.machine.files import replace_private
 from nightporter.machine.places import read_environment
 from nightporter.operations import account
 from nightporter.operations.login import Person
+from nightporter.stores import STORES
 
 T = TypeVar("T")
-STORE_TYPES = ("local", "vault", "aws-secrets-manager")
-PLACES = {"vault": "address", "aws-secrets-manager": "region"}
-PLACE_QUESTIONS = {"vault": "Its address", "aws-secrets-manager": "Its Region"}
-# What a method of Vault can't be without; secrets are in files and variables.
-AUTH_ASKED: Mapping[str, Sequence[str]] = {**AUTH_NEEDS, "approle": ("role_id", "secret_id_file")}
 PERSONS_GRANTS = ("authorization_code", "device_code")
 YES_NO = ("yes", "no")
 NOBODY = "none"
@@ -164,7 +162,7 @@ class Onboarding:
         """Brokers of a configuration that is not written yet."""
         text = init_config.render(answers)
         try:
-            parse_config(text, source=TRIAL, vendors=VENDORS)
+            parse_config(text, source=TRIAL, vendors=VENDORS, stores=STORES)
         except ConfigError as exc:
             found = (
                 "; ".join(problem.removeprefix(f"{TRIAL}: ") for problem in exc.problems)
@@ -252,15 +250,19 @@ class Onboarding:
 
     def _choose_store(self, answers: Answers) -> Answers:
         kind = self._given.store or self._ask(
-            "--store", "Where is the secret", "local", STORE_TYPES
+            "--store", "Where is the secret", "local", tuple(STORES)
         )
+        if problem := one_of(*STORES)(kind):
+            raise ConfigError(f"--store {problem}")
+        description = STORES[kind]
         options: dict[str, str | Mapping[str, str]] = dict(self._given.store_options)
-        if kind in PLACES and PLACES[kind] not in options and self._interview.is_there:
-            question = f"{PLACE_QUESTIONS[kind]} (empty: from the environment)"
-            given = self._question(question, default="")
-            options |= {PLACES[kind]: given} if given else {}
-        if kind == "vault" or self._given.auth:
-            options |= self._auth()
+        for asked in description.questions:
+            if asked.key not in options and self._interview.is_there:
+                question = f"{asked.text} (empty: from the environment)"
+                given = self._question(question, default="")
+                options |= {asked.key: given} if given else {}
+        if description.auth_methods or self._given.auth:
+            options |= self._auth(description)
         answers = replace(
             answers, store=kind, options=options, credentials=self._given.credentials or TRIAL_PATH
         )
@@ -272,18 +274,21 @@ class Onboarding:
                 self._interview.say(f"the store answers ({kind})")
         return answers
 
-    def _auth(self) -> dict[str, Mapping[str, str]]:
-        """How Vault lets us in; nothing for its usual way, a token that is at hand."""
+    def _auth(self, description: StoreDescription) -> dict[str, Mapping[str, str]]:
+        """How the store lets us in; nothing for its usual way."""
         auth: dict[str, str] = {}
         if self._given.auth:
             return {"auth": self._given.auth}
         if self._interview.is_there:
+            usual, *_ = description.auth_methods
             auth["method"] = self._question(
-                "How it lets you in", default="token", choices=sorted(AUTH_ASKED)
+                "How it lets you in", default=usual, choices=sorted(description.auth_methods)
             )
-            for key in AUTH_ASKED[auth["method"]]:
+            for key in description.auth_methods[auth["method"]].asked:
                 auth[key] = self._question(key)
-        return {} if auth in ({}, {"method": "token"}) else {"auth": auth}
+            if auth == {"method": usual}:
+                return {}
+        return {"auth": auth} if auth else {}
 
     # The secret.
 

@@ -7,23 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nightporter.stores import STORES
+
 HEAD = """\
 # Written by `nightporter init`. What may stand here: README.md, and the pages in plugin/docs.
 # No secret belongs into this file: username and password are in the store.
 """
-STORE_COMMENTS: Mapping[str, str] = {
-    "local": (
-        "# An embedded store on this machine: for trying out. Machines share a session through"
-        " Vault or AWS."
-    ),
-    "vault": (
-        "# KV version 2. Address and log-in come from VAULT_ADDR and VAULT_TOKEN or ~/.vault-token"
-        " unless named."
-    ),
-    "aws-secrets-manager": (
-        "# Credentials and Region come from boto3's own chain (AWS_PROFILE, a role) unless named."
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +34,7 @@ def render(answers: Answers) -> str:
     lines = [
         HEAD,
         f"[stores.{_key('main')}]",
-        STORE_COMMENTS[answers.store],
+        *(f"# {comment}" for comment in filter(None, [STORES[answers.store].comment])),
         _line("type", answers.store),
     ]
     lines += [_line(key, value) for key, value in answers.options.items()]

@@ -10,6 +10,7 @@ from nightporter.core.errors import ConfigError
 from nightporter.core.model import Config
 from nightporter.issuers import VENDORS
 from nightporter.machine.places import config_file, read_environment
+from nightporter.stores import STORES
 
 
 def load_config(path: str | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -21,11 +22,11 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
     environment = read_environment() if environment is None else environment
     named = path or environment.get("NIGHTPORTER_CONFIG")
     if not named and (text := environment.get("NIGHTPORTER_CONFIG_TOML")):
-        return parse_config(text, source="NIGHTPORTER_CONFIG_TOML", vendors=VENDORS)
+        return parse_config(text, source="NIGHTPORTER_CONFIG_TOML", vendors=VENDORS, stores=STORES)
     file = os.path.expanduser(named) if named else config_file()
     try:
         with open(file, encoding="utf-8") as opened:
-            return parse_config(opened.read(), source=file, vendors=VENDORS)
+            return parse_config(opened.read(), source=file, vendors=VENDORS, stores=STORES)
     except FileNotFoundError:
         pass
     except (OSError, UnicodeDecodeError) as exc:

@@ -19,7 +19,7 @@ from nightporter.issuers import issuer_for
 from nightporter.machine import lambda_time, process
 from nightporter.machine.access_cache import cache_key
 from nightporter.machine.places import data_directory, spill_directory
-from nightporter.stores import MODULES
+from nightporter.stores import STORES
 
 if TYPE_CHECKING:
     from nightporter.session.port import Store
@@ -33,13 +33,13 @@ def open_store(
 
     Raises: ConfigError when its extra is not installed.
     """
+    description = STORES[store.type]
     try:
-        module: Any = importlib.import_module(MODULES[store.type])
+        module: Any = importlib.import_module(description.adapter)
     except ModuleNotFoundError as exc:
-        extra = {"vault": "vault", "aws-secrets-manager": "aws"}.get(store.type, "")
         raise ConfigError(
             f"the store type {store.type!r} needs the package {exc.name!r}, which is not installed",
-            hint=f"Install it with `pip install 'nightporter[{extra}]'`.",
+            hint=f"Install it with `pip install '{description.requirement or exc.name}'`.",
         ) from exc
     return module.open_store(store.options, environment, notify, data_directory())  # type: ignore[no-any-return]  # by name
 

@@ -20,44 +20,13 @@ from nightporter.machine.access_cache import (
 )
 from nightporter.machine.helper_failures import HelperFailures
 from nightporter.machine.places import cache_directories, data_directory
-
-IDENTITY_VARIABLES: Mapping[str, tuple[str, ...]] = {
-    "aws-secrets-manager": (
-        "AWS_PROFILE",
-        "AWS_DEFAULT_PROFILE",
-        "AWS_REGION",
-        "AWS_DEFAULT_REGION",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_ROLE_ARN",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONFIG_FILE",
-        "AWS_SHARED_CREDENTIALS_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-    ),
-    "vault": ("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_TOKEN", "VAULT_CACERT"),
-    "local": (),
-}
-ADDRESS_VARIABLES: Mapping[str, tuple[str, ...]] = {
-    "aws-secrets-manager": (
-        "AWS_PROFILE",
-        "AWS_DEFAULT_PROFILE",
-        "AWS_REGION",
-        "AWS_DEFAULT_REGION",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-    ),
-    "vault": ("VAULT_ADDR", "VAULT_NAMESPACE"),
-    "local": (),
-}
+from nightporter.stores import STORES
 
 
 def record_place(profile: Profile, environment: Mapping[str, str]) -> object:
     """Which record in which store is meant, whoever asks: what a kept result must never be mistaken
     about."""
-    names = ADDRESS_VARIABLES[profile.store.type]
+    names = STORES[profile.store.type].address_variables
     return (
         profile.store.type,
         sorted((key, repr(value)) for key, value in profile.store.options.items() if key != "auth"),
@@ -67,46 +36,31 @@ def record_place(profile: Profile, environment: Mapping[str, str]) -> object:
 
 
 def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
-    """All that a token of this profile depends on: configuration, identity in the environment,
-    credential files."""
-    names = [*IDENTITY_VARIABLES[profile.store.type], *secret_variables(profile.store)]
-    files = [os.path.expanduser(file) for file in credential_files(profile.store, environment)]
+    """Returns all that a token of this profile depends on: configuration, identity in the
+    environment, credential files."""
+    store, description = profile.store, STORES[profile.store.type]
+    names = [
+        *description.identity_variables,
+        *description.secret_variables,
+        *secret_variables(store),
+    ]
+    files = [os.path.expanduser(file) for file in credential_files(store, environment)]
     return (
         repr(profile),
         [(name, environment.get(name)) for name in names],
         [(file, _file_state(file)) for file in files],
-        _local_directory(profile.store),
+        description.place(store.options, data_directory()),
     )
 
 
 def secret_variables(store: StoreConfig) -> list[str]:
-    """Variables of the user's own naming that hold a credential of the store."""
-    auth = store.options.get("auth", {})
-    return [auth[key] for key in ("secret_id_env", "password_env") if key in auth]
-
-
-def _local_directory(store: StoreConfig) -> str | None:
-    return (
-        os.path.expanduser(store.options.get("path", data_directory()))
-        if store.type == "local"
-        else None
-    )
+    """Returns the variables of the user's own naming that hold a credential of the store."""
+    return STORES[store.type].named_variables(store.options)
 
 
 def credential_files(store: StoreConfig, environment: Mapping[str, str]) -> list[str]:
-    if store.type == "aws-secrets-manager":
-        return [
-            environment.get("AWS_CONFIG_FILE") or "~/.aws/config",
-            environment.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
-        ]
-    if store.type == "vault":
-        auth = store.options.get("auth", {})
-        named = [auth[key] for key in ("token_file", "secret_id_file") if key in auth]
-        uses_home = (
-            auth.get("method") == "token" and not named and not environment.get("VAULT_TOKEN")
-        )
-        return [*named, *(["~/.vault-token"] if uses_home else [])]
-    return []
+    """Returns the files, with `~`, from which the store's credentials come."""
+    return list(STORES[store.type].credential_files(store.options, environment))
 
 
 def _file_state(file: str) -> tuple[int, ...] | None:

@@ -22,6 +22,7 @@ from nightporter.issuers import VENDORS
 from nightporter.machine import lambda_time, process
 from nightporter.machine.audit import audited
 from nightporter.machine.places import APP, read_environment
+from nightporter.stores import STORES
 
 WARM_S = (
     1.0  # for so long a held token is served without a look at what other processes were told of it
@@ -62,7 +63,7 @@ class Porter:
         if isinstance(config, Config):
             return config
         if isinstance(config, str) and "\n" in config:
-            return parse_config(config, source="the given text", vendors=VENDORS)
+            return parse_config(config, source="the given text", vendors=VENDORS, stores=STORES)
         return load_config(os.fspath(config) if config is not None else None, self._environment)
 
     def get_token(

@@ -11,6 +11,7 @@ from nightporter.core.model import Token
 from nightporter.machine import reply as reply_files
 from nightporter.machine.helper_failures import NAME as FAILURES
 from nightporter.machine.places import cache_directories
+from nightporter.stores import STORES
 
 
 def keep_reply(
@@ -27,13 +28,17 @@ def keep_reply(
 ) -> None:
     """Leaves a reply for the front door, where one may stand for the next ask of this kind.
 
-    Not where a variable of the user's own naming holds a credential, not where tokens are in no
+    Not where a variable of the user's own naming holds a credential or the store's identity depends
+    on a variable that the door doesn't compare, not where tokens are in no
     file, and not where the file holds another token by now. `floor_s`: what the ask itself wants to
     be left.
     """
     cache, store = broker.cache, broker.profile.store
     token_file = cache.token_file()
+    description = STORES[store.type]
     if token_file is None or secret_variables(store):
+        return
+    if not reply_files.knows(description.identity_variables, description.secret_variables):
         return
     own_seen = reply_files.look(token_file)
     cached = cache.load()
@@ -55,7 +60,7 @@ def keep_reply(
         own=token_file,
         own_seen=own_seen,
         left_s=broker.warm_left_s(token, floor_s),
-        by_token=store.type == "vault",
+        by_token=bool(description.secret_variables),
         given=given,
         began=began,
     )

@@ -1,232 +1,35 @@
 """Text in, checked `Config` out: the TOML of contract section 2.
 
-Pure: the text comes in with the name of its source, the table of vendors as a parameter, and no
-environment is read. All findings are collected and raised at once, each with file, key, what is
-wrong and the nearest valid spelling. No finding ever repeats a value, since the mistake may be a
-password in the wrong place.
+Pure: the text comes in with the name of its source, the tables of vendors and of stores as
+parameters, and no environment is read. All findings are collected and raised at once, each with
+file, key, what is wrong and the nearest valid spelling. No finding ever repeats a value, since the
+mistake may be a password in the wrong place.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
+from nightporter.core import checks
+from nightporter.core.checks import Check
 from nightporter.core.errors import ConfigError, UnknownProfileError
-from nightporter.core.expiry import DAY_S, parse_duration
-from nightporter.core.hosts import entry_problem
+from nightporter.core.expiry import parse_duration
 from nightporter.core.model import Config, Profile, Role, Rotation, StoreConfig, Vendor
-
-Check = Callable[[Any], str | None]  # a value in, what is wrong with it out
+from nightporter.core.store_description import AuthMethod, StoreDescription
 
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_SECRET_KEYS = frozenset(
-    {
-        "password",
-        "client_secret",
-        "access_token",
-        "token",
-        "secret_id",
-        "secret",
-        "api_key",
-        "secret_access_key",
-    }
-)
 DEFAULT_STORE = StoreConfig(name="local", type="local")
 
 
-def nearest(word: str, known: Iterable[str]) -> list[str]:
-    """The known word that was probably meant, or none."""
-    import difflib  # deferred: only a mistake needs it
-
-    return difflib.get_close_matches(word, list(known), n=1)
-
-
-def _text(value: Any) -> str | None:
-    return (
-        None
-        if isinstance(value, str) and value and value.isprintable()
-        else "must be a non-empty string"
-    )
-
-
-def _absolute(value: Any) -> str | None:
-    fine = (_text(value) is None and value.startswith(("/", "~"))) or (
-        isinstance(value, str) and value[1:2] == ":"
-    )
-    return None if fine else "must be an absolute path, or one that begins with ~"
-
-
-def _path(value: Any) -> str | None:
-    if _text(value):
-        return "must be a non-empty string"
-    if any(part in ("", ".", "..") for part in value.split("/")):
-        return "must be a path without empty, '.' or '..' parts"
-    return None
-
-
-def _seconds(value: Any) -> str | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return None if is_count else "must be a whole number of seconds, 0 or more"
-
-
-def _duration(value: Any) -> str | None:
-    if isinstance(value, str):
-        try:
-            seconds = parse_duration(value)
-        except ValueError:
-            return "must be a duration such as '25h' or '90m'"
-        return (
-            None
-            if seconds <= 100 * 366 * DAY_S
-            else "must be a duration of at most a hundred years"
-        )
-    return _seconds(value) and "must be a duration such as '25h', or seconds"
-
-
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "must be true or false"
-
-
-def _texts(value: Any) -> str | None:
-    fine = isinstance(value, list) and all(_text(item) is None for item in value)
-    return None if fine else "must be a list of non-empty strings"
-
-
-def _hosts(value: Any) -> str | None:
-    if problem := _texts(value):
-        return problem
-    return next(filter(None, map(entry_problem, value)), None)
-
-
-def _text_or_texts(value: Any) -> str | None:
-    return (
-        None
-        if _text(value) is None or _texts(value) is None
-        else "must be a string or a list of strings"
-    )
-
-
-def _table_of_text(value: Any) -> str | None:
-    fine = isinstance(value, dict) and all(_text(item) is None for item in value.values())
-    return None if fine else "must be a table of strings"
-
-
-def _int32_text(value: Any) -> str | None:
-    try:
-        fine = (
-            isinstance(value, (int, str))
-            and not isinstance(value, bool)
-            and -(2**31) <= int(value) < 2**31
-        )
-    except ValueError:
-        fine = False
-    return None if fine else "must be a signed 32-bit integer"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address literal can only mean this machine."""
-    if host.rstrip(".").lower() == "localhost":
-        return True
-    if ":" not in host and not host[-1:].isdigit():
-        return False  # a name
-    import ipaddress  # deferred: addresses of stores and issuers are names
-
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def url_problem(value: Any) -> str | None:
-    """What is wrong with the address of a store or an issuer, or None."""
-    if _text(value):
-        return "must be an address such as https://host.example"
-    try:
-        parts = urlsplit(value)
-        host, _port = parts.hostname or "", parts.port
-    except ValueError:
-        return "is not a valid address"
-    if parts.username is not None or parts.password is not None:
-        return "must not hold a user name or password"
-    if not host or parts.query or parts.fragment:
-        return "must be an address such as https://host.example, without query or fragment"
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
-        return None
-    if parts.scheme == "http":
-        return "must be https: plain http is taken on loopback only"
-    return "must be an https address"
-
-
-def _proxy_url(value: Any) -> str | None:
-    if _text(value):
-        return "must be an address such as http://proxy.example:3128"
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return "is not a valid address"
-    if parts.username is not None or parts.password is not None:
-        return "must not hold a user name or password: give those in HTTPS_PROXY"
-    fine = parts.scheme in ("http", "https") and parts.hostname
-    return None if fine else "must be an address such as http://proxy.example:3128"
-
-
-def _parameters(value: Any) -> str | None:
-    """Parameters travel in addresses and stand in the file, so no secret may be among them."""
-    if problem := _table_of_text(value):
-        return problem
-    named = [
-        key
-        for key in value
-        if key in _SECRET_KEYS | {"refresh_token", "client_assertion", "assertion"}
-    ]
-    return f"must not hold {named[0]!r}: secret values may not stand in the file" if named else None
-
-
-def _one_of(*choices: str) -> Check:
-    def check(value: Any) -> str | None:
-        if value in choices and isinstance(value, str):
-            return None
-        near = nearest(str(value), choices) if isinstance(value, str) else []
-        advice = f"; did you mean {near[0]!r}?" if near else ""
-        return f"must be one of {', '.join(repr(choice) for choice in choices)}{advice}"
-
-    return check
-
-
-_STORE_KEYS: Mapping[str, Mapping[str, Check]] = {
-    "aws-secrets-manager": {
-        "region": _text,
-        "profile": _text,
-        "endpoint_url": url_problem,
-        "kms_key_id": _text,
-        "role_arn": _text,
-    },
-    "vault": {"address": url_problem, "namespace": _text, "ca_cert": _text, "mount": _text},
-    "local": {"path": _absolute},
-}
-_AUTH_KEYS: Mapping[str, Mapping[str, Check]] = {
-    "token": {"token_file": _text},
-    "approle": {"role_id": _text, "secret_id_file": _text, "secret_id_env": _text},
-    "userpass": {"username": _text, "password_env": _text},
-    "kubernetes": {"role": _text, "jwt_file": _text},
-    "jwt": {"role": _text, "jwt_file": _text},
-}
-AUTH_NEEDS: Mapping[str, tuple[str, ...]] = {
-    "token": (),
-    "approle": ("role_id",),
-    "userpass": ("username", "password_env"),
-    "kubernetes": ("role",),
-    "jwt": ("role", "jwt_file"),
-}
 # What single helper protocols take.
 HELPER_KEYS: Mapping[str, Check] = {
-    "git_quit": _flag,
-    "cargo_authorization": _one_of("bearer", "token"),
-    "google_audiences": _texts,
-    "google_service_accounts": _texts,
+    "git_quit": checks.flag,
+    "cargo_authorization": checks.one_of("bearer", "token"),
+    "google_audiences": checks.texts,
+    "google_service_accounts": checks.texts,
 }
 HELPER_DEFAULTS: Mapping[str, Any] = {
     "git_quit": True,
@@ -236,65 +39,46 @@ HELPER_DEFAULTS: Mapping[str, Any] = {
 }
 
 _PROFILE_KEYS: Mapping[str, Check] = {
-    "issuer": _text,
-    "store": _text,
-    "credentials": _path,
-    "client": _path,
-    "refresh_token": _path,
-    "publish_access_token": _path,
-    "base_url": url_problem,
-    "hosts": _hosts,
-    "helper_username": _text,
-    "min_ttl": _seconds,
-    "renew_when_left": _duration,
-    "fields": _table_of_text,
-    "username": _text,
-    "role": _one_of(*(role.value for role in Role)),
-    "share_access_token": _flag,
-    "ca_cert": _text,
-    "proxy": _proxy_url,
+    "issuer": checks.text,
+    "store": checks.text,
+    "credentials": checks.path,
+    "client": checks.path,
+    "refresh_token": checks.path,
+    "publish_access_token": checks.path,
+    "base_url": checks.url_problem,
+    "hosts": checks.hosts,
+    "helper_username": checks.text,
+    "min_ttl": checks.seconds,
+    "renew_when_left": checks.duration,
+    "fields": checks.table_of_text,
+    "username": checks.text,
+    "role": checks.one_of(*(role.value for role in Role)),
+    "share_access_token": checks.flag,
+    "ca_cert": checks.text,
+    "proxy": checks.proxy_url,
     **HELPER_KEYS,
 }
 
 
-def _port(value: Any) -> str | None:
-    fine = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65_536
-    return None if fine else "must be a port from 1 to 65535"
-
-
-def _zone_name(value: Any) -> str | None:
-    if _text(value) is None:
-        from zoneinfo import (  # deferred: hardly any profile names a zone
-            ZoneInfo,
-            ZoneInfoNotFoundError,
-        )
-
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            pass
-        else:
-            return None
-    return "must be a time zone such as 'America/New_York'"
-
-
 _OPTION_KEYS: Mapping[str, Check] = {
-    "grant": _text,
-    "tenant": _text,
-    "scopes": _text_or_texts,
-    "partner_id": _int32_text,
-    "token_endpoint": url_problem,
-    "authorization_endpoint": url_problem,
-    "device_authorization_endpoint": url_problem,
-    "revocation_endpoint": url_problem,
-    "issuer_url": url_problem,
-    "token_endpoint_auth_method": _one_of("client_secret_basic", "client_secret_post", "none"),
-    "extra_parameters": _parameters,
-    "redirect_port": _port,
-    "rotation": _one_of(*(rotation.value for rotation in Rotation)),
-    "grace": _duration,
-    "refresh_token_life": _duration,
-    "refresh_token_midnight": _zone_name,
+    "grant": checks.text,
+    "tenant": checks.text,
+    "scopes": checks.text_or_texts,
+    "partner_id": checks.int32_text,
+    "token_endpoint": checks.url_problem,
+    "authorization_endpoint": checks.url_problem,
+    "device_authorization_endpoint": checks.url_problem,
+    "revocation_endpoint": checks.url_problem,
+    "issuer_url": checks.url_problem,
+    "token_endpoint_auth_method": checks.one_of(
+        "client_secret_basic", "client_secret_post", "none"
+    ),
+    "extra_parameters": checks.parameters,
+    "redirect_port": checks.port,
+    "rotation": checks.one_of(*(rotation.value for rotation in Rotation)),
+    "grace": checks.duration,
+    "refresh_token_life": checks.duration,
+    "refresh_token_midnight": checks.zone_name,
 }
 _FIELD_NAMES = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
 
@@ -315,21 +99,21 @@ class _Findings:
         self.add(where, "must be a table")
         return {}
 
-    def check_keys(self, where: str, table: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    def check_keys(self, where: str, table: Mapping[str, Any], known: Mapping[str, Check]) -> None:
         for key, value in table.items():
-            if key not in checks:
-                self.add(f"{where}.{key}", self.unknown_key(key, checks))
-            elif problem := checks[key](value):
+            if key not in known:
+                self.add(f"{where}.{key}", self.unknown_key(key, known))
+            elif problem := known[key](value):
                 self.add(f"{where}.{key}", problem)
 
     @staticmethod
     def unknown_key(key: str, known: Iterable[str]) -> str:
-        if key in _SECRET_KEYS:
+        if key in checks.SECRET_KEYS:
             return (
                 "is an unknown key, and secret values may not stand in the file: keep them in the"
                 " store"
             )
-        near = nearest(key, list(known))
+        near = checks.nearest(key, list(known))
         return "is an unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
 
     def missing(self, where: str, table: Mapping[str, Any], needed: Iterable[str]) -> None:
@@ -346,9 +130,17 @@ class _Findings:
             )
 
 
-def parse_config(text: str, *, source: str, vendors: Mapping[str, Vendor]) -> Config:
-    """A checked configuration from TOML text. `source` is the file's path or variable's name, for
-    messages.
+def parse_config(
+    text: str,
+    *,
+    source: str,
+    vendors: Mapping[str, Vendor],
+    stores: Mapping[str, StoreDescription],
+) -> Config:
+    """Returns the checked configuration that TOML text holds.
+
+    `source` is the file's path or variable's name, for messages. `vendors` and `stores` say what
+    there is to name: `issuers.VENDORS`, `stores.STORES`.
 
     Raises: ConfigError with all findings at once.
     """
@@ -361,22 +153,22 @@ def parse_config(text: str, *, source: str, vendors: Mapping[str, Vendor]) -> Co
         if key not in ("stores", "profiles"):
             findings.add(key, findings.unknown_key(key, ("stores", "profiles")))
     written: dict[str, frozenset[str]] = {}
-    stores: dict[str, StoreConfig] = {}
+    named: dict[str, StoreConfig] = {}
     for name, table in findings.table("stores", document.get("stores", {})).items():
         written[f"stores.{name}"] = frozenset(table) if isinstance(table, dict) else frozenset()
-        store = _parse_store(findings, name, table)
+        store = _parse_store(findings, name, table, stores)
         if store:
-            stores[name] = store
+            named[name] = store
     profiles: dict[str, Profile] = {}
     named_stores = document.get("stores", {})
     for name, table in findings.table("profiles", document.get("profiles", {})).items():
         written[f"profiles.{name}"] = frozenset(table) if isinstance(table, dict) else frozenset()
-        profile = _ProfileParser(findings, name, vendors, stores, named_stores).parse(table)
+        profile = _ProfileParser(findings, name, vendors, named, named_stores).parse(table)
         if profile:
             profiles[name] = profile
     _check_shared_records(findings, profiles)
     findings.raise_if_any()
-    return Config(source=source, stores=stores, profiles=profiles, written=written)
+    return Config(source=source, stores=named, profiles=profiles, written=written)
 
 
 def _without_values(exc: Exception) -> str:
@@ -386,37 +178,43 @@ def _without_values(exc: Exception) -> str:
     return f"at {position[1]}" if position else "it can't be parsed"
 
 
-def _parse_store(findings: _Findings, name: str, value: Any) -> StoreConfig | None:
+def _parse_store(
+    findings: _Findings, name: str, value: Any, stores: Mapping[str, StoreDescription]
+) -> StoreConfig | None:
     where = f"stores.{name}"
     table = dict(findings.table(where, value))
     kind = table.pop("type", None)
     if kind is None:
         findings.add(f"{where}.type", "is missing")
         return None
-    if problem := _one_of(*_STORE_KEYS)(kind):
-        findings.add(f"{where}.type", problem)
+    description = stores.get(kind) if isinstance(kind, str) else None
+    if description is None:
+        findings.add(f"{where}.type", str(checks.one_of(*stores)(kind)))
         return None
-    auth = table.pop("auth", None) if kind == "vault" else None
-    findings.check_keys(where, table, _STORE_KEYS[kind])
-    if kind == "vault":
+    auth = table.pop("auth", None) if description.auth_methods else None
+    findings.check_keys(where, table, description.keys)
+    if description.auth_methods:
         table["auth"] = _parse_auth(
-            findings, f"{where}.auth", {"method": "token"} if auth is None else auth
+            findings, f"{where}.auth", {} if auth is None else auth, description.auth_methods
         )
-        table["mount"] = str(table.get("mount", "secret")).strip("/")
-    return StoreConfig(name=name, type=kind, options=table)
+    return StoreConfig(name=name, type=kind, options=description.complete(table))
 
 
-def _parse_auth(findings: _Findings, where: str, value: Any) -> Mapping[str, Any]:
+def _parse_auth(
+    findings: _Findings, where: str, value: Any, methods: Mapping[str, AuthMethod]
+) -> Mapping[str, Any]:
+    """The `auth` table of a store. Without `method` it is the first of the store's methods."""
     table = dict(findings.table(where, value))
-    method = table.get("method", "token")
-    if problem := _one_of(*_AUTH_KEYS)(method):
+    name = table.get("method", next(iter(methods)))
+    if problem := checks.one_of(*methods)(name):
         findings.add(f"{where}.method", problem)
         return table
-    findings.check_keys(where, table, {"method": _text, "mount": _text, **_AUTH_KEYS[method]})
-    findings.missing(where, table, AUTH_NEEDS[method])
-    if method == "approle" and not {"secret_id_file", "secret_id_env"} & table.keys():
-        findings.add(where, "needs 'secret_id_file' or 'secret_id_env'")
-    return {"method": method, **table}
+    method = methods[name]
+    findings.check_keys(where, table, {"method": checks.text, **method.keys})
+    findings.missing(where, table, method.needs)
+    if method.needs_one_of and not set(method.needs_one_of) & table.keys():
+        findings.add(where, f"needs {' or '.join(map(repr, method.needs_one_of))}")
+    return {"method": name, **table}
 
 
 class _ProfileParser:
@@ -459,7 +257,7 @@ class _ProfileParser:
         issuer = table.get("issuer")
         if issuer is None:
             self.findings.missing(self.where, table, ("issuer",))
-        elif problem := _one_of(*self.vendors)(issuer):
+        elif problem := checks.one_of(*self.vendors)(issuer):
             self.findings.add(f"{self.where}.issuer", problem)
         else:
             return self.vendors[issuer]
@@ -478,7 +276,7 @@ class _ProfileParser:
         elif name in self.named_stores:
             return self.stores.get(name)
         else:
-            near = nearest(name, list(self.named_stores))
+            near = checks.nearest(name, list(self.named_stores))
             advice = f"; did you mean {near[0]!r}?" if near else ""
             self.findings.add(
                 f"{self.where}.store", f"names a store that is not in the file{advice}"
@@ -489,7 +287,7 @@ class _ProfileParser:
         if (
             "grant" in vendor.options
             and "grant" in table
-            and (problem := _one_of(*vendor.grants)(table["grant"]))
+            and (problem := checks.one_of(*vendor.grants)(table["grant"]))
         ):
             self.findings.add(f"{self.where}.grant", problem)
         if "issuer_url" in vendor.options and not {"issuer_url", "token_endpoint"} & table.keys():
@@ -634,14 +432,16 @@ def choose_profile(config: Config, name: str | None) -> Profile:
         raise UnknownProfileError(f"{config.source}: name one of the profiles: {found}")
     if name in config.profiles:
         return config.profiles[name]
-    near = nearest(name, names)
+    near = checks.nearest(name, names)
     advice = (
         f"; did you mean {near[0]!r}?" if near else f" (there are: {', '.join(names) or 'none'})"
     )
     raise UnknownProfileError(f"{config.source}: no profile is called {name!r}{advice}")
 
 
-def render_effective(config: Config, environment: Mapping[str, str]) -> str:
+def render_effective(
+    config: Config, environment: Mapping[str, str], stores: Mapping[str, StoreDescription]
+) -> str:
     """The effective configuration as TOML, each line with where its value came from. It holds no
     secret by design."""
     lines = [f"# from {config.source}"]
@@ -650,10 +450,10 @@ def render_effective(config: Config, environment: Mapping[str, str]) -> str:
         written = config.written.get(f"stores.{store.name}", frozenset())
         for key, value in store.options.items():
             lines.append(_line(key, value, "file" if key in written else "default"))
-        if store.type == "vault":
-            for key, variable in VAULT_VARIABLES.items():
-                if key not in store.options and environment.get(variable):
-                    lines.append(_line(key, environment[variable], variable))
+        for key, variables in stores[store.type].variables.items():
+            variable = next((name for name in variables if environment.get(name)), None)
+            if variable and key not in store.options:
+                lines.append(_line(key, environment[variable], variable))
     for profile in config.profiles.values():
         written = config.written.get(f"profiles.{profile.name}", frozenset())
         lines += ["", f"[profiles.{profile.name}]"]
@@ -661,13 +461,6 @@ def render_effective(config: Config, environment: Mapping[str, str]) -> str:
             if value is not None:
                 lines.append(_line(key, value, "file" if key in written else "default"))
     return "\n".join(lines) + "\n"
-
-
-VAULT_VARIABLES: Mapping[str, str] = {
-    "address": "VAULT_ADDR",
-    "namespace": "VAULT_NAMESPACE",
-    "ca_cert": "VAULT_CACERT",
-}
 
 
 def _effective_profile(profile: Profile) -> dict[str, Any]:

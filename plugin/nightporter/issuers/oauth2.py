@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from nightporter.core.config import url_problem
+from nightporter.core.checks import url_problem
 from nightporter.core.errors import IssuerReplyError
 from nightporter.core.expiry import parse_duration, rounded_up_to_midnight
 from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret

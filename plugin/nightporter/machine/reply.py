@@ -43,13 +43,22 @@ VARIABLES = (
     *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
-    *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT"),
+    *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY"),
+    *("BAO_ADDR", "BAO_NAMESPACE", "BAO_CACERT", "BAO_CLIENT_CERT", "BAO_CLIENT_KEY"),
 )
+SECRET_VARIABLES = ("VAULT_TOKEN", "BAO_TOKEN")  # whose values stand in no file
 HELPERS = ("git", "docker")  # whose answer to `get` hangs on nothing but the ask
 MAX_INPUT = (1 << 20) + 1  # a byte more than any protocol takes
 MAX_REPLIES = 50  # a client may ask for any number of addresses ...
 MAX_ASK = 4096  # ... of any length, which some answers repeat
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")
+
+
+def knows(identity_variables: Sequence[str], secret_variables: Sequence[str]) -> bool:
+    """Returns whether the ask tells these variables apart, so that a reply may stand for it."""
+    return set(identity_variables) <= set(VARIABLES) and set(secret_variables) <= set(
+        SECRET_VARIABLES
+    )
 
 
 def takes_input(arguments: Sequence[str]) -> bool:
@@ -83,19 +92,18 @@ def compose_ask(
 ) -> str | None:
     """The ask as the door composes it; None where a value has a line break in it.
 
-    `by_token`: VAULT_TOKEN picks the identity, so its fingerprint stands in the ask, which only
-    Python can compose. `given`: as in `reply_name`.
+    `by_token`: a variable with a token picks the identity, so its fingerprint is in the ask, which
+    only Python can compose. `given`: as in `reply_name`.
     """
     lines = [" ".join(arguments)]
     if given is not None:
         lines.append(f"INPUT {_fingerprint(given)}")
     if "HOME" in environment:
         lines.append(f"HOME={environment['HOME']}")
-    if "VAULT_TOKEN" in environment:
-        lines.append(
-            "VAULT_TOKEN"
-            + (f" {_fingerprint(os.fsencode(environment['VAULT_TOKEN']))}" if by_token else "")
-        )
+    for name in SECRET_VARIABLES:
+        if name in environment:
+            value = os.fsencode(environment[name])
+            lines.append(f"{name} {_fingerprint(value)}" if by_token else name)
     for name in VARIABLES:
         if environment.get(name) or (name in environment and not name.startswith("NIGHTPORTER_")):
             lines.append(f"{name}={environment[name]}")
@@ -183,7 +191,7 @@ def _reply_in(
     if len(lines) != 5 or lines[0] != MAGIC or not (lines[2].isdigit() and lines[3].isdigit()):
         return None
     seen = f"{lines[4]}\n"
-    by_token = "VAULT_TOKEN" in environment and "\nVAULT_TOKEN " in seen
+    by_token = any(name in environment and f"\n{name} " in seen for name in SECRET_VARIABLES)
     if seen != compose_ask(arguments, environment, by_token=by_token, given=given):
         return None
     if not int(lines[2]) <= now < int(lines[3]) or "=" not in files or not reply.endswith("\n"):

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from nightporter.core.config import is_loopback
+from nightporter.core.checks import is_loopback
 from nightporter.core.errors import (
     ConfigError,
     IssuerReplyError,
@@ -211,10 +211,17 @@ _TIME = threading.local()  # of the exchange that runs in this thread
 
 
 def open_session(
-    *, ca_cert: str | None, proxy: str | None, environment: Mapping[str, str], key: str
+    *,
+    ca_cert: str | None,
+    proxy: str | None,
+    environment: Mapping[str, str],
+    key: str,
+    client_cert: str | None = None,
+    client_key: str | None = None,
+    client_cert_key: str = "client_cert",
 ) -> requests.Session:
     """A requests session by our network rules. `key` is the configuration key that `ca_cert` came
-    from.
+    from, `client_cert_key` that of the client's certificate.
 
     trust_env is off, since it also reads netrc; what of the environment is wanted (CA, proxies) is
     taken by name. Certificates: `ca_cert`, else REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE,
@@ -225,12 +232,42 @@ def open_session(
     session = requests.Session()
     session.trust_env = False
     session.verify = _ca_bundle(ca_cert, environment, key)
+    if client_cert:
+        session.cert = _client_cert(client_cert, client_key, client_cert_key)
     if proxy:
         session.proxies = {"http": proxy, "https": proxy}
     session.headers["User-Agent"] = "nightporter"
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Punctual())
     return session
+
+
+def _client_cert(client_cert: str, client_key: str | None, key: str) -> tuple[str, str] | str:
+    """Returns the certificate that a server wants of its clients, once it has been loaded.
+
+    Raises: ConfigError naming the file that can't be.
+    """
+    certificate = os.path.expanduser(client_cert)
+    private = os.path.expanduser(client_key) if client_key else None
+    for path in filter(None, (certificate, private)):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as exc:
+            raise ConfigError(f"{key}: {path} can't be read ({exc.strerror})") from exc
+    try:
+        # Without a password function OpenSSL would ask at the terminal, which is the client's.
+        ssl.create_default_context().load_cert_chain(certificate, private, password=_no_password)
+    except (ssl.SSLError, ValueError) as exc:
+        raise ConfigError(
+            f"{key}: {certificate} can't be used as a client certificate with its key",
+            hint="It takes PEM files that fit together, and a key without a passphrase.",
+        ) from exc
+    return (certificate, private) if private else certificate
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a passphrase")
 
 
 def _ca_bundle(ca_cert: str | None, environment: Mapping[str, str], key: str) -> str | bool:

@@ -16,14 +16,14 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, cast
+from typing import Any
 
 from nightporter import __version__
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place, has_config, load_config
-from nightporter.client.identity import IDENTITY_VARIABLES, open_helper_failures
+from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
 from nightporter.core.config import render_effective
 from nightporter.core.errors import (
@@ -45,9 +45,10 @@ from nightporter.operations.policies import needed_paths
 from nightporter.operations.status import relative
 from nightporter.session.engine import remedy
 from nightporter.session.repository import Session
+from nightporter.stores import STORES
+from nightporter.stores.capabilities import Inspected, Labelled
 
 SKEW_S = 5
-LIBRARIES = {"vault": ("hvac", "vault"), "aws-secrets-manager": ("boto3", "aws")}
 COMMANDS = (
     "nightporter",
     "git-credential-nightporter",
@@ -93,19 +94,6 @@ def failure(error: NightporterError, profile: str | None = None) -> Finding:
         profile=profile,
         exit_code=error.exit_code,
     )
-
-
-class Inspected(Protocol):
-    """What of a store an examination needs beyond the port that sessions use."""
-
-    def missing_rights(
-        self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
-    ) -> list[str]:
-        """The rights that are missing, in the store's own words, as far as it tells without
-        anything being changed.
-
-        `reads`: paths that are read only; `writes`: paths that are read and written.
-        """
 
 
 class Doctor:
@@ -257,10 +245,10 @@ class Doctor:
             )
 
     def _libraries(self, config: Config) -> Iterator[Finding]:
-        for kind in sorted({store.type for store in config.stores.values()} & set(LIBRARIES)):
-            library, extra = LIBRARIES[kind]
-            if importlib.util.find_spec(library) is None:
-                todo = f"Install it with `pip install 'nightporter[{extra}]'`."
+        for kind in sorted({store.type for store in config.stores.values()}):
+            library, requirement = STORES[kind].library, STORES[kind].requirement
+            if library and importlib.util.find_spec(library) is None:
+                todo = f"Install it with `pip install '{requirement or library}'`."
                 what = f"the store type {kind} needs {library}, which is not installed"
                 yield Finding(
                     level="error", reference="library-missing", what=what, todo=todo, exit_code=2
@@ -269,7 +257,11 @@ class Doctor:
     def _variables(self, config: Config) -> Iterator[Finding]:
         """Names only: a value may be a secret."""
         kinds = {profile.store.type for profile in config.profiles.values()}
-        names = [name for kind in sorted(kinds) for name in IDENTITY_VARIABLES[kind]]
+        names = [
+            name
+            for kind in sorted(kinds)
+            for name in (*STORES[kind].identity_variables, *STORES[kind].secret_variables)
+        ]
         own = [name for name in sorted(self._environment) if name.startswith("NIGHTPORTER_")]
         proxies = [name for name in sorted(self._environment) if name.lower().endswith("_proxy")]
         found = [
@@ -312,8 +304,11 @@ class Doctor:
         profile, session = broker.profile, broker.session
         deadline = time.monotonic() + CALL_S
         reads, writes = needed_paths(profile)
-        inspected = cast(Inspected, session.store)  # every store of ours can be
-        if missing := inspected.missing_rights(reads, writes, timeout_s=CALL_S):
+        store = session.store
+        missing: list[str] = []
+        if isinstance(store, Inspected):
+            missing = store.missing_rights(reads, writes, timeout_s=CALL_S)
+        if missing:
             for right in missing:
                 yield Finding(
                     level="error",
@@ -424,8 +419,8 @@ class Doctor:
         )
 
     def _labels(self, session: Session, profile: Profile) -> Iterator[Finding]:
-        store: Any = session.store
-        if not hasattr(store, "newer_than_current"):
+        store = session.store
+        if not isinstance(store, Labelled):
             return
         for path in filter(None, (profile.refresh_token, profile.publish_access_token)):
             found = store.newer_than_current(path)
@@ -516,11 +511,13 @@ def bundle(findings: list[Finding], config: str | None, environment: Mapping[str
     """A report for a ticket: findings, the effective configuration (which holds no secret), names
     of variables."""
     try:
-        effective = render_effective(load_config(config, environment), {})
+        effective = render_effective(load_config(config, environment), {}, STORES)
     except NightporterError as exc:
         effective = f"(not readable: {exc.reference})"
     names = sorted(
-        name for name in environment if name.startswith(("NIGHTPORTER_", "AWS_", "VAULT_", "XDG_"))
+        name
+        for name in environment
+        if name.startswith(("NIGHTPORTER_", "AWS_", "VAULT_", "BAO_", "XDG_"))
     )
     document = {
         "made_at": format_rfc3339(int(time.time())),

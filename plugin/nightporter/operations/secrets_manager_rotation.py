@@ -10,9 +10,7 @@ promote. Documents: Secrets Manager user guide, "Rotation by Lambda function".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 from nightporter.client.broker import Broker
 from nightporter.core.errors import (
@@ -27,33 +25,12 @@ from nightporter.core.record import parse_session, render_session
 from nightporter.issuers.oauth import Call
 from nightporter.session.port import KEEP_EXPIRY, Version
 from nightporter.session.repository import View
+from nightporter.stores.capabilities import Staged
+from nightporter.stores.secrets_manager_description import TYPE as SECRETS_MANAGER
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 RETRY_WITHIN_S = 15 * 60  # a sign-in as young as this was an earlier try of the same rotation
 CURRENT, PENDING = "AWSCURRENT", "AWSPENDING"
-
-
-class StagedStore(Protocol):
-    """What of Secrets Manager a rotation needs beyond the port of all stores."""
-
-    def stages(self, path: str) -> Mapping[str, list[str]]:
-        """VersionId to labels."""
-
-    def read_version(self, path: str, version_id: str) -> Mapping[str, Any] | None:
-        """The value of one version; None while it has none."""
-
-    def write_pending(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
-        """Gives AWSPENDING its value."""
-
-    def move_current(self, path: str, to_version_id: str, from_version_id: str) -> None:
-        """Raises: VersionConflictError when AWSCURRENT isn't at `from_version_id`."""
-
-    def drop_pending(self, path: str, version_id: str) -> None:
-        """Takes AWSPENDING off, if it is there."""
-
-    def fence(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
-        """Uses up the id that would follow a version which is current no more: a writer that slept
-        over it collides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +39,7 @@ class Rotating:
     ClientRequestToken)."""
 
     broker: Broker
-    store: StagedStore
+    store: Staged
     path: str
     version_id: str
     deadline: float
@@ -217,8 +194,7 @@ def profile_of(config: Config, secret_id: str) -> Profile:
     found = [
         profile
         for profile in config.profiles.values()
-        if profile.store.type == "aws-secrets-manager"
-        and profile.refresh_token in (name, secret_id)
+        if profile.store.type == SECRETS_MANAGER and profile.refresh_token in (name, secret_id)
     ]
     if not found:
         raise ConfigError(

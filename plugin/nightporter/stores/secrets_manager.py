@@ -28,7 +28,7 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config as ClientConfig
 
-from nightporter.core.config import is_loopback
+from nightporter.core.checks import is_loopback
 from nightporter.core.errors import (
     ConfigError,
     StoreBusyError,

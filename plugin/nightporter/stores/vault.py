@@ -25,7 +25,7 @@ import hvac
 import hvac.exceptions
 import requests
 
-from nightporter.core.config import VAULT_VARIABLES, url_problem
+from nightporter.core.checks import url_problem
 from nightporter.core.errors import (
     ConfigError,
     StoreBusyError,
@@ -41,6 +41,7 @@ from nightporter.core.record import is_expired
 from nightporter.net.http import environment_proxies, open_session
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.encoding import encode_value
+from nightporter.stores.vault_description import HOME_TOKEN_FILE, TOKEN_VARIABLES, VARIABLES
 
 T = TypeVar("T")
 CONNECT_S = 3.0
@@ -329,7 +330,7 @@ class VaultStore:
         except (StoreDeniedError, ConfigError):
             self._client = old
             return
-        if old is not None and self._auth["method"] != "token":
+        if old is not None and self._logged_in:
             with contextlib.suppress(Exception):  # it may have run out
                 old.auth.token.revoke_self()
 
@@ -338,26 +339,40 @@ class VaultStore:
         return str(self._option("address") or "")
 
     def _option(self, key: str) -> Any:
-        return self._options.get(key) or self._environment.get(VAULT_VARIABLES[key])
+        given = (self._environment.get(name) for name in VARIABLES[key])
+        return self._options.get(key) or next(filter(None, given), None)
+
+    def _source(self, key: str) -> str:
+        """Returns what an option came from, for messages: its key or the variable's name."""
+        if self._options.get(key):
+            return key
+        named = (name for name in VARIABLES[key] if self._environment.get(name))
+        return next(named, key)
 
     def _open(self) -> hvac.Client:
         if self._client is not None:
             return self._client
         if not self._address:
             raise ConfigError(
-                "the Vault store has no address", hint="Set `address` in the store, or VAULT_ADDR."
+                "the Vault store has no address",
+                hint="Set `address` in the store, VAULT_ADDR or BAO_ADDR.",
             )
-        if problem := url_problem(self._address):
-            raise ConfigError(f"VAULT_ADDR {problem}")
+        if problem := _address_problem(self._address):
+            raise ConfigError(f"{self._source('address')} {problem}")
         session = open_session(
             ca_cert=self._option("ca_cert"),
             proxy=None,
             environment=self._environment,
-            key="ca_cert (VAULT_CACERT)",
+            key=self._source("ca_cert"),
+            client_cert=self._option("client_cert"),
+            client_key=self._option("client_key"),
+            client_cert_key=self._source("client_cert"),
         )
         client = hvac.Client(
             url=self._address.rstrip("/"),
             verify=session.verify,
+            # else hvac takes VAULT_CLIENT_CERT by itself, without a look at whether it is there
+            cert=session.cert,
             proxies=environment_proxies(self._address, self._environment),
             namespace=self._option("namespace"),
             # else hvac takes VAULT_TOKEN and ~/.vault-token by itself, also for a log-in elsewhere
@@ -391,6 +406,8 @@ class VaultStore:
 
     def _log_in(self, client: hvac.Client) -> str:
         auth, method = self._auth, self._auth["method"]
+        if method == "none":
+            return ""  # the listener adds its own
         if method == "token":
             return self._token()
         mount = {"mount_point": auth["mount"]} if "mount" in auth else {}
@@ -428,16 +445,22 @@ class VaultStore:
         return str(reply["auth"]["client_token"])
 
     def _token(self) -> str:
-        """VAULT_TOKEN, else `token_file`, else what `vault login` left in ~/.vault-token."""
-        if self._environment.get("VAULT_TOKEN"):
-            return self._environment["VAULT_TOKEN"]
+        """VAULT_TOKEN or BAO_TOKEN, else `token_file`, else what `vault login` left in
+        ~/.vault-token."""
+        for name in TOKEN_VARIABLES:
+            if self._environment.get(name):
+                return _one_line(self._environment[name], name)
         if "token_file" in self._auth:
             return _read_text(self._auth["token_file"], "token_file")
         try:
-            return _read_text("~/.vault-token", "token_file")
+            return _read_text(HOME_TOKEN_FILE, "token_file")
         except ConfigError as exc:
             raise StoreDeniedError(
-                "there is no Vault token", right="a token: set VAULT_TOKEN, or run `vault login`"
+                "there is no Vault token",
+                hint=(
+                    "Set VAULT_TOKEN, or run `vault login`; where a Vault Proxy or Agent brings its"
+                    ' own token, set auth = { method = "none" }.'
+                ),
             ) from exc
 
     def _secret_id(self) -> str:
@@ -448,7 +471,7 @@ class VaultStore:
     def _variable(self, name: str, key: str) -> str:
         if not self._environment.get(name):
             raise ConfigError(f"the variable {name}, named by auth.{key}, is not set")
-        return self._environment[name]
+        return _one_line(self._environment[name], name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -521,15 +544,45 @@ def _quoted(path: str) -> str:
     return quote(path, safe="/")
 
 
+def _address_problem(address: str) -> str | None:
+    """Returns what is wrong with the address of a Vault, which is that of the server alone."""
+    if problem := url_problem(address):
+        return problem
+    if address.rstrip("/").endswith("/v1"):
+        return "must be the server's address alone: leave out /v1"
+    return None
+
+
 def _read_text(path: str, key: str) -> str:
+    """Returns the one line of a token or secret-id file, without blanks, line ends or byte order
+    mark around it.
+
+    Raises: ConfigError.
+    """
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
-            text = file.read(65_536).strip()
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"{key}: {path} can't be read") from exc
-    if not text:
-        raise ConfigError(f"{key}: {path} is empty")
-    return text
+        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
+            text = file.read(65_536)
+    except OSError as exc:
+        raise ConfigError(f"{key}: {path} can't be read ({exc.strerror})") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{key}: {path} is not UTF-8 text") from exc
+    return _one_line(text, f"{key}: {path}")
+
+
+def _one_line(text: str, source: str) -> str:
+    """Returns the text without what an editor, a shell or Windows puts around it (a line feed, a
+    byte order mark; hashicorp/vault#1774).
+
+    Raises: ConfigError where it is empty, or can't be sent in a header.
+    """
+    found = text.strip().strip("\ufeff").strip()
+    if not found:
+        raise ConfigError(f"{source} is empty")
+    odd = next((char for char in found if not char.isprintable()), None)
+    if odd is not None:
+        what = "a line feed" if odd in "\r\n" else f"the invisible character U+{ord(odd):04X}"
+        raise ConfigError(f"{source} holds {what} in its middle", hint="Write it as one line.")
+    return found
 
 
 def open_store(

@@ -49,7 +49,7 @@ locals {
             "path \"${var.mount}/data/${path}\" { capabilities = [\"create\", \"read\", \"update\"] }",
             "path \"${var.mount}/metadata/${path}\" {",
             "  capabilities = [\"create\", \"update\", \"patch\", \"read\"]",
-            "  allowed_parameters = { \"delete_version_after\" = [], \"max_versions\" = [] }",
+            "  allowed_parameters = { \"delete_version_after\" = [], \"max_versions\" = [], \"custom_metadata\" = [] }",
             "}",
           ],
           grant.role == "full" ? ["path \"${var.mount}/destroy/${path}\" { capabilities = [\"update\"] }"] : [],

@@ -1,0 +1,208 @@
+"""Checks of single values of the configuration: a value in, what is wrong with it out. Pure.
+
+No finding repeats a value, since the mistake may be a password in the wrong place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from nightporter.core.expiry import DAY_S, parse_duration
+from nightporter.core.hosts import entry_problem
+
+Check = Callable[[Any], str | None]
+
+SECRET_KEYS = frozenset(
+    {
+        "password",
+        "client_secret",
+        "access_token",
+        "token",
+        "secret_id",
+        "secret",
+        "api_key",
+        "secret_access_key",
+    }
+)
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """The known word that was probably meant, or none."""
+    import difflib  # deferred: only a mistake needs it
+
+    return difflib.get_close_matches(word, list(known), n=1)
+
+
+def text(value: Any) -> str | None:
+    return (
+        None
+        if isinstance(value, str) and value and value.isprintable()
+        else "must be a non-empty string"
+    )
+
+
+def absolute(value: Any) -> str | None:
+    fine = (text(value) is None and value.startswith(("/", "~"))) or (
+        isinstance(value, str) and value[1:2] == ":"
+    )
+    return None if fine else "must be an absolute path, or one that begins with ~"
+
+
+def path(value: Any) -> str | None:
+    if text(value):
+        return "must be a non-empty string"
+    if any(part in ("", ".", "..") for part in value.split("/")):
+        return "must be a path without empty, '.' or '..' parts"
+    return None
+
+
+def seconds(value: Any) -> str | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return None if is_count else "must be a whole number of seconds, 0 or more"
+
+
+def duration(value: Any) -> str | None:
+    if isinstance(value, str):
+        try:
+            length_s = parse_duration(value)
+        except ValueError:
+            return "must be a duration such as '25h' or '90m'"
+        return (
+            None
+            if length_s <= 100 * 366 * DAY_S
+            else "must be a duration of at most a hundred years"
+        )
+    return seconds(value) and "must be a duration such as '25h', or seconds"
+
+
+def flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def texts(value: Any) -> str | None:
+    fine = isinstance(value, list) and all(text(item) is None for item in value)
+    return None if fine else "must be a list of non-empty strings"
+
+
+def hosts(value: Any) -> str | None:
+    if problem := texts(value):
+        return problem
+    return next(filter(None, map(entry_problem, value)), None)
+
+
+def text_or_texts(value: Any) -> str | None:
+    return (
+        None
+        if text(value) is None or texts(value) is None
+        else "must be a string or a list of strings"
+    )
+
+
+def table_of_text(value: Any) -> str | None:
+    fine = isinstance(value, dict) and all(text(item) is None for item in value.values())
+    return None if fine else "must be a table of strings"
+
+
+def int32_text(value: Any) -> str | None:
+    try:
+        fine = (
+            isinstance(value, (int, str))
+            and not isinstance(value, bool)
+            and -(2**31) <= int(value) < 2**31
+        )
+    except ValueError:
+        fine = False
+    return None if fine else "must be a signed 32-bit integer"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address literal can only mean this machine."""
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    if ":" not in host and not host[-1:].isdigit():
+        return False  # a name
+    import ipaddress  # deferred: addresses of stores and issuers are names
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def url_problem(value: Any) -> str | None:
+    """What is wrong with the address of a store or an issuer, or None."""
+    if text(value):
+        return "must be an address such as https://host.example"
+    try:
+        parts = urlsplit(value)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError:
+        return "is not a valid address"
+    if parts.username is not None or parts.password is not None:
+        return "must not hold a user name or password"
+    if not host or parts.query or parts.fragment:
+        return "must be an address such as https://host.example, without query or fragment"
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
+        return None
+    if parts.scheme == "http":
+        return "must be https: plain http is taken on loopback only"
+    return "must be an https address"
+
+
+def proxy_url(value: Any) -> str | None:
+    if text(value):
+        return "must be an address such as http://proxy.example:3128"
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return "is not a valid address"
+    if parts.username is not None or parts.password is not None:
+        return "must not hold a user name or password: give those in HTTPS_PROXY"
+    fine = parts.scheme in ("http", "https") and parts.hostname
+    return None if fine else "must be an address such as http://proxy.example:3128"
+
+
+def parameters(value: Any) -> str | None:
+    """Parameters travel in addresses and stand in the file, so no secret may be among them."""
+    if problem := table_of_text(value):
+        return problem
+    named = [
+        key
+        for key in value
+        if key in SECRET_KEYS | {"refresh_token", "client_assertion", "assertion"}
+    ]
+    return f"must not hold {named[0]!r}: secret values may not stand in the file" if named else None
+
+
+def one_of(*choices: str) -> Check:
+    def check(value: Any) -> str | None:
+        if value in choices and isinstance(value, str):
+            return None
+        near = nearest(str(value), choices) if isinstance(value, str) else []
+        advice = f"; did you mean {near[0]!r}?" if near else ""
+        return f"must be one of {', '.join(repr(choice) for choice in choices)}{advice}"
+
+    return check
+
+
+def port(value: Any) -> str | None:
+    fine = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65_536
+    return None if fine else "must be a port from 1 to 65535"
+
+
+def zone_name(value: Any) -> str | None:
+    if text(value) is None:
+        from zoneinfo import (  # deferred: hardly any profile names a zone
+            ZoneInfo,
+            ZoneInfoNotFoundError,
+        )
+
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            pass
+        else:
+            return None
+    return "must be a time zone such as 'America/New_York'"
