@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
+import ssl
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,11 +18,17 @@ import pytest
 
 from conftest import Vendor
 from nightporter.core.config import parse_config
-from nightporter.core.errors import ConfigError, IssuerUnreachableError, OutcomeUnknownError
+from nightporter.core.errors import (
+    ConfigError,
+    IssuerReplyError,
+    IssuerUnreachableError,
+    OutcomeUnknownError,
+)
 from nightporter.core.model import Profile
 from nightporter.issuers import VENDORS
 from nightporter.issuers.oauth import Request
-from nightporter.net.http import Transport, environment_proxies
+from nightporter.net.http import Transport
+from nightporter.net.proxies import environment_proxies
 from nightporter.stores import STORES
 from support import free_port
 from tls import open_guarded
@@ -160,3 +169,208 @@ def test_a_name_that_is_looked_up_too_long_is_not_answered_late(
 def test_nobody_listens() -> None:
     with pytest.raises(IssuerUnreachableError):
         Transport(profile(), {}).send(get(f"http://127.0.0.1:{free_port()}"), timeout_s=5)
+
+
+@contextmanager
+def answering(*replies: bytes | None, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A server that reads a request and sends the next of `replies`, each on whatever connection
+    comes; None closes it unanswered. Yields its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    waiting = list(replies)
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                if context is not None:
+                    connection = context.wrap_socket(connection, server_side=True)
+                while waiting:
+                    if not connection.recv(65_536):
+                        break
+                    reply = waiting.pop(0)
+                    if reply is None:
+                        break
+                    connection.sendall(reply)
+            except OSError:
+                pass
+            finally:
+                connection.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def http_reply(body: bytes, *headers: str) -> bytes:
+    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *headers]
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
+
+
+def raw_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", raw_deflate),
+        ("gzip", bytes),  # the header lies
+        ("deflate, gzip", lambda body: gzip.compress(zlib.compress(body))),
+    ],
+)
+def test_a_packed_answer_that_nobody_asked_for_is_unpacked(coding: str, pack: Any) -> None:
+    """epam/ai-dial-core PR 1496, modelcontextprotocol/typescript-sdk#2408: a CDN packs the answer
+    with the only copy of a rotated token."""
+    body = b'{"refresh_token": "hunter2"}'
+    with answering(http_reply(pack(body), f"Content-Encoding: {coding}")) as port:
+        transport = Transport(profile(), {})
+        assert transport.send(get(f"http://127.0.0.1:{port}/"), timeout_s=5).body == body
+        transport.close()
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    """A packed answer is bounded in what it unpacks to."""
+    bomb = gzip.compress(b"x" * (1 << 24))
+    with answering(http_reply(bomb, "Content-Encoding: gzip")) as port:
+        transport = Transport(profile(), {})
+        with pytest.raises(IssuerReplyError, match="more than"):
+            transport.send(get(f"http://127.0.0.1:{port}/"), timeout_s=5)
+        transport.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "skip", "is_skipped"),
+    [
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("10.1.2.3", "192.168.0.0/16, 10.1.2.0/24", True),
+        ("11.1.2.3", "10.0.0.0/8", False),
+        ("[fd00::1]", "fd00::/8", True),
+        ("[fd00::1]", "[fd00::]/8", True),
+        ("[fd00::1]", "fd00::1", True),
+        ("[fd00::1]", "[fd00::1]:443", True),
+        ("[fd00::1]", "fd00::2", False),
+        ("a.corp.example", ".corp.example", True),
+        ("a.corp.example", "*.corp.example", True),
+        ("corp.example", "corp.example", True),
+        ("notcorp.example", "corp.example", False),
+        ("a.corp.example", "a.corp.example:443", True),
+        ("a.corp.example", "a.corp.example:8200", False),
+        ("a.corp.example", " b.example , *", True),
+        ("a.corp.example", "10.0.0.0/8,,", False),
+        ("10.1.2.3", "not/a/network", False),
+    ],
+)
+def test_no_proxy(host: str, skip: str, is_skipped: bool) -> None:
+    """psf/requests PR 3195 and #6313, NousResearch/hermes-agent PR 59667: networks, both
+    families."""
+    environment = {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": skip}
+    found = environment_proxies(f"https://{host}/v1", environment)
+    assert found == ({} if is_skipped else {"https": "http://proxy:3128"})
+
+
+def test_all_proxy_is_for_every_scheme_that_has_none_of_its_own() -> None:
+    """As curl and requests take it."""
+    environment = {"ALL_PROXY": "http://all:1", "https_proxy": "http://own:2"}
+    assert environment_proxies("https://a.example/", environment) == {
+        "http": "http://all:1",
+        "https": "http://own:2",
+    }
+
+
+@pytest.mark.parametrize("proxy", ["socks5h://127.0.0.1:1", "http://:3128", "ftp://127.0.0.1:1"])
+def test_a_proxy_that_can_t_be_used_is_named_and_nothing_was_sent(proxy: str) -> None:
+    """psf/requests#3516, Azure/azure-cli#18930: SOCKS without PySocks, no host, another scheme."""
+    with pytest.raises((ConfigError, IssuerUnreachableError)) as caught:
+        Transport(profile(), {"HTTPS_PROXY": proxy}).send(get("https://a.example/"), timeout_s=5)
+    assert "proxy" in f"{caught.value.message} {caught.value.hint}".lower()
+    if proxy.startswith("socks"):
+        assert "PySocks" in caught.value.hint
+        assert "HTTPS_PROXY" in caught.value.message
+
+
+@pytest.mark.parametrize("content", [b"", b"not a certificate", b"\x30\x82\x01\x02\x03"])
+def test_a_ca_file_that_can_t_be_loaded_is_a_configuration_error(
+    content: bytes, tmp_path: Path
+) -> None:
+    """Empty, garbage, DER: nothing was sent, and the file is named."""
+    file = tmp_path / "ca.pem"
+    file.write_bytes(content)
+    for lines, environment in (
+        ([f'ca_cert = "{file}"'], {}),
+        ([], {"REQUESTS_CA_BUNDLE": str(file)}),
+    ):
+        with pytest.raises(ConfigError, match="holds no certificates in PEM form"):
+            Transport(profile(*lines), environment).send(get("https://127.0.0.1:1/"), timeout_s=5)
+
+
+def test_a_server_that_speaks_no_tls_is_told_so() -> None:
+    """The commonest mistake with `bao server -dev`: https:// to plain http."""
+    with answering(http_reply(b"{}")) as port:
+        with pytest.raises(IssuerUnreachableError, match="doesn't speak TLS"):
+            Transport(profile(), {}).send(get(f"https://127.0.0.1:{port}/"), timeout_s=5)
+
+
+def test_a_connection_that_breaks_after_the_request_leaves_the_outcome_unknown() -> None:
+    """Sent is what was sent."""
+    with answering(None) as port:
+        with pytest.raises(OutcomeUnknownError):
+            Transport(profile(), {}).send(get(f"http://127.0.0.1:{port}/"), timeout_s=5)
+
+
+def test_a_proxy_that_breaks_the_tunnel_has_sent_nothing() -> None:
+    """A proxy's CONNECT is no request of ours."""
+    with answering(None) as port:
+        transport = Transport(profile(f'proxy = "http://127.0.0.1:{port}"'), {})
+        with pytest.raises(IssuerUnreachableError):
+            transport.send(get("https://issuer.example/token"), timeout_s=5)
+
+
+def test_an_old_connection_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """envoyproxy/gateway#3178: a load balancer resets what has been idle; the second request over
+    it would have no known outcome."""
+    with answering(http_reply(b"1"), None, http_reply(b"2")) as port:
+        transport = Transport(profile(), {})
+        assert transport.send(get(f"http://127.0.0.1:{port}/"), timeout_s=5).body == b"1"
+        with pytest.raises(OutcomeUnknownError):  # at once, over the same connection
+            transport.send(get(f"http://127.0.0.1:{port}/"), timeout_s=5)
+        transport.close()
+    with answering(http_reply(b"1"), http_reply(b"2")) as port:
+        transport = Transport(profile(), {})
+        transport.send(get(f"http://127.0.0.1:{port}/"), timeout_s=5)
+        first = transport._session
+        transport._used_at -= 6
+        assert transport.send(get(f"http://127.0.0.1:{port}/"), timeout_s=5).body == b"2"
+        assert transport._session is not first
+        transport.close()
+
+
+def test_a_renewed_ca_file_is_taken_up_without_a_restart(tmp_path: Path) -> None:
+    """A long process sees the file that its administrator has replaced."""
+    answers = {"/": {"ok": True}}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with (
+        open_guarded(tmp_path / "a", is_live=lambda _token: True, answers=answers) as old,
+        open_guarded(tmp_path / "b", is_live=lambda _token: True, answers=answers) as new,
+    ):
+        file = tmp_path / "ca.pem"
+        file.write_bytes(Path(old.ca_file).read_bytes())
+        transport = Transport(profile(f'ca_cert = "{file}"'), {})
+        assert transport.send(get(f"{old.address}/"), timeout_s=10).status == 200
+        replacement = tmp_path / "new.pem"
+        replacement.write_bytes(Path(new.ca_file).read_bytes())
+        replacement.replace(file)
+        assert transport.send(get(f"{new.address}/"), timeout_s=10).status == 200
+        transport.close()

@@ -11,30 +11,33 @@ This is the one room that imports requests at its top; nobody imports this room 
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import threading
 import time
-import urllib.request
+import zlib
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
-from nightporter.core.checks import is_loopback
 from nightporter.core.errors import (
     ConfigError,
     IssuerReplyError,
     IssuerUnreachableError,
+    NightporterError,
     OutcomeUnknownError,
 )
 from nightporter.core.model import Profile
 from nightporter.issuers.oauth import Request, Response
+from nightporter.net import tls
+from nightporter.net.proxies import environment_proxies, proxy_variable
 
 MAX_REPLY_BYTES = 1 << 20
 CONNECT_S = 5.0
+KEPT_S = 5.0  # for how long an idle connection is used again
 
 
 class Transport:
@@ -44,6 +47,8 @@ class Transport:
         self._profile = profile
         self._environment = environment
         self._session: requests.Session | None = None
+        self._used_at = 0.0  # monotonic
+        self._ca_mark: object = None
 
     def send(self, request: Request, *, timeout_s: float) -> Response:
         """The answer to a request, whatever its status.
@@ -71,14 +76,26 @@ class Transport:
         return outcome[0]
 
     def _open(self) -> requests.Session:
-        if self._session is None:
-            self._session = open_session(
+        """Returns the kept session; another one where its connection is old or the CA file has
+        changed.
+
+        A load balancer forgets a connection that nobody uses, and tells neither side: the request
+        that finds out has no known outcome. A new connection costs a handshake.
+        """
+        session = self._session
+        is_old = time.monotonic() - self._used_at > KEPT_S
+        if session is not None and (is_old or file_mark(session.verify) != self._ca_mark):
+            session.close()
+            session = None
+        if session is None:
+            session = open_session(
                 ca_cert=self._profile.ca_cert,
                 proxy=self._profile.proxy,
                 environment=self._environment,
                 key="ca_cert",
             )
-        return self._session
+            self._session, self._ca_mark = session, file_mark(session.verify)
+        return session
 
     def _run(self, request: Request, timeout_s: float, outcome: list[Response | Exception]) -> None:
         try:
@@ -88,7 +105,8 @@ class Transport:
 
     def _exchange(self, request: Request, timeout_s: float) -> Response:
         session, host = self._open(), _host(request.url)
-        _TIME.is_over_at = time.monotonic() + timeout_s
+        proxies = _proxies(session, request.url, self._environment)
+        _TIME.is_over_at, _TIME.is_sent = time.monotonic() + timeout_s, False
         started = time.time()
         try:
             reply = session.request(
@@ -97,7 +115,7 @@ class Transport:
                 data=request.body or None,
                 headers={**request.headers, "Accept-Encoding": "identity"},
                 timeout=(min(CONNECT_S, timeout_s), timeout_s),
-                proxies=_proxies(session, request.url, self._environment),
+                proxies=proxies,
                 allow_redirects=False,
                 stream=True,
             )
@@ -105,27 +123,39 @@ class Transport:
                 body = _read_bounded(reply, host)
             finally:
                 reply.close()
-        except requests.exceptions.SSLError as exc:
-            if not _has_cause(exc, ssl.SSLCertVerificationError):
-                raise OutcomeUnknownError(f"{host}: the TLS connection broke") from exc
-            raise IssuerUnreachableError(
-                f"{host}: its TLS certificate can't be verified",
-                hint=(
-                    "Set `ca_cert` if the issuer's CA is a private one, and check the clock of this"
-                    " machine."
-                ),
-            ) from exc
-        except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError) as exc:
-            raise IssuerUnreachableError(f"{host} can't be reached: {type(exc).__name__}") from exc
-        except requests.exceptions.ConnectionError as exc:
-            if _was_never_sent(exc):
-                raise IssuerUnreachableError(f"{host} can't be reached") from exc
-            raise OutcomeUnknownError(f"{host} closed the connection without an answer") from exc
-        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as exc:
-            raise OutcomeUnknownError(f"{host} gave no whole answer: {type(exc).__name__}") from exc
+                self._used_at = time.monotonic()
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+            raise self._error_of(exc, host, has_proxy=bool(proxies)) from exc
         skew_s = _skew_s(reply.headers.get("Date"), (started + time.time()) / 2)
         headers = {name.lower(): value for name, value in reply.headers.items()}
         return Response(status=reply.status_code, headers=headers, body=body, skew_s=skew_s)
+
+    def _error_of(self, exc: Exception, host: str, *, has_proxy: bool) -> NightporterError:
+        """What a failed exchange means. Whether the request was sent is known from the connection,
+        which notes it, and is not concluded from the kind of exception."""
+        refused = tls.explain(
+            exc,
+            ca_hint="Set `ca_cert` if the issuer's CA is a private one",
+            client_hint="Client certificates for issuers are not supported; use another endpoint.",
+        )
+        is_sent = getattr(_TIME, "is_sent", False)
+        # TLS 1.3 tells a missing client certificate only after the first bytes, unread.
+        if refused is not None and (not is_sent or tls.wants_client_certificate(exc)):
+            what, hint = refused
+            return IssuerUnreachableError(f"{host}: {what}", hint=hint)
+        if is_sent:
+            if isinstance(exc, requests.exceptions.ConnectionError):
+                return OutcomeUnknownError(f"{host} closed the connection without an answer")
+            return OutcomeUnknownError(f"{host} gave no whole answer: {type(exc).__name__}")
+        if isinstance(exc, PROXY_ADDRESS_ERRORS) and has_proxy:
+            return _proxy_error(exc, self._profile.proxy, self._environment)
+        if isinstance(exc, requests.exceptions.ProxyError):
+            return IssuerUnreachableError(
+                f"{host} can't be reached through the proxy",
+                hint="Check the proxy (`proxy` of the profile, HTTPS_PROXY), or name the host in"
+                " NO_PROXY; the request was not sent.",
+            )
+        return IssuerUnreachableError(f"{host} can't be reached: {_words(exc)}")
 
     def close(self) -> None:
         if self._session is not None:
@@ -143,33 +173,75 @@ def _host(url: str) -> str:
     return url.split("/")[2]
 
 
+PROXY_ADDRESS_ERRORS = (
+    requests.exceptions.InvalidSchema,  # SOCKS without PySocks, a scheme that is none of a proxy
+    requests.exceptions.InvalidProxyURL,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+)
+
+
+def _proxy_error(
+    exc: Exception, configured: str | None, environment: Mapping[str, str]
+) -> ConfigError:
+    source = "proxy" if configured else proxy_variable(environment)
+    address = configured or environment.get(source, "")
+    if address.startswith("socks"):
+        return ConfigError(
+            f"{source} names a SOCKS proxy, and PySocks is not installed",
+            hint="Install it with `pip install PySocks`, or name an http proxy.",
+        )
+    return ConfigError(
+        f"{source} is no address of a proxy ({type(exc).__name__})",
+        hint="It takes an address such as http://proxy.example:3128.",
+    )
+
+
+def _words(exc: BaseException) -> str:
+    """The cause in a few words, without the address that exceptions repeat."""
+    causes = list(tls.chain_of(exc))
+    if any(isinstance(item, socket.gaierror) for item in causes):
+        return "its name can't be looked up"
+    if any(isinstance(item, ConnectionRefusedError) for item in causes):
+        return "nothing listens there"
+    if any(isinstance(item, (requests.exceptions.ConnectTimeout, TimeoutError)) for item in causes):
+        return "no connection within the time"
+    return type(exc).__name__
+
+
 def _read_bounded(reply: requests.Response, host: str) -> bytes:
-    body = bytearray()
-    encoding = reply.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":  # we asked for none; a bomb would unpack past any bound
-        raise IssuerReplyError(f"{host} sent a packed answer that nobody asked for")
-    for chunk in reply.iter_content(16_384):
-        body += chunk
-        if len(body) > MAX_REPLY_BYTES:
+    """Returns the body as it was meant, at most 1 MiB of it packed and unpacked.
+
+    We ask for no coding, but a server may still use one (RFC 9110 section 12.5.3), and what it
+    brought may be the only copy of a rotated token.
+    """
+    packed = bytearray()
+    for chunk in reply.raw.stream(16_384, decode_content=False):
+        packed += chunk
+        if len(packed) > MAX_REPLY_BYTES:
             raise IssuerReplyError(f"{host} sent more than {MAX_REPLY_BYTES} bytes as an answer")
-    return bytes(body)
+    body = bytes(packed)
+    codings = reply.headers.get("Content-Encoding", "").lower().split(",")
+    for coding in reversed([name.strip() for name in codings]):
+        body = _unpacked(body, coding, host)
+    return body
 
 
-def _was_never_sent(exc: BaseException) -> bool:
-    """Whether a connection error shows that no connection was made at all."""
-    return _has_cause(exc, urllib3.exceptions.NewConnectionError, ConnectionRefusedError)
-
-
-def _has_cause(exc: BaseException, *kinds: type[BaseException]) -> bool:
-    """Whether one of these stands in the chain that urllib3 and requests wrap errors in."""
-    seen: BaseException | None = exc
-    while seen is not None:
-        if isinstance(seen, kinds):
-            return True
-        reason = getattr(seen, "reason", None)
-        inner = next((arg for arg in seen.args if isinstance(arg, BaseException)), None)
-        seen = reason if isinstance(reason, BaseException) else inner
-    return False
+def _unpacked(body: bytes, coding: str, host: str) -> bytes:
+    if coding in ("", "identity") or not body:
+        return body
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise IssuerReplyError(f"{host} sent an answer in a coding that nobody asked for")
+    for window in (47, -15):  # gzip or zlib by its head; deflate without one, as some servers send
+        unpacker = zlib.decompressobj(window)
+        try:
+            found = unpacker.decompress(body, MAX_REPLY_BYTES + 1)
+        except zlib.error:
+            continue
+        if len(found) > MAX_REPLY_BYTES:
+            raise IssuerReplyError(f"{host} sent more than {MAX_REPLY_BYTES} bytes as an answer")
+        return found
+    return body  # it isn't packed, whatever the header says
 
 
 class _Punctual(requests.adapters.HTTPAdapter):
@@ -183,14 +255,32 @@ class _Punctual(requests.adapters.HTTPAdapter):
 
 class _PunctualConnection(urllib3.connection.HTTPConnection):
     def connect(self) -> None:
-        super().connect()
+        try:
+            super().connect()
+        finally:
+            _TIME.is_sent = False  # a proxy's CONNECT is no request of ours
         _refuse_lateness(self)
+
+    def send(self, data: Any) -> None:
+        if self.sock is None and self.auto_open:
+            self.connect()
+        _TIME.is_sent = True
+        super().send(data)
 
 
 class _PunctualTlsConnection(urllib3.connection.HTTPSConnection):
     def connect(self) -> None:
-        super().connect()
+        try:
+            super().connect()
+        finally:
+            _TIME.is_sent = False
         _refuse_lateness(self)
+
+    def send(self, data: Any) -> None:
+        if self.sock is None and self.auto_open:
+            self.connect()
+        _TIME.is_sent = True
+        super().send(data)
 
 
 def _refuse_lateness(connection: urllib3.connection.HTTPConnection) -> None:
@@ -271,18 +361,34 @@ def _no_password() -> str:
 
 
 def _ca_bundle(ca_cert: str | None, environment: Mapping[str, str], key: str) -> str | bool:
-    if ca_cert:
-        path = os.path.expanduser(ca_cert)
-        if not os.path.exists(path):
-            raise ConfigError(f"{key}: there is no file {path}")
-        return path
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        if environment.get(variable):
-            if not os.path.exists(environment[variable]):
-                raise ConfigError(f"{variable}: there is no file {environment[variable]}")
-            return environment[variable]
-    system = ssl.get_default_verify_paths().cafile
-    return system or True
+    named = [(key, os.path.expanduser(ca_cert))] if ca_cert else []
+    named += [
+        (variable, environment[variable])
+        for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+        if environment.get(variable)
+    ]
+    if not named:
+        return ssl.get_default_verify_paths().cafile or True
+    source, path = named[0]
+    if not os.path.exists(path):
+        raise ConfigError(f"{source}: there is no file {path}")
+    if problem := tls.ca_problem(path):
+        raise ConfigError(
+            f"{source}: {path} {problem}",
+            hint="It takes a file of one or more CA certificates in PEM form (BEGIN CERTIFICATE).",
+        )
+    return path
+
+
+def file_mark(path: object) -> object:
+    """Returns what changes when a file of certificates is replaced."""
+    if not isinstance(path, str):
+        return None
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _proxies(session: requests.Session, url: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -291,22 +397,3 @@ def _proxies(session: requests.Session, url: str, environment: Mapping[str, str]
     if session.proxies:
         return {scheme: str(address) for scheme, address in session.proxies.items()}
     return environment_proxies(url, environment)
-
-
-def environment_proxies(url: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """HTTPS_PROXY and its like for this address, unless NO_PROXY names its host or it is
-    loopback."""
-    if is_loopback(urlsplit(url).hostname or ""):
-        return {}
-    named = {
-        scheme: found
-        for scheme in ("http", "https")
-        if (
-            found := environment.get(f"{scheme}_proxy")
-            or environment.get(f"{scheme.upper()}_PROXY")
-        )
-    }
-    skip = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    if named and urllib.request.proxy_bypass_environment(_host(url), {"no": skip}):  # type: ignore[attr-defined]  # public, but not in the stubs
-        return {}
-    return named

@@ -38,7 +38,8 @@ from nightporter.core.errors import (
 )
 from nightporter.core.expiry import parse_rfc3339
 from nightporter.core.record import is_expired
-from nightporter.net.http import environment_proxies, open_session
+from nightporter.net.http import open_session
+from nightporter.net.proxies import environment_proxies
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.encoding import encode_value
 from nightporter.stores.vault_description import HOME_TOKEN_FILE, TOKEN_VARIABLES, VARIABLES
