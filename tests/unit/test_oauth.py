@@ -210,3 +210,54 @@ def test_no_json_object_crashes_the_parser(status: int, members: dict[str, Any])
         parse_tokens(reply(status, members), Call.REFRESH)
     except NightporterError as exc:
         assert exc.exit_code in (3, 4, 6)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_form_encoded_answer_is_read(mark: bytes) -> None:
+    """IBM/mcp-context-forge PR 4259: the refresh token of a form would be lost otherwise."""
+    body = mark + b"access_token=a.b.c&refresh_token=AMf-2&expires_in=60&token_type=bearer\r\n"
+    found = parse_tokens(reply(200, body), Call.REFRESH)
+    assert found.refresh_token is not None
+    assert (found.access_token.reveal(), found.refresh_token.reveal()) == ("a.b.c", "AMf-2")
+    assert found.expires_in == 60
+
+
+def test_a_form_without_an_access_token_keeps_its_refresh_token() -> None:
+    """What a 200 brought is kept even where the rest is of no use."""
+    with pytest.raises(IssuerReplyError) as caught:
+        parse_tokens(reply(200, b"refresh_token=AMf-2"), Call.REFRESH)
+    assert caught.value.refresh_token is not None
+
+
+@pytest.mark.parametrize("page", [b"<html>error=1</html>", b"a=1&b=2", b"error", b"\xff\xfe"])
+def test_a_page_is_no_form(page: bytes) -> None:
+    """A log-in page or a proxy's words are no members."""
+    with pytest.raises(IssuerReplyError):
+        parse_tokens(reply(200, page), Call.REFRESH)
+
+
+@pytest.mark.parametrize("call", list(Call))
+@pytest.mark.parametrize(
+    ("status", "members"),
+    [
+        (400, {"error": {"message": "QUOTA_EXCEEDED"}}),
+        (400, {"error": {"message": "QUOTA_EXCEEDED : Exceeded quota for verifying passwords."}}),
+        (403, {"error": {"message": "RATE_LIMIT_EXCEEDED"}}),
+        (400, {"error": {"message": "RESOURCE_EXHAUSTED"}}),
+        (403, {"error": "rate_limit_exceeded"}),
+        (400, {"error": "too_many_requests"}),
+    ],
+)
+def test_a_quota_is_no_wrong_password_and_no_dead_session(
+    call: Call, status: int, members: dict[str, Any]
+) -> None:
+    """firebase/firebase-js-sdk#8159, #9259: the session was given up, and the password sent."""
+    with pytest.raises(IssuerBusyError):
+        parse_tokens(reply(status, members), call)
+
+
+@pytest.mark.parametrize("error", ["invalid_resource", "invalid_target", "invalid_scope"])
+def test_a_wrong_scope_is_no_wrong_password(error: str) -> None:
+    """Entra's AADSTS500011: the secret is right, the profile isn't."""
+    with pytest.raises(IssuerReplyError, match="request wrong"):
+        parse_tokens(reply(400, {"error": error}), Call.SIGN_IN)

@@ -283,7 +283,7 @@ def _person(*, no_browser: bool) -> Person:
 
 def _read_stdin() -> str:
     try:
-        return sys.stdin.read(65_537)
+        return sys.stdin.read(65_537).removeprefix("\ufeff")  # Windows writes one
     except (UnicodeDecodeError, AttributeError, OSError, ValueError) as exc:
         raise ConfigError("standard input can't be read as UTF-8 text") from exc
 

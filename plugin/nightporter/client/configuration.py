@@ -9,7 +9,7 @@ from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Config
 from nightporter.issuers import VENDORS
-from nightporter.machine.places import config_file, read_environment
+from nightporter.machine.places import config_file, expand, read_environment
 from nightporter.stores import STORES
 
 
@@ -23,9 +23,9 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
     named = path or environment.get("NIGHTPORTER_CONFIG")
     if not named and (text := environment.get("NIGHTPORTER_CONFIG_TOML")):
         return parse_config(text, source="NIGHTPORTER_CONFIG_TOML", vendors=VENDORS, stores=STORES)
-    file = os.path.expanduser(named) if named else config_file()
+    file = expand(named, "the configuration's path") if named else config_file()
     try:
-        with open(file, encoding="utf-8") as opened:
+        with open(file, encoding="utf-8-sig") as opened:
             return parse_config(opened.read(), source=file, vendors=VENDORS, stores=STORES)
     except FileNotFoundError:
         pass
@@ -44,7 +44,7 @@ def config_place(path: str | None, environment: Mapping[str, str]) -> str:
     """What `load_config` would read."""
     named = path or environment.get("NIGHTPORTER_CONFIG")
     if named:
-        return os.path.expanduser(named)
+        return expand(named, "the configuration's path")
     return (
         "NIGHTPORTER_CONFIG_TOML" if environment.get("NIGHTPORTER_CONFIG_TOML") else config_file()
     )

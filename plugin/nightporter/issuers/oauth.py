@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import parse_qs, quote_plus, urlencode
 
 from nightporter.core.errors import (
     CredentialsRefusedError,
@@ -146,8 +146,18 @@ _BY_ERROR: Mapping[str, ReplyClass] = {
     "invalid_client": ReplyClass.REFUSED,
     "unauthorized_client": ReplyClass.REFUSED,
     "TOO_MANY_ATTEMPTS_TRY_LATER": ReplyClass.THROTTLED,
+    # Quotas in other clothes than 429: no wrong password and no dead session
+    # (firebase/firebase-js-sdk#8159, #9259; google.rpc.Code).
+    "QUOTA_EXCEEDED": ReplyClass.BUSY,
+    "RATE_LIMIT_EXCEEDED": ReplyClass.BUSY,
+    "RESOURCE_EXHAUSTED": ReplyClass.BUSY,
+    "too_many_requests": ReplyClass.BUSY,
+    "rate_limit_exceeded": ReplyClass.BUSY,
+    "rate_limited": ReplyClass.BUSY,
     "invalid_request": ReplyClass.WRONG_REQUEST,
     "invalid_scope": ReplyClass.WRONG_REQUEST,
+    "invalid_resource": ReplyClass.WRONG_REQUEST,
+    "invalid_target": ReplyClass.WRONG_REQUEST,
     "unsupported_grant_type": ReplyClass.WRONG_REQUEST,
     "temporarily_unavailable": ReplyClass.BUSY,
     "slow_down": ReplyClass.BUSY,
@@ -238,15 +248,31 @@ def _json_object(response: Response, call: Call) -> Mapping[str, Any]:
             " never followed",
             hint="Set `base_url` to the address that it redirects to, if you trust it.",
         )
+    document = _members_of(response)
+    if document is not None:
+        return document
+    if response.status == 200:
+        raise IssuerReplyError(f"the answer to the {call.value} is not a JSON object")
+    raise error_of_reply(response, None, call)
+
+
+def _members_of(response: Response) -> Mapping[str, Any] | None:
+    """Returns the members of a body: a JSON object, or a form where it is one (field notes 4;
+    IBM/mcp-context-forge PR 4259). What a 200 brought is not thrown away for its wrapping."""
     try:
         document = json.loads(response.body)
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict):
         return document
-    if response.status == 200:
-        raise IssuerReplyError(f"the answer to the {call.value} is not a JSON object")
-    raise error_of_reply(response, None, call)
+    try:
+        text = response.body.decode("utf-8-sig").strip()
+        found = parse_qs(text, strict_parsing=True, max_num_fields=100)
+    except ValueError:
+        return None
+    names = {"access_token", "refresh_token", "error"}
+    is_form = bool(names & found.keys()) and not any(char in text for char in "<{ \n")
+    return {name: values[0] for name, values in found.items()} if is_form else None
 
 
 def error_code(document: Mapping[str, Any]) -> str | None:

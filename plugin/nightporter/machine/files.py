@@ -9,6 +9,7 @@ locking the data file itself breaks readers on Windows (int128/kubelogin#1144).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -21,6 +22,8 @@ else:
     import fcntl
 
 MAX_FILE_BYTES = 1 << 20
+# What says that somebody else holds the lock; msvcrt says EACCES or EDEADLOCK.
+_TAKEN = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -174,7 +177,8 @@ def open_lock(path: str, *, deadline: float, poll_s: float = 0.02) -> Iterator[b
 
     The lock dies with its process. A lock file that is a link or another's is not opened.
 
-    Raises: OSError when the file can't be opened.
+    Raises: OSError when the file can't be opened, or its file system offers no locks (NFS without
+    a lock manager: ENOLCK; others ENOSYS, EOPNOTSUPP). That is not "somebody else holds it".
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o600)
     try:
@@ -190,7 +194,8 @@ def _unlock(descriptor: int) -> None:
     """Outright, since a child forked meanwhile holds the same open file: closing ours alone would
     leave it locked."""
     if sys.platform != "win32":
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # where there are no locks, there is none to take off
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -199,6 +204,21 @@ def _try_lock(descriptor: int) -> bool:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as exc:
+        if exc.errno in _TAKEN:
+            return False
+        raise
     return True
+
+
+def lock_problem(directory: str) -> str | None:
+    """Returns why no lock can be taken on a file in the directory; None where one can."""
+    path = os.path.join(directory, f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
+    try:
+        with open_lock(path, deadline=0.0):
+            pass
+    except OSError as exc:
+        return exc.strerror or type(exc).__name__
+    finally:
+        remove(path)
+    return None

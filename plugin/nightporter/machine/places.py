@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 
 import platformdirs
+
+from nightporter.core.errors import ConfigError
 
 APP = "nightporter"
 
@@ -19,13 +22,45 @@ def read_environment() -> dict[str, str]:
     }
 
 
+def _user_directory(find: Callable[..., str]) -> str | None:
+    """Returns a directory of the user's; None where neither HOME nor a passwd entry tells one
+    (OpenShift's arbitrary user ids, `env -i`; ecederstrand/exchangelib#448)."""
+    try:
+        found = find(APP, appauthor=False)
+    except (RuntimeError, KeyError, OSError):
+        return None
+    return found if os.path.isabs(found) else None
+
+
 def config_file() -> str:
-    """The user's configuration file, whether or not it is there."""
-    return os.path.join(platformdirs.user_config_dir(APP, appauthor=False), "config.toml")
+    """Returns the user's configuration file, whether or not it is there.
+
+    Raises: ConfigError where nothing tells the user's home.
+    """
+    directory = _user_directory(platformdirs.user_config_dir)
+    if directory is None:
+        raise ConfigError(
+            "there is no configuration: neither HOME nor a passwd entry tells where it would be",
+            hint="Set NIGHTPORTER_CONFIG (a path) or NIGHTPORTER_CONFIG_TOML (the text), or HOME.",
+        )
+    return os.path.join(directory, "config.toml")
 
 
 def data_directory() -> str:
-    return platformdirs.user_data_dir(APP, appauthor=False)
+    """Returns the user's data directory; where nothing tells one, a private one for temporary
+    files, since a result that no store took must lie somewhere."""
+    return _user_directory(platformdirs.user_data_dir) or os.path.join(
+        tempfile.gettempdir(), f"{APP}-{_user_id()}"
+    )
+
+
+def has_home() -> bool:
+    """Returns whether a directory of the user's own is known."""
+    return _user_directory(platformdirs.user_data_dir) is not None
+
+
+def _user_id() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def spill_directory(environment: Mapping[str, str]) -> str:
@@ -34,15 +69,29 @@ def spill_directory(environment: Mapping[str, str]) -> str:
     return os.path.join(place, "spill")
 
 
+def expand(path: str, source: str) -> str:
+    """Returns a path that may begin with `~`. `source`: what named it, for the message.
+
+    Raises: ConfigError where nothing tells the home; a relative path would be one of the working
+    directory, which others may have written.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise ConfigError(
+            f"{source}: neither HOME nor a passwd entry tells what ~ stands for",
+            hint="Set HOME, or name an absolute path.",
+        )
+    return found
+
+
 def cache_directories(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Where cached tokens may lie, the first one first. A relative place is none."""
     if named := environment.get("NIGHTPORTER_CACHE_DIR"):
         return (os.path.abspath(os.path.expanduser(named)),)
     runtime = environment.get("XDG_RUNTIME_DIR")
-    found = ([os.path.join(runtime, APP)] if runtime else []) + [
-        platformdirs.user_cache_dir(APP, appauthor=False)
-    ]
-    return tuple(path for path in found if os.path.isabs(path))
+    found = [os.path.join(runtime, APP)] if runtime else []
+    usual = _user_directory(platformdirs.user_cache_dir)
+    return tuple(path for path in [*found, *([usual] if usual else [])] if os.path.isabs(path))
 
 
 def all_cache_directories(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ a label that a person moved back.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -27,6 +28,7 @@ from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
 from nightporter.core.config import render_effective
 from nightporter.core.errors import (
+    ConfigError,
     CredentialsRefusedError,
     HostNotAllowedError,
     IssuerError,
@@ -40,6 +42,7 @@ from nightporter.core.hosts import profiles_for, rules_of
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.core.record import ForeignRecord, parse_session
 from nightporter.machine.access_cache import is_reply
+from nightporter.machine.files import lock_problem
 from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
 from nightporter.operations.policies import needed_paths
 from nightporter.operations.status import relative
@@ -142,15 +145,23 @@ class Doctor:
     # This machine.
 
     def _files(self) -> Iterator[Finding]:
-        place = config_place(self._config, self._environment)
-        if place != "NIGHTPORTER_CONFIG_TOML" and has_config(self._config, self._environment):
-            yield from self._closed(os.path.realpath(place), 0o022)
+        with contextlib.suppress(ConfigError):  # it is said where the configuration is read
+            place = config_place(self._config, self._environment)
+            if place != "NIGHTPORTER_CONFIG_TOML" and has_config(self._config, self._environment):
+                yield from self._closed(os.path.realpath(place), 0o022)
         for directory in all_cache_directories(self._environment):
             if os.path.lexists(directory):
                 yield from self._directory(directory)
         usable = [path for path in cache_directories(self._environment) if _can_hold(path)]
         if self._environment.get("NIGHTPORTER_CACHE", "file") == "file" and not usable:
             yield warning("cache-unusable", "no directory can hold cached tokens")
+        if usable and os.path.isdir(usable[0]) and (problem := lock_problem(usable[0])):
+            yield warning(
+                "cache-unusable",
+                f"{usable[0]} is on a file system without locks ({problem}): each process of this"
+                " machine exchanges for itself",
+                todo="Set NIGHTPORTER_CACHE_DIR to a directory on a local disk.",
+            )
         spill = os.path.join(data_directory(), "spill")
         if os.path.isdir(spill):
             yield from self._directory(spill)

@@ -8,6 +8,7 @@ laptop, for trying out, and for tests; the file system's permissions are all tha
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nightporter.core.errors import (
+    ConfigError,
     StoreDeniedError,
     StoreError,
     StoreUnreachableError,
@@ -25,10 +27,12 @@ from nightporter.core.errors import (
 )
 from nightporter.core.record import Unreadable, is_expired
 from nightporter.machine.files import close_directory, open_lock, read_private, replace_private
+from nightporter.machine.places import expand, has_home
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.encoding import MAX_VALUE_BYTES
 
 MAX_NAME_BYTES = 250
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 
 
 class LocalStore:
@@ -157,6 +161,16 @@ class LocalStore:
 
 
 def _translate(exc: OSError, file: str) -> StoreError:
+    if exc.errno in NO_LOCKS:
+        return StoreError(
+            f"{file}: its file system offers no locks ({exc.strerror})",
+            hint=(
+                "Put the store on a local disk (`path` of the store), mount the file system with"
+                " locks, or use Vault or AWS."
+            ),
+        )
+    if exc.errno == errno.ENOSPC:
+        return StoreError(f"{file}: the disk is full", hint="Make room, and run it again.")
     if isinstance(exc, PermissionError):
         return StoreDeniedError(f"{file}: {exc.strerror}", right="read and write access to it")
     return StoreUnreachableError(f"{file}: {exc.strerror or 'input/output error'}")
@@ -168,5 +182,15 @@ def open_store(
     notify: Callable[[str], None],
     data_directory: str,
 ) -> LocalStore:
-    """The store of a `[stores.NAME]` table; without `path` in the user's data directory."""
-    return LocalStore(os.path.expanduser(options["path"]) if "path" in options else data_directory)
+    """Returns the store of a `[stores.NAME]` table; without `path` in the user's data directory.
+
+    Raises: ConfigError where that is nowhere.
+    """
+    if "path" in options:
+        return LocalStore(expand(options["path"], "path"))
+    if not has_home():
+        raise ConfigError(
+            "the embedded store has no place: neither HOME nor a passwd entry tells one",
+            hint="Set HOME, or name the store's `path`.",
+        )
+    return LocalStore(data_directory)

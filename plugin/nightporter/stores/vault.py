@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from nightporter.core.errors import (
 )
 from nightporter.core.expiry import parse_rfc3339
 from nightporter.core.record import is_expired
+from nightporter.machine.places import expand
 from nightporter.net.http import open_session
 from nightporter.net.proxies import environment_proxies
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
@@ -561,7 +561,7 @@ def _read_text(path: str, key: str) -> str:
     Raises: ConfigError.
     """
     try:
-        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
+        with open(expand(path, key), encoding="utf-8-sig") as file:
             text = file.read(65_536)
     except OSError as exc:
         raise ConfigError(f"{key}: {path} can't be read ({exc.strerror})") from exc
