@@ -1,8 +1,8 @@
 """Runs one ask with a fault at a chosen moment: what a command does, with a hand on its fuse.
 
-FAULT is EVENT:ACTION; at the first such event the process is killed, stopped, or sent a signal, or
-a shell command is run. CLOCK_OFFSET shifts this process's clock. Prints the token; exits as the
-command would.
+FAULT is EVENT:ACTION; at the first such event, or before a send, after its answer, before a save,
+the process is killed, stopped, or sent a signal, or a shell command is run. CLOCK_OFFSET shifts
+this process's clock. Prints the token; exits as the command would.
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ time.time = lambda: _real_time() + _offset
 
 from nightporter import Porter  # noqa: E402 - the clock is set first
 from nightporter.core.errors import NightporterError  # noqa: E402
+from nightporter.session import driver, effects, repository  # noqa: E402
+from nightporter.session.driver import Inline  # noqa: E402
 
 _event, _, _action = os.environ.get("FAULT", "").partition(":")
 
 
 def emit(event: str, **facts: Any) -> None:
-    global _event
     print(event, *(f"{key}={value}" for key, value in facts.items()), file=sys.stderr, flush=True)
+    if event not in ("send", "answered", "save"):  # which are reported when nothing can be lost
+        fire(event)
+
+
+def fire(event: str) -> None:
+    global _event
     if event != _event:
         return
     _event = ""
@@ -40,9 +47,27 @@ def emit(event: str, **facts: Any) -> None:
         subprocess.run(_action, shell=True, check=True)
 
 
+class Faulty(driver.Driver):
+    """Fires around the effects between claim and result."""
+
+    def _do(self, effect: effects.Effect) -> Any:
+        if isinstance(effect, effects.Send):
+            fire("send")
+        elif isinstance(effect, effects.Write) and not effect.value.get("claim"):
+            fire("save")
+        answer = super()._do(effect)
+        if isinstance(effect, effects.Send):
+            fire("answered")
+        return answer
+
+
+vars(repository)["Driver"] = Faulty  # the real one, with a hand on its fuse
+
+
 def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with Porter(is_library=False, emit=emit) as porter:
+    # Inline: what is killed here is all there is, as when a machine is.
+    with Porter(is_library=False, emit=emit, apart=Inline()) as porter:
         broker = porter.broker_for(sys.argv[1])
         try:
             token = broker.access_token(

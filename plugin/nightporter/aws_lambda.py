@@ -25,7 +25,8 @@ from nightporter.core.errors import (
     RotationFailedError,
 )
 from nightporter.core.expiry import format_rfc3339
-from nightporter.machine.lambda_time import EXCHANGE_NEEDS_S, bounded_by, remaining_s
+from nightporter.core.limits import LAMBDA_EXCHANGE_S
+from nightporter.machine.lambda_time import bounded_by, remaining_s
 from nightporter.machine.places import read_environment
 from nightporter.operations import rotate, secrets_manager_rotation
 from nightporter.stores.capabilities import Staged
@@ -196,7 +197,7 @@ def _rotate(porter: Porter, names: list[str], asked: dict[str, Any]) -> list[rot
 
     def is_late() -> bool:
         left = remaining_s()
-        return left is not None and left < EXCHANGE_NEEDS_S
+        return left is not None and left < LAMBDA_EXCHANGE_S
 
     reports: list[rotate.Report] = []
     function = read_environment().get("AWS_LAMBDA_FUNCTION_NAME", "local")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -81,8 +81,10 @@ def test_a_ttl_that_another_writer_left_is_repaired(openbao: OpenBao, mount: str
     set_ttl = store._set_ttl
     spoiled: list[int] = []
 
-    def spoil_once(path: str, expires_at: int | None, now: float, timeout_s: float) -> bool:
-        answer = set_ttl(path, expires_at, now, timeout_s)
+    def spoil_once(
+        path: str, expires_at: int | None, now: float, timeout_s: float, value: Mapping[str, Any]
+    ) -> bool:
+        answer = set_ttl(path, expires_at, now, timeout_s, value)
         if not spoiled:
             spoiled.append(1)
             openbao.call("POST", f"{mount}/metadata/{path}", {"delete_version_after": "15s"})

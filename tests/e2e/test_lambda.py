@@ -547,4 +547,4 @@ def test_init_phase_is_told_from_an_invocation(monkeypatch: pytest.MonkeyPatch) 
     assert handle_event_request() == 20.0
     assert lambda_time.remaining_s() == 0.0
     with pytest.raises(InitPhaseError):
-        lambda_time.check_exchange()
+        lambda_time.check_exchange(False)

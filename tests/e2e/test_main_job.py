@@ -90,6 +90,8 @@ def test_the_session_record(home: Home, vendor: Vendor) -> None:
     assert record.pop("expires_at") == format_rfc3339(pitchpoint_refresh_expiry(issued_at))
     assert record.pop("refresh_token") in vendor.world.refresh_tokens
     assert record.pop("by")
+    assert len(record.pop("lineage")) == 16
+    assert before <= parse_rfc3339(record.pop("exchanged_at")) <= time.time()
     assert record == {
         "schema": 1,
         "issuer": "pitchpoint",
@@ -103,6 +105,10 @@ def test_the_session_record(home: Home, vendor: Vendor) -> None:
         "access_token_expires_at": None,
         "claim": None,
         "refused": None,
+        "attempts": {},
+        "sent": None,
+        "rejected": None,
+        "busy": None,
     }
 
 
@@ -147,8 +153,19 @@ def test_min_ttl_asks_for_a_longer_one(home: Home, vendor: Vendor) -> None:
     first = home.run("token").out
     assert home.run("token", "--min-ttl", "3000").out == first
     vendor.world.expires_in = 7200
-    assert home.run("token", "--min-ttl", "3700").out != first
+    (cached,) = home.cached()
+    entry = json.loads(cached.read_text())
+    entry["ends"] -= 2000  # 1600 s of 3600 are left
+    cached.write_text(json.dumps(entry))
+    assert home.run("token", "--min-ttl", "1500").out == first
+    assert home.run("token", "--min-ttl", "1700").out != first
     assert vendor.count("refresh") == 1
+
+
+def test_min_ttl_takes_no_more_than_half_of_a_token_s_life(home: Home, vendor: Vendor) -> None:
+    first = home.run("token").out
+    assert home.run("token", "--min-ttl", "86400").out == first
+    assert vendor.count("refresh") == 0
 
 
 def test_force_refresh_exchanges(home: Home, vendor: Vendor) -> None:
@@ -205,9 +222,13 @@ def test_logout_drops_the_cache_and_everywhere_the_session(home: Home, vendor: V
     assert not home.cached()
     assert home.record()["refresh_token"]
     home.run("token")
+    before = home.record()
     assert home.run("logout", "pitchpoint", "--everywhere").code == 0
     assert not home.cached()
-    assert json.loads(home.record_file().read_text())["value"] is None
+    after = home.record()
+    assert after["refresh_token"] is after["access_token"] is None
+    assert after["lineage"] == before["lineage"]
+    assert after["generation"] > before["generation"]
     assert home.run("token").code == 0
     assert vendor.count("sign-in") == 2
 

@@ -68,7 +68,9 @@ def test_a_dead_seed_says_seed_again_and_is_not_sent_twice(seeded: Home, vendor:
         assert (done.code, done.out) == (4, "")
         assert "nightporter seed acme" in done.err
         seeded.drop_cache()
-    assert vendor.count("refresh") == 1
+    # It is the only copy, so one refusal is not believed; after two it is marked.
+    assert vendor.count("refresh") == 2
+    assert '"error": "invalid_grant"' in json.dumps(record(seeded)["rejected"])
     assert seeded.run("seed", "acme", "--check", stdin=vendor.world.new_refresh_token()).code == 0
     assert seeded.run("token").code == 0
 

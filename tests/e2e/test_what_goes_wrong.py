@@ -12,6 +12,7 @@ import pytest
 
 from conftest import Vendor
 from nightporter.core.expiry import format_rfc3339
+from nightporter.machine.process import boot_time
 from support import Home, free_port, pitchpoint_config
 
 
@@ -132,18 +133,25 @@ def test_a_failure_is_remembered_for_a_moment(home: Home, vendor: Vendor) -> Non
     assert vendor.count("sign-in") == seen + 1
 
 
+# Not from a token endpoint, or with a token: nobody knows what became of the sign-in.
 REPLIES: list[tuple[dict[str, Any], str]] = [
     ({"kind": "html"}, "not a JSON object"),
-    ({"kind": "html", "status": 403}, "can't be used"),
     ({"kind": "huge"}, "more than 1048576 bytes"),
     ({"kind": "redirect"}, "redirect"),
-    ({"kind": "status", "status": 404, "body": {}}, "can't be used (404)"),
-    ({"kind": "status", "status": 200, "body": {"access_token": "a\nb"}}, "no usable access_token"),
     (
         {"kind": "status", "status": 200, "body": {"access_token": "a", "expires_in": -3}},
         "senseless expires_in",
     ),
     ({"kind": "status", "status": 200, "body": [1]}, "not a JSON object"),
+]
+# A token endpoint's no, in whatever words.
+NOES: list[tuple[dict[str, Any], str]] = [
+    ({"kind": "html", "status": 403}, "can't be used"),
+    ({"kind": "status", "status": 404, "body": {}}, "can't be used (404)"),
+    ({"kind": "status", "status": 422, "body": {"message": "bad"}}, "can't be used (422)"),
+    ({"kind": "status", "status": 401, "body": {"message": "Bad credentials"}}, "(401)"),
+    ({"kind": "status", "status": 200, "body": {"success": False}}, "no usable access_token"),
+    ({"kind": "status", "status": 200, "body": {"access_token": "a\nb"}}, "no usable access_token"),
     ({"kind": "status", "status": 400, "body": {"error": "invalid_request"}}, "wrong"),
 ]
 
@@ -161,7 +169,21 @@ def test_an_answer_that_can_not_be_used(
     assert home.run("token").code == 0
 
 
-@pytest.mark.parametrize(("fault", "word"), REPLIES, ids=[word for _, word in REPLIES])
+@pytest.mark.parametrize(("fault", "word"), NOES)
+def test_any_answer_without_a_token_is_a_refusal(
+    home: Home, vendor: Vendor, fault: dict[str, Any], word: str
+) -> None:
+    """A fleet with a wrong password makes a handful of attempts, whatever the vendor's words."""
+    vendor.fail({**fault, "times": 99})
+    fails(home, 3, word, "not tried again before")
+    for _ in range(3):
+        forget_failure(home)
+        fails(home, 3, "not tried again before")
+    assert vendor.count("sign-in") == 1
+    assert home.record()["refused"]["count"] == 1
+
+
+@pytest.mark.parametrize(("fault", "word"), [*REPLIES, *NOES])
 def test_a_session_outlives_a_useless_answer(
     home: Home, vendor: Vendor, fault: dict[str, Any], word: str
 ) -> None:
@@ -236,7 +258,7 @@ FOREIGN: list[dict[str, Any]] = [
     {"issuer": "vault-ist"},
     {"token_endpoint": "https://elsewhere.example"},
     {"useralias": "another"},
-    {"schema": 2},
+    {"schema": "1"},
     {"generation": "many"},
     {"expires_at": "tomorrow"},
 ]
@@ -393,12 +415,22 @@ def test_a_changed_configuration_never_gets_the_old_token(home: Home, vendor: Ve
     assert home.run("token").out != first
 
 
-def test_a_clock_set_back_makes_the_cache_a_miss(home: Home) -> None:
+def test_a_clock_set_back_over_a_reboot_makes_the_cache_a_miss(home: Home) -> None:
     first = home.run("token").out
     file = home.cached()[0]
     entry = json.loads(file.read_text())
-    file.write_text(json.dumps({**entry, "obtained_at": time.time() + 600}))
+    file.write_text(json.dumps({**entry, "obtained_at": time.time() + 600, "boot": "another"}))
     assert home.run("token").out != first
+
+
+def test_no_wall_clock_makes_a_cached_token_live_longer(home: Home, vendor: Vendor) -> None:
+    """Its age is the time since boot: a clock set back does not lengthen its life."""
+    first = home.run("token").out
+    file = home.cached()[0]
+    entry = json.loads(file.read_text())
+    file.write_text(json.dumps({**entry, "ends": boot_time() - 1}))
+    assert home.run("token").out != first
+    assert vendor.count("refresh") == 1
 
 
 # Store and issuer away.
@@ -408,9 +440,8 @@ def age_cache(home: Home, left_s: int) -> None:
     file = home.cached()[0]
     entry = json.loads(file.read_text())
     now = time.time()
-    file.write_text(
-        json.dumps({**entry, "obtained_at": now - 3600 + left_s, "expires_at": int(now + left_s)})
-    )
+    ends = {"expires_at": int(now + left_s), "ends": boot_time() + left_s}
+    file.write_text(json.dumps({**entry, "obtained_at": now - 3600 + left_s, **ends}))
 
 
 def test_a_token_that_lives_is_served_while_the_issuer_is_away(home: Home, vendor: Vendor) -> None:

@@ -1,369 +1,548 @@
-"""A world in one process: brokers in threads that take turns, one store with old reads, one vendor,
-stepped clocks.
+"""A world in one process: hosts that run the engine's own decisions, one store with old reads, one
+vendor, stepped clocks.
 
-Every call to the outside is a turn: the scheduler draws who goes on, and what befalls them. So any
-interleaving of reads, writes, sends, sleeps, crashes, lost answers and clock steps can be drawn,
-shrunk and run again.
+A host is a flow of the engine. Everything that it wants done is an effect, and the scheduler draws
+who goes on and what befalls the effect: so any interleaving of reads, writes, sends, sleeps,
+crashes, lost answers, freezes and clock errors can be drawn, enumerated, shrunk and run again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import threading
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from nightporter.core.config import parse_config
 from nightporter.core.errors import (
+    IssuerUnreachableError,
     NightporterError,
     OutcomeUnknownError,
+    StoreRolledBackError,
     StoreUnreachableError,
     VersionConflictError,
 )
 from nightporter.core.expiry import parse_rfc3339
-from nightporter.core.limits import CLAIM_S, EXCHANGE_S
+from nightporter.core.limits import LISTEN_S, MAX_UNSETTLED, UNSETTLED_BACK_OFF_S
 from nightporter.core.model import Ask, Profile, Token
-from nightporter.core.record import Spilled, is_expired
+from nightporter.core.record import PendingResult, is_expired
 from nightporter.issuers import VENDORS, issuer_for
 from nightporter.issuers.oauth import Request, Response
-from nightporter.session.engine import obtain
-from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
-from nightporter.session.repository import Session, Surroundings
-from nightporter.simulator.world import World
+from nightporter.session import effects
+from nightporter.session.driver import Runtime
+from nightporter.session.effects import Effect, Flow
+from nightporter.session.engine import obtaining
+from nightporter.session.port import ABSENT, Stored, Version
+from nightporter.session.repository import Session
 from nightporter.stores import STORES
 
 START = 1_784_037_600.0
-
-
-class Crashed(BaseException):
-    """kill -9: nothing of ours runs after it."""
+SLOW_S = 40.0  # how long a slow vendor thinks
+TICK_S = 0.05
+RECORD = "r"
+CREDENTIALS = "c"
+CONFIGURATIONS = {
+    "reused": (
+        'issuer = "pitchpoint"\ncredentials = "c"\nusername = "svc"\nshare_access_token = true\n'
+        'refresh_token = "r"\n'
+    ),
+    "strict": (
+        'issuer = "vault-ist"\npartner_id = 7\nrefresh_token = "r"\nshare_access_token = true\n'
+    ),
+    "grace": (
+        'issuer = "oauth2"\ntoken_endpoint = "https://as.example/token"\nrefresh_token = "r"\n'
+        'grant = "refresh_token"\nrotation = "rotates"\ngrace = "30s"\nshare_access_token = true\n'
+        'client = "c"\n'
+    ),
+}
 
 
 @dataclass
-class Actor:
-    """One process: its own clock error, its own disk, and the claim that it last won."""
+class Vendor:
+    """An issuer that names its tokens R1, R2 ... and revokes the family on reuse."""
+
+    grace_s: float
+    is_rotating: bool
+    password: str = "pw"
+    newest: int = 0
+    rotated_at: dict[int, float] = field(default_factory=dict)
+    is_revoked: bool = False
+    sign_ins: list[float] = field(default_factory=list)
+
+    def answer(self, request: Request, now: float) -> tuple[int, dict[str, Any]]:
+        """The vendor's deed and its words."""
+        text = request.body.decode()
+        asked = json.loads(text) if text.startswith("{") else dict(_form(text))
+        if "password" in asked:
+            return self.sign_in(asked["password"], now)
+        return self.refresh(str(asked.get("refreshToken") or asked.get("refresh_token")), now)
+
+    def sign_in(self, password: str, now: float) -> tuple[int, dict[str, Any]]:
+        self.sign_ins.append(now)
+        if password != self.password:
+            return 403, {"error": "access_denied"}
+        self.newest += 1
+        self.is_revoked = False
+        return self.tokens(now)
+
+    def refresh(self, token: str, now: float) -> tuple[int, dict[str, Any]]:
+        number = int(token[1:])
+        if self.is_revoked:
+            return 400, {"error": "invalid_grant"}
+        if not self.is_rotating:
+            return self.tokens(now)
+        if number in self.rotated_at:
+            if now - self.rotated_at[number] > self.grace_s or number + 1 != self.newest:
+                self.is_revoked = True
+                return 400, {"error": "invalid_grant"}
+            return self.tokens(now)
+        self.rotated_at[number] = now
+        self.newest += 1
+        return self.tokens(now)
+
+    def tokens(self, now: float) -> tuple[int, dict[str, Any]]:
+        return 200, {
+            "access_token": f"A{self.newest}-{int(now)}",
+            "token_type": "Bearer",
+            "expires_in": 600,
+            "refresh_token": f"R{self.newest}",
+        }
+
+    def is_alive(self, token: str | None) -> bool:
+        """Whether a session can go on from this token."""
+        if token is None or self.is_revoked:
+            return False
+        return not self.is_rotating or int(token[1:]) == self.newest
+
+
+def _response(status: int, members: Mapping[str, Any]) -> Response:
+    return Response(status=status, headers={}, body=json.dumps(members).encode())
+
+
+def _form(text: str) -> list[tuple[str, str]]:
+    from urllib.parse import parse_qsl
+
+    return parse_qsl(text)
+
+
+@dataclass
+class Host:
+    """One process on a machine of its own: its clock's error, its disk, and where its flow is."""
 
     name: str
     model: Model
     offset_s: float = 0.0
-    claim: str = ""
-    turn: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    thread: threading.Thread | None = None
+    flow: Flow[Token] | None = None
+    wants: Effect | None = None
     outcome: Token | BaseException | None = None
-    is_done: bool = True
-    must_crash: bool = False
     wakes_at: float = 0.0
-    latest: float = (
-        0.0  # what its clock has shown at most in this ask: it may be stepped back after a decision
-    )
-    spilled: Spilled | None = None
-    seen: dict[str, float] = field(default_factory=dict)  # since when it knows which claim
-    is_in_window: bool = False  # sent, and what comes of it is not written yet
+    pending: dict[str, PendingResult] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    trail: str = ""
+    claims: list[str] = field(default_factory=list)
+    is_in_window: bool = False  # it has an answer that is written nowhere
+    sending: str | None = None
+    delayed: Response | None = None  # an answer that is under way
+    events: list[str] = field(default_factory=list)
+
+    @property
+    def is_done(self) -> bool:
+        return self.flow is None
 
     def clock(self) -> float:
-        self.latest = max(self.latest, self.model.now + self.offset_s)
         return self.model.now + self.offset_s
 
-    def pause(self) -> None:
-        """Gives the turn back, and waits for the next one."""
-        self.model.returned.release()
-        self.turn.acquire()
-        if self.must_crash:
-            raise Crashed
-
-    def sleep(self, seconds: float) -> None:
-        self.wakes_at = self.model.now + seconds
-        self.pause()
-
     def emit(self, event: str, **_facts: Any) -> None:
-        if event in ("saved", "fenced", "spilled"):
-            self.is_in_window = False
-
-    # The spill's interface, on this actor's own disk.
-
-    path = "disk"
-
-    def keep(self, spilled: Spilled) -> bool:
-        self.spilled = spilled
-        return True
-
-    def load(self) -> Spilled | None:
-        return self.spilled
-
-    def drop(self) -> None:
-        self.spilled = None
-
-
-@dataclass
-class Store:
-    """One path with compare-and-set, whose reads may be old. `history` holds every value that it
-    ever had."""
-
-    model: Model
-    actor: Actor
-    versions_per_day: int | None = None
-
-    def read(self, path: str, *, timeout_s: float) -> Stored:
-        self.actor.pause()
-        history = self.model.history
-        if self.model.is_store_down:
-            raise StoreUnreachableError("down")
-        age = min(self.model.take_age(), len(history))
-        version = len(history) - age
-        value = history[version - 1] if version else None
-        claim = value.get("claim") if value else None
-        if claim:
-            self.actor.seen.setdefault(claim["nonce"], self.model.now)
-        gone = value is None or is_expired(value, self.actor.clock())
-        return Stored(
-            None if gone else value, Version(str(version), version) if version else ABSENT
-        )
-
-    def write(
-        self,
-        path: str,
-        value: Mapping[str, Any],
-        expected: Version,
-        expires_at: int | KeepExpiry | None,
-        *,
-        timeout_s: float,
-    ) -> Version:
-        self.actor.pause()
-        fate = self.model.take_fate()
-        if fate == "not-done" or self.model.is_store_down:
-            raise StoreUnreachableError("cut before")
-        if expected.token != (str(len(self.model.history)) if self.model.history else ABSENT.token):
-            raise VersionConflictError("lost")
-        self.model.check_write(self.actor, value)
-        self.model.history.append(dict(value))
-        claim = value.get("claim")
-        if claim and claim["holder"] == self.actor.name:
-            self.actor.claim = claim["nonce"]
-        if fate == "done-unheard":
-            raise StoreUnreachableError("cut after")
-        version = len(self.model.history)
-        return Version(str(version), version)
-
-    def delete(self, path: str, expected: Version, *, timeout_s: float) -> None:
-        raise NotImplementedError
-
-    def sweep(self, path: str, *, timeout_s: float) -> bool:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass
-class Sender:
-    """The vendor, in the same process; answers may be lost before or after the deed."""
-
-    model: Model
-    actor: Actor
-
-    def send(self, request: Request, *, timeout_s: float) -> Response:
-        self.model.note_send(self.actor, request)
-        began, self.actor.is_in_window = self.model.now, True
-        self.actor.pause()
-        fate = self.model.take_fate()
-        if (
-            fate == "not-done" or self.model.now - began > EXCHANGE_S
-        ):  # it opens no connection when its time is over
-            self.actor.is_in_window = False
-            raise OutcomeUnknownError("lost on the way")
-        status, members = self.model.answer(request)
-        self.actor.is_in_window = status == 200
-        self.actor.pause()
-        if fate == "done-unheard":
-            if status == 200:
-                self.model.lose_one()
-            raise OutcomeUnknownError("lost on the way back")
-        return Response(status=status, headers={}, body=json.dumps(members).encode())
+        self.events.append(event)
 
 
 @dataclass
 class Model:
-    """The whole. `age` and `fate` befall the next call of the actor that goes on."""
+    """The whole. `fate` befalls the next effect of the host that goes on; `age` is how many
+    versions old its next read is."""
 
-    vendor: str
+    vendor_kind: str
+    hosts_count: int = 2
+    password: str = "pw"
+    is_seeded: bool = True
     now: float = START
-    history: list[dict[str, Any]] = field(default_factory=list)
-    sends: list[tuple[str, str]] = field(default_factory=list)
-    returned: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    age: int = 0
-    fate: str = "done"
-    is_store_down: bool = False
-    lost: int = 0  # results that no save could have kept
+    history: list[tuple[dict[str, Any], float]] = field(default_factory=list)
+    lives: int = 0
     problems: list[str] = field(default_factory=list)
+    sends: dict[tuple[str, str], str] = field(default_factory=dict)
+    lost: int = 0  # results that no save could have kept
+    is_store_down: bool = False
+    may_hurt: bool = False  # an assumption of the invariants was broken on purpose
+    nonces: int = 0
+    read_old_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self.world = World(users={"svc": "pw"}, clock=lambda: self.now, grace_s=0)
-        text = (
-            '[profiles.p]\nissuer = "pitchpoint"\ncredentials = "c"\nusername ='
-            ' "svc"\nshare_access_token = true\n'
-            if self.vendor == "reused"
-            else (
-                '[profiles.p]\nissuer = "vault-ist"\npartner_id = 7\nrefresh_token ='
-                ' "r"\nshare_access_token = true\n'
-            )
-        )
-        self.world.rotation = "rotates"
-        config = parse_config(text, source="t", vendors=VENDORS, stores=STORES)
-        self.profile: Profile = config.profiles["p"]
-        self.actors = [Actor(f"host-{number}/1/1", self) for number in range(2)]
-        if self.vendor == "rotates":
-            self.history.append(self.seeded())
+        text = f"[profiles.p]\n{CONFIGURATIONS[self.vendor_kind]}"
+        self.profile: Profile = parse_config(
+            text, source="t", vendors=VENDORS, stores=STORES
+        ).profiles["p"]
+        self.vendor = Vendor(grace_s=self.profile.grace_s, is_rotating=self.vendor_kind != "reused")
+        self.hosts = [Host(f"{letter}/1/1", self) for letter in "abc"[: self.hosts_count]]
+        if self.is_seeded and self.vendor_kind != "reused":
+            self.vendor.newest = 1
+            self.history.append((self.seeded(), self.now))
 
     def seeded(self) -> dict[str, Any]:
         return {
             "schema": 1,
-            "issuer": "vault-ist",
+            "issuer": self.profile.issuer,
             "token_endpoint": self.profile.token_endpoint,
-            "refresh_token": self.world.new_refresh_token(),
+            "refresh_token": f"R{self.vendor.newest}",
             "generation": 1,
+            "lineage": "seeded",
         }
 
-    def take_age(self) -> int:
-        age, self.age = self.age, 0
-        return age
-
-    def take_fate(self) -> str:
-        fate, self.fate = self.fate, "done"
-        return fate
+    @property
+    def record(self) -> dict[str, Any]:
+        return self.history[-1][0] if self.history else {}
 
     # What may happen.
 
-    def start(self, actor: Actor, ask: Callable[[float], Ask]) -> None:
-        session = Session(
+    def start(
+        self, host: Host, *, is_forced: bool = False, seconds: float = 30.0, retry: bool = False
+    ) -> None:
+        """The host asks for a token; nothing is done yet."""
+        ask = Ask(
+            deadline=self.now + seconds, min_ttl_s=60, is_forced=is_forced, retry_refused=retry
+        )
+        host.outcome, host.wakes_at, host.events = None, 0.0, []
+        host.flow = obtaining(self.session_of(host), ask)
+        self.advance(host, None, None)
+
+    def session_of(self, host: Host) -> Session:
+        return Session(
             self.profile,
-            store=_WithCredentials(self, actor),
+            store=_Nothing(),  # type: ignore[arg-type]  # every effect is done here
             issuer=issuer_for(self.profile),
-            sender=Sender(self, actor),
-            spill=actor,  # the actor's own disk
-            around=Surroundings(
-                clock=actor.clock,
+            sender=_Nothing(),  # type: ignore[arg-type]
+            journal=_Nothing(),  # type: ignore[arg-type]
+            runtime=Runtime(
+                clock=host.clock,
                 monotonic=lambda: self.now,
-                sleep=actor.sleep,
+                boot=lambda: self.now,
                 uniform=lambda low, high: (low + high) / 2,
-                holder=actor.name,
-                machine=None,
-                is_dead=lambda _claim, _machine: False,
-                emit=actor.emit,
+                holder=host.name,
+                host=host.name,
+                emit=host.emit,
             ),
         )
 
-        def run() -> None:
-            actor.turn.acquire()
-            try:
-                if actor.must_crash:
-                    raise Crashed
-                actor.outcome = obtain(session, ask(self.now + 30))
-            except (NightporterError, Crashed) as exc:
-                actor.outcome = exc
-            except BaseException as exc:
-                actor.outcome = exc
-                self.problems.append(f"a defect: {exc!r}")
-            actor.is_done = True
-            self.returned.release()
+    def go_on(self, host: Host, fate: str = "done", age: int = 0) -> None:
+        """Does what the host wants, with what befalls it, and runs it to its next wish."""
+        assert host.wants is not None
+        self.now = max(self.now, host.wakes_at) + TICK_S
+        host.wakes_at = 0.0
+        if fate == "frozen":
+            self.may_hurt = True
+            host.wakes_at = self.now + 70
+            return
+        if fate == "paused":
+            host.wakes_at = self.now + 3
+            return
+        if host.delayed is not None:
+            delayed, host.delayed = host.delayed, None
+            self.advance(host, delayed, None)
+            return
+        answer, error = None, None
+        try:
+            answer = self.perform(host, host.wants, fate, age)
+        except NightporterError as exc:
+            error = exc
+        if fate == "slow" and isinstance(answer, Response):
+            host.delayed, host.wakes_at = answer, self.now + SLOW_S
+            return
+        self.advance(host, answer, error)
 
-        actor.is_done, actor.outcome, actor.must_crash, actor.wakes_at, actor.latest = (
-            False,
-            None,
-            False,
-            0.0,
-            0.0,
+    def advance(self, host: Host, answer: Any, error: Exception | None) -> None:
+        assert host.flow is not None
+        host.trail = hashlib.md5(
+            f"{host.trail}{type(host.wants).__name__}{answer!r}{error!r}".encode(),
+            usedforsecurity=False,
+        ).hexdigest()
+        before = _CURRENT[0]
+        _CURRENT[0] = self
+        try:
+            host.wants = host.flow.throw(error) if error else host.flow.send(answer)
+        except StopIteration as done:
+            self.end(host, done.value)
+        except NightporterError as exc:
+            self.end(host, exc)
+        except Exception as exc:
+            self.problems.append(f"a defect: {exc!r}")
+            self.end(host, exc)
+        finally:
+            _CURRENT[0] = before
+        if isinstance(host.wants, effects.Sleep):
+            host.wakes_at = self.now + host.wants.seconds
+
+    def end(self, host: Host, outcome: Token | BaseException) -> None:
+        host.flow, host.wants, host.outcome = None, None, outcome
+        host.is_in_window = False
+        is_misled = self.now - self.read_old_at < 60
+        if isinstance(outcome, StoreRolledBackError) and not is_misled:
+            self.problems.append("the store was called set back, and was not")
+        if isinstance(outcome, Token) and (outcome.ends_s or 0) <= self.now:
+            self.problems.append("an expired access token was served")
+        if isinstance(outcome, Token) and self.vendor_kind != "reused":
+            shared = {value.get("access_token") for value, _ in self.history}
+            if outcome.value not in shared:
+                self.problems.append("a token was handed out before it was saved")
+
+    def crash(self, host: Host) -> None:
+        """kill -9: nothing of the host runs after it, and its disk stays."""
+        if host.is_in_window:
+            self.lost += 1
+        host.flow, host.wants, host.is_in_window, host.sending = None, None, False, None
+        host.delayed = None
+        host.outcome = None
+
+    # Effects.
+
+    def perform(self, host: Host, effect: Effect, fate: str, age: int) -> Any:
+        match effect:
+            case effects.Read():
+                return self.read(effect.path, fate, age)
+            case effects.Write():
+                return self.write(host, effect, fate)
+            case effects.Send():
+                return self.send(host, effect, fate)
+            case effects.LoadPending():
+                return list(host.pending.values())
+            case effects.KeepPending():
+                self.nonces += 1
+                name = str(self.nonces)
+                host.pending[name] = PendingResult(
+                    nonce=effect.pending.nonce,
+                    record=effect.pending.record,
+                    at=effect.pending.at,
+                    is_sign_in=effect.pending.is_sign_in,
+                    name=name,
+                )
+                host.is_in_window = False
+                return True
+            case effects.DropPending():
+                host.pending.pop(effect.name, None)
+            case effects.Highest():
+                return host.seen.get(effect.lineage, 0)
+            case effects.Note():
+                host.seen[effect.lineage] = max(host.seen.get(effect.lineage, 0), effect.generation)
+        return None
+
+    def read(self, path: str, fate: str, age: int) -> Stored:
+        if self.is_store_down or fate in ("not-done", "done-unheard"):
+            raise StoreUnreachableError("down")
+        date = float(int(self.now))
+        if path == CREDENTIALS:
+            value = {"username": "svc", "password": self.password}
+            if self.vendor_kind == "grace":
+                value = {"client_id": "app", "client_secret": "s"}
+            return Stored(value, Version("1", 1), written_at=START, now=date)
+        index = len(self.history) - age
+        if age:
+            self.read_old_at = self.now
+        if index <= 0:
+            return Stored(None, ABSENT, now=date)
+        value, written_at = self.history[index - 1]
+        version = Version(str(index), index, f"{self.lives}/{written_at}")
+        gone = is_expired(value, date)
+        return Stored(
+            None if gone else value,
+            version,
+            expired=value if gone else None,
+            written_at=written_at,
+            now=date,
         )
-        actor.thread = threading.Thread(target=run, daemon=True)
-        actor.thread.start()
 
-    def go_on(self, actor: Actor) -> None:
-        """One turn of the actor; the clock first moves to when it wanted to wake."""
-        self.now = max(self.now, actor.wakes_at) + 0.05
-        actor.turn.release()
-        self.returned.acquire()
-        if actor.is_done:
-            self.check_end(actor)
+    def write(self, host: Host, effect: effects.Write, fate: str) -> Version:
+        if fate == "not-done" or self.is_store_down:
+            raise StoreUnreachableError("cut before")
+        token = str(len(self.history)) if self.history else ABSENT.token
+        if effect.expected.token not in (token, ANY):
+            raise VersionConflictError("lost")
+        value = json.loads(json.dumps(effect.value))
+        self.check_write(host, value)
+        self.history.append((value, self.now))
+        claim = value.get("claim")
+        if claim and claim["holder"] == host.name:
+            host.claims.append(claim["nonce"])
+        if not claim:
+            host.is_in_window = False
+        if fate == "done-unheard":
+            raise StoreUnreachableError("cut after")
+        if fate == "doubled":
+            raise VersionConflictError("the second copy of the write lost")
+        number = len(self.history)
+        return Version(str(number), number, f"{self.lives}/{self.now}")
 
-    def crash(self, actor: Actor) -> None:
-        if actor.is_in_window:
-            self.lose_one()
-            actor.is_in_window = False
-        actor.must_crash = True
-        self.go_on(actor)
+    def send(self, host: Host, effect: effects.Send, fate: str) -> Response:
+        if effect.may_begin is not None and not effect.may_begin():
+            raise IssuerUnreachableError("connected too late")
+        if fate == "not-done":
+            raise OutcomeUnknownError("lost on the way")
+        self.check_send(host, effect.request)
+        if fate == "spurious":
+            self.settle_send(host, effect.request)
+            return _response(400, {"error": "invalid_grant"})
+        status, members = self.vendor.answer(effect.request, self.now)
+        is_result = status == 200
+        host.is_in_window = is_result
+        is_cut = fate == "slow" and effect.timeout_s < SLOW_S
+        if is_cut and is_result and self.vendor.is_rotating:
+            self.problems.append("a refresh token that may rotate was not listened to")
+        if fate == "done-unheard" or is_cut:
+            self.note_lost(host, is_result)
+            raise OutcomeUnknownError("lost on the way back")
+        self.settle_send(host, effect.request)
+        return _response(status, members)
 
-    def lose_one(self) -> None:
-        self.lost += 1
-
-    def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
-        asked = json.loads(request.body)
-        if "password" in asked:
-            return self.world.sign_in(asked["username"], asked["password"])
-        if self.vendor == "reused":
-            return self.world.refresh_reused(asked["refresh_token"])
-        return self.world.refresh(asked["refreshToken"])
+    def note_lost(self, host: Host, is_result: bool) -> None:
+        host.is_in_window = False
+        if is_result and self.vendor.is_rotating:
+            self.lost += 1
 
     # What must never happen.
 
-    def note_send(self, actor: Actor, request: Request) -> None:
-        key = (actor.claim, request.body.decode())
-        if not actor.claim:
+    def check_send(self, host: Host, request: Request) -> None:
+        if not host.claims:
             self.problems.append("sent without a claim")
-        if key in self.sends:
-            self.problems.append("one refresh token was exchanged twice within one claim")
-        self.sends.append(key)
+            return
+        is_sign_in = b"password" in request.body
+        if is_sign_in:
+            self.check_attempts()
+            return
+        key = (host.claims[-1], request.body.decode())
+        if self.sends.get(key) == "unknown":
+            self.problems.append("one refresh token was sent twice within one claim")
+        self.sends[key] = "unknown"
+        self.check_overlap(host, request)
 
-    def check_write(self, actor: Actor, value: Mapping[str, Any]) -> None:
+    def settle_send(self, host: Host, request: Request) -> None:
+        if host.claims:
+            self.sends[(host.claims[-1], request.body.decode())] = "known"
+
+    def check_overlap(self, host: Host, request: Request) -> None:
+        """No two hosts have one refresh token under way at the same time."""
+        if self.may_hurt or self.vendor.grace_s:
+            return
+        text = request.body.decode()
+        for other in self.hosts:
+            if other is not host and other.is_in_window and other.sending == text:
+                self.problems.append("one refresh token was under way twice")
+        host.sending = text
+
+    def check_attempts(self) -> None:
+        recent = [at for at in self.vendor.sign_ins if self.now - at < UNSETTLED_BACK_OFF_S - 1]
+        if self.vendor.password != self.password and len(recent) >= MAX_UNSETTLED:
+            self.problems.append("a wrong password was tried more than twice in five minutes")
+
+    def check_write(self, host: Host, value: Mapping[str, Any]) -> None:
         if not self.history:
             return
-        before = self.history[-1]
-        self.check_claim(actor, before.get("claim"))
+        before, written_at = self.history[-1]
+        self.check_claim(host, before.get("claim"), written_at)
         if value["generation"] < before["generation"]:
             self.problems.append("a generation went back")
-        changed = value.get("refresh_token") != before.get("refresh_token") and value.get(
-            "refresh_token"
-        )
-        if changed and value["generation"] in {
-            old["generation"] for old in self.history if old.get("refresh_token")
-        }:
+        token, newer = before.get("refresh_token"), value.get("refresh_token")
+        if newer == token or token is None:
+            return
+        if newer is None and not _has_ended(before, self.now):
+            self.problems.append("the only copy of a refresh token was erased")
+        if newer is not None and value["generation"] == before["generation"]:
             self.problems.append("a generation was repeated")
-        token = before.get("refresh_token")
-        if changed and token and self.vendor == "rotates" and self.world.is_session_alive(token):
+        if self.vendor.is_rotating and self.vendor.is_alive(token) and newer is not None:
             self.problems.append("the newest refresh token was overwritten")
 
-    def check_claim(self, actor: Actor, claim: Mapping[str, str] | None) -> None:
-        """Nobody writes over a claim that lives; and what a holder has in hand when its own has run
-        out is lost."""
-        if claim is None or claim["holder"] == actor.name:
+    def check_claim(self, host: Host, claim: Mapping[str, Any] | None, written_at: float) -> None:
+        """Nobody writes over a claim that is in force, by the store's clock."""
+        if claim is None or claim["holder"] == host.name:
             return
-        seen_since = actor.seen.get(claim["nonce"], self.now)
-        if actor.latest < parse_rfc3339(claim["until"]) and self.now - seen_since <= CLAIM_S:
-            self.problems.append("a living claim was written over")
-        if any(other.is_in_window or other.spilled for other in self.actors if other is not actor):
-            # the claimed token goes out once more, and a strict vendor revokes the family
-            self.lose_one()
+        if self.now - written_at < claim["life"] - 1:
+            self.problems.append("a claim in force was written over")
+        if self.vendor.is_rotating and self.vendor.grace_s == 0:
+            self.check_window(host)
 
-    def check_end(self, actor: Actor) -> None:
-        if isinstance(actor.outcome, Token) and actor.outcome.expires_at_s <= actor.clock():
-            self.problems.append("an expired access token was served")
+    def check_window(self, host: Host) -> None:
+        """A claim ends after whatever can come of what was sent under it."""
+        for other in self.hosts:
+            if other is host:
+                continue
+            if other.is_in_window and not self.may_hurt:
+                self.problems.append("a claim ended while its answer was under way")
+            if other.pending:
+                self.may_hurt = True  # the one window: a result waits for its machine
 
-    def check_nothing_lost(self) -> None:
-        """The newest refresh token is in the store or on a disk, unless an answer was lost that no
-        save could keep."""
-        if self.lost or self.vendor != "rotates" or not all(actor.is_done for actor in self.actors):
+    def check_end(self) -> None:
+        """Once everybody is done: the session lives, unless an answer was lost that no save could
+        keep."""
+        if self.vendor_kind == "reused" or self.lost or self.may_hurt:
             return
-        kept = [self.history[-1].get("refresh_token")]
+        if self.vendor.is_revoked:
+            self.problems.append("the family was revoked")
+            return
+        kept = [self.record.get("refresh_token")]
         kept += [
-            actor.spilled.record.get("refresh_token") for actor in self.actors if actor.spilled
+            pending.record.get("refresh_token")
+            for host in self.hosts
+            for pending in host.pending.values()
         ]
-        if not any(token and self.world.is_session_alive(token) for token in kept):
+        if not any(self.vendor.is_alive(token) for token in kept):
             self.problems.append("the newest refresh token was lost")
 
+    # For searches.
 
-class _WithCredentials(Store):
-    """The credentials secret lies beside the record, and never changes."""
+    def fingerprint(self) -> object:
+        """What the future depends on."""
+        return (
+            round(self.now - START, 2),
+            len(self.history),
+            json.dumps(self.record, sort_keys=True),
+            (self.vendor.newest, self.vendor.is_revoked, len(self.vendor.sign_ins)),
+            tuple(
+                (host.trail, host.is_done, round(host.wakes_at, 2), len(host.pending))
+                for host in self.hosts
+            ),
+        )
 
-    def read(self, path: str, *, timeout_s: float) -> Stored:
-        if path == "c":
-            return Stored({"username": "svc", "password": "pw"}, Version("1", 1))
-        return super().read(path, timeout_s=timeout_s)
+
+ANY = "any"
+_CURRENT: list[Model | None] = [None]
+
+
+def _token_hex(count: int) -> str:
+    """Names are counted within a model, so that a run can be repeated."""
+    model = _CURRENT[0]
+    if model is None:
+        return _REAL_TOKEN_HEX(count)
+    model.nonces += 1
+    return f"n{model.nonces}"
+
+
+_REAL_TOKEN_HEX: Callable[[int], str] = secrets.token_hex
+secrets.token_hex = _token_hex  # type: ignore[assignment]  # the real one outside of a model
+
+
+class _Nothing:
+    """Ports of a session whose flows are run here."""
+
+    versions_per_day: int | None = None
+    path = "disk"
+
+
+def _has_ended(value: Mapping[str, Any], now: float) -> bool:
+    stamp = value.get("expires_at")
+    return stamp is not None and parse_rfc3339(str(stamp)) <= now
+
+
+def events_of(hosts: Sequence[Host]) -> dict[str, list[str]]:
+    """What each host reported."""
+    return {host.name: host.events for host in hosts}
+
+
+__all__ = ["ANY", "LISTEN_S", "START", "Host", "Model", "Vendor", "events_of"]

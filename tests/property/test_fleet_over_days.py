@@ -26,12 +26,13 @@ from nightporter.core.model import Ask, Profile, Secret, Token
 from nightporter.core.record import is_expired
 from nightporter.issuers import VENDORS, issuer_for
 from nightporter.issuers.oauth import Request, Response
-from nightporter.machine.journal import Spill
+from nightporter.machine.journal import FileJournal
 from nightporter.net.http import Transport
 from nightporter.operations.rotate import Due, due
+from nightporter.session.driver import Runtime
 from nightporter.session.engine import obtain
-from nightporter.session.port import ABSENT, KeepExpiry, Store, Stored, Version
-from nightporter.session.repository import Sender, Session, Surroundings
+from nightporter.session.port import ABSENT, KeepExpiry, Sender, Store, Stored, Version
+from nightporter.session.repository import Session
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
 from nightporter.stores import STORES
@@ -65,7 +66,11 @@ class InMemory:
         value, version = self.values.get(path, (None, 0))
         gone = value is None or is_expired(value, self.clock.now)
         return Stored(
-            None if gone else value, Version(str(version), version) if version else ABSENT
+            None if gone else value,
+            Version(str(version), version) if version else ABSENT,
+            expired=value if gone else None,
+            written_at=self.writes[-1] if self.writes else None,
+            now=self.clock.now,
         )
 
     def write(
@@ -90,6 +95,12 @@ class InMemory:
     def sweep(self, path: str, *, timeout_s: float) -> bool:
         return False
 
+    def drop_previous(self, path: str, *, timeout_s: float) -> None:
+        pass
+
+    def disconnect(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -100,7 +111,12 @@ class Direct:
 
     world: World
 
-    def send(self, request: Request, *, timeout_s: float) -> Response:
+    def disconnect(self) -> None:
+        pass
+
+    def send(
+        self, request: Request, *, timeout_s: float, may_begin: Callable[[], bool] | None = None
+    ) -> Response:
         asked = json.loads(request.body)
         is_sign_in = "password" in asked
         self.world.counts["sign-in" if is_sign_in else "refresh"] += 1
@@ -120,8 +136,15 @@ def session_of(
         store=store,
         issuer=issuer_for(profile),
         sender=sender,
-        spill=Spill(str(room / name), "p"),
-        around=Surroundings(clock=clock, monotonic=clock, sleep=clock.sleep, holder=f"{name}/1/1"),
+        journal=FileJournal(str(room / name), "p"),
+        runtime=Runtime(
+            clock=clock,
+            monotonic=clock,
+            boot=clock,
+            sleep=clock.sleep,
+            host=name,
+            holder=f"{name}/1/1",
+        ),
     )
 
 

@@ -197,9 +197,10 @@ def test_every_option_has_help() -> None:
 
 def test_the_numbers_of_the_readme_are_the_code_s() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"A claim lives {limits.CLAIM_S} s" in readme
-    assert f"less than {limits.SEND_WHILE_LEFT_S:.0f} s left" in readme
+    assert f"A claim lives {limits.CLAIM_S} s ({limits.STRICT_CLAIM_S} s" in readme
+    assert f"within its first {limits.SEND_WITHIN_S:.0f} s" in readme
     assert f"at most {limits.EXCHANGE_S:.0f} s" in readme
+    assert f"listened to for {limits.LISTEN_S:.0f} s" in readme
 
 
 def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:

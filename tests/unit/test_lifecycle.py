@@ -9,9 +9,9 @@ import pytest
 
 from nightporter.session.lifecycle import (
     TABLE,
+    Bar,
     Claimed,
     Holding,
-    Refused,
     Situation,
     Step,
     back_off_s,
@@ -24,13 +24,18 @@ EVERY = [
     Situation(
         holding=holding,
         claimed=claimed,
-        refused=refused,
+        refresh_bar=refresh_bar,
+        sign_in_bar=sign_in_bar,
         is_shared_fresh=shared,
         is_exclusive=exclusive,
         is_unattended=unattended,
+        is_sure=sure,
     )
-    for holding, claimed, refused, shared, exclusive, unattended in itertools.product(
-        Holding, Claimed, Refused, (False, True), (False, True), (False, True)
+    for holding, claimed, refresh_bar, sign_in_bar, shared, exclusive, unattended, sure in (
+        itertools.product(
+            *(Holding, Claimed, Bar, Bar),
+            *((False, True), (False, True), (False, True), (False, True)),
+        )
     )
 ]
 
@@ -38,38 +43,56 @@ EVERY = [
 def situation(
     holding: Holding,
     claimed: Claimed = Claimed.FREE,
-    refused: Refused = Refused.NOTHING,
     *,
+    refresh_bar: Bar = Bar.NOTHING,
+    sign_in_bar: Bar = Bar.NOTHING,
     shared: bool = False,
     exclusive: bool = True,
     unattended: bool = True,
+    sure: bool = True,
 ) -> Situation:
     return Situation(
         holding=holding,
         claimed=claimed,
-        refused=refused,
+        refresh_bar=refresh_bar,
+        sign_in_bar=sign_in_bar,
         is_shared_fresh=shared,
         is_exclusive=exclusive,
         is_unattended=unattended,
+        is_sure=sure,
     )
 
 
+USABLE = {Holding.ALIVE, Holding.DOUBTED}
 ONE_OF_EACH_ROW = [
     ("a shared token is good", situation(Holding.ALIVE, shared=True), Step.SERVE),
-    ("the client is refused", situation(Holding.ALIVE, refused=Refused.CLIENT), Step.REFUSE),
+    ("a newer nightporter's record", situation(Holding.NEWER), Step.UPGRADE),
+    ("the client is refused", situation(Holding.ALIVE, refresh_bar=Bar.REFUSED), Step.REFUSE),
+    ("the issuer is busy", situation(Holding.ALIVE, refresh_bar=Bar.BUSY), Step.BACK_OFF),
     ("refresh freely", situation(Holding.ALIVE, Claimed.BUSY, exclusive=False), Step.REFRESH),
     ("refresh under our claim", situation(Holding.ALIVE, Claimed.OURS), Step.REFRESH),
     ("another is refreshing", situation(Holding.ALIVE, Claimed.BUSY), Step.WAIT),
-    ("claim to refresh", situation(Holding.ALIVE, Claimed.OURS_SHORT), Step.CLAIM),
+    ("claim to refresh", situation(Holding.ALIVE, Claimed.OURS_SPENT), Step.CLAIM),
     ("its holder is gone", situation(Holding.ALIVE, Claimed.LAPSED), Step.TAKE_OVER),
+    (
+        "mark it under our claim",
+        situation(Holding.CONDEMNED, Claimed.OURS_SPENT, unattended=False),
+        Step.MARK,
+    ),
     ("another is signing in", situation(Holding.ABSENT, Claimed.BUSY, unattended=False), Step.WAIT),
+    ("look twice", situation(Holding.ABSENT, unattended=False, sure=False), Step.LOOK_AGAIN),
     (
         "only a person can",
         situation(Holding.REJECTED, Claimed.OURS, unattended=False),
         Step.ASK_PERSON,
     ),
-    ("the sign-in is refused", situation(Holding.EMPTY, refused=Refused.SIGN_IN), Step.REFUSE),
     ("sign in under our claim", situation(Holding.FOREIGN, Claimed.OURS), Step.SIGN_IN),
+    ("the sign-in is refused", situation(Holding.EMPTY, sign_in_bar=Bar.REFUSED), Step.REFUSE),
+    (
+        "sign-ins are left alone",
+        situation(Holding.EMPTY, sign_in_bar=Bar.UNSETTLED),
+        Step.BACK_OFF,
+    ),
     ("claim to sign in", situation(Holding.REPLACING), Step.CLAIM),
     ("the signer is gone", situation(Holding.ABSENT, Claimed.LAPSED), Step.TAKE_OVER),
 ]
@@ -109,28 +132,50 @@ def test_nothing_is_sent_or_claimed_while_another_holds_the_claim() -> None:
     steps = {
         next_step(seen) for seen in busy if seen.is_exclusive or seen.holding is not Holding.ALIVE
     }
-    assert steps <= {Step.SERVE, Step.WAIT, Step.REFUSE}
+    assert steps <= {Step.SERVE, Step.WAIT, Step.REFUSE, Step.BACK_OFF, Step.UPGRADE}
 
 
-def test_a_refused_sign_in_is_never_tried() -> None:
-    refused = [seen for seen in EVERY if seen.refused is not Refused.NOTHING]
-    assert Step.SIGN_IN not in {next_step(seen) for seen in refused}
+def test_what_is_barred_is_never_begun() -> None:
+    """Under one's own claim a sign-in goes on: its own count does not stop it."""
+    barred = [
+        seen
+        for seen in EVERY
+        if seen.sign_in_bar is not Bar.NOTHING
+        and seen.claimed is not Claimed.OURS
+        and seen.holding not in USABLE
+    ]
+    assert not {Step.SIGN_IN, Step.CLAIM, Step.TAKE_OVER} & {next_step(seen) for seen in barred}
 
 
 def test_only_a_living_token_is_sent() -> None:
-    assert {seen.holding for seen in EVERY if next_step(seen) is Step.REFRESH} == {Holding.ALIVE}
+    """One that was refused once is sent once more, under a claim, where it is all there is."""
+    sent = {seen.holding for seen in EVERY if next_step(seen) is Step.REFRESH}
+    assert sent == USABLE
+    doubted = [seen for seen in EVERY if seen.holding is Holding.DOUBTED]
+    claims = {seen.claimed for seen in doubted if next_step(seen) is Step.REFRESH}
+    assert claims == {Claimed.OURS}
 
 
 def test_a_role_that_cannot_sign_in_never_claims_for_it() -> None:
-    attended = [
-        seen for seen in EVERY if not seen.is_unattended and seen.holding is not Holding.ALIVE
-    ]
+    attended = [seen for seen in EVERY if not seen.is_unattended and seen.holding not in USABLE]
     assert {next_step(seen) for seen in attended} <= {
         Step.SERVE,
         Step.WAIT,
         Step.ASK_PERSON,
-        Step.REFUSE,
+        Step.LOOK_AGAIN,
+        Step.MARK,
+        Step.UPGRADE,
     }
+
+
+def test_no_session_is_believed_after_a_second_look_alone() -> None:
+    asking = [seen for seen in EVERY if next_step(seen) is Step.ASK_PERSON]
+    assert all(seen.is_sure for seen in asking)
+
+
+def test_nobody_touches_a_newer_version_s_record() -> None:
+    newer = [seen for seen in EVERY if seen.holding is Holding.NEWER and not seen.is_shared_fresh]
+    assert {next_step(seen) for seen in newer} == {Step.UPGRADE}
 
 
 def test_the_back_off_doubles_from_five_minutes_to_six_hours() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,14 +48,24 @@ def test_the_contract_s_example_survives() -> None:
     record = parse_session(EXAMPLE)
     assert isinstance(record, SessionRecord)
     again = render_session(record)
-    assert again.pop("claim") == {**EXAMPLE["claim"], "nonce": "", "machine": None}
-    assert again == {key: value for key, value in EXAMPLE.items() if key != "claim"}
+    assert again.pop("claim") == {**EXAMPLE["claim"], "nonce": "", "machine": None, "life": 16}
+    later = {"lineage", "exchanged_at", "attempts", "sent", "rejected", "busy"}
+    assert {key: again.pop(key) for key in later if again[key]} == {}
+    assert {key: value for key, value in again.items() if key not in later} == {
+        key: value for key, value in EXAMPLE.items() if key != "claim"
+    }
 
 
 def test_unknown_members_survive_and_never_take_ours() -> None:
     record = parse_session({**EXAMPLE, "later": [1]})
     assert isinstance(record, SessionRecord)
     assert render_session(record)["later"] == [1]
+    taking = replace(record, unknown={"later": [1], "refresh_token": "theirs", "generation": 99})
+    rendered = render_session(taking)
+    assert (rendered["refresh_token"], rendered["generation"]) == (
+        EXAMPLE["refresh_token"],
+        EXAMPLE["generation"],
+    )
 
 
 @pytest.mark.parametrize(

@@ -506,14 +506,14 @@ def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int
     }
     try:
         session = broker.session
-        spilled = session.spill.load()
-        known["spilled_at"] = spilled.at if spilled else None
+        pending = session.journal.load()
+        known["spilled_at"] = pending[0].at if pending else None
         if profile.role is Role.READ_ONLY:
             known["published"] = session.published(
-                Ask(deadline=session.around.monotonic() + min(timeout_s, 1.0))
+                Ask(deadline=session.runtime.monotonic() + min(timeout_s, 1.0))
             )
             return Status(**_names(profile), cached=broker.held(), **known), 0
-        view = session.read(session.around.monotonic() + timeout_s)
+        view = session.read(session.runtime.monotonic() + timeout_s)
         known["record"] = view.record
         if view.foreign:
             known |= {

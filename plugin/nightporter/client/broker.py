@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING
 
 from nightporter.core.errors import (
     ClaimBusyError,
+    ExchangeContinuesError,
     InitPhaseError,
     InvocationEndsError,
     IssuerError,
     NightporterError,
-    ResultSpilledError,
+    ResultPendingError,
 )
-from nightporter.core.limits import EARLY_ATTEMPT_S, STALE_FLOOR_S
+from nightporter.core.limits import EARLY_ATTEMPT_S, LOCK_S, STALE_FLOOR_S
 from nightporter.core.model import Ask, Profile, Token
+from nightporter.machine import process
 from nightporter.machine.access_cache import AccessCache
 from nightporter.session.lifecycle import early_renewal_s
 
@@ -53,6 +55,8 @@ class Broker:
         notify: Callable[[str], None],
         emit: Callable[..., None] = lambda _event, **_facts: None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        boot: Callable[[], float] = process.boot_time,
     ) -> None:
         self._emit = emit
         self.profile = profile
@@ -63,8 +67,9 @@ class Broker:
         self._host_fraction = host_fraction
         self._notify = notify
         self._clock = clock
+        self._monotonic = monotonic
+        self._boot = boot
         self._held: Token | None = None
-        self._held_since = 0.0
         self._renewer: threading.Thread | None = None
         self.reset_locks()
 
@@ -98,7 +103,7 @@ class Broker:
 
         Raises: any NightporterError.
         """
-        began_at, deadline = self._clock(), time.monotonic() + timeout_s
+        began_at, deadline = self._clock(), self._monotonic() + timeout_s
         floor_s = self.profile.min_ttl_s if min_ttl_s is None else min_ttl_s
         if not is_forced and (token := self._look(floor_s)):
             return (
@@ -111,7 +116,7 @@ class Broker:
         before = self.held()
         deadline = self._deadline_with_stale(deadline, is_forced)
         try:
-            with self._one_at_a_time(deadline):
+            with self._one_at_a_time(deadline, self._monotonic() + LOCK_S):
                 if token := self._look_again(before, floor_s, began_at if is_forced else None):
                     return token
                 if failure := self.cache.failure():
@@ -134,17 +139,20 @@ class Broker:
 
         Raises: any NightporterError.
         """
-        with self._one_at_a_time(ask.deadline):
+        with self._one_at_a_time(ask.deadline, self._monotonic() + LOCK_S):
             return self._obtain(ask)
 
     def warm_left_s(self, token: Token, floor_s: float | None = None) -> float:
         """For how many seconds the token may be served without another look: until it is due for
         renewal."""
-        lifetime_s = token.expires_at_s - token.obtained_at_s
-        margin_s = max(
-            floor_s or 0, self.profile.min_ttl_s, early_renewal_s(lifetime_s, self._host_fraction)
-        )
-        return token.expires_at_s - self._clock() - margin_s
+        early_s = early_renewal_s(token.life_s, self._host_fraction)
+        floor_s = self._capped(max(floor_s or 0, self.profile.min_ttl_s), token)
+        return self.left_s(token) - max(floor_s, early_s)
+
+    def left_s(self, token: Token) -> float:
+        """Returns how many seconds are left of a token, by the clock since boot where it is
+        known."""
+        return token.left_s(wall_s=self._clock(), boot_s=self._boot())
 
     def refuse(self, value: str) -> None:
         """A client reports this token as refused: no copy of it is served again on this machine."""
@@ -166,68 +174,58 @@ class Broker:
     # Looking.
 
     def held(self) -> Token | None:
-        """What this process or machine holds, whatever is left of it."""
+        """Returns what this process or machine holds, whatever is left of it."""
         held = self._held
-        if held is not None and (not self._is_sound(held) or self.cache.is_refused(held.value)):
+        if held is not None and self.cache.is_refused(held.value):
             held = self._held = None
         if held is None:
             held = self.cache.load()
             if held is not None and self.cache.is_refused(held.value):
                 held = None
-            self._hold(held)
+            self._held = held
         return held
-
-    def _hold(self, token: Token | None) -> None:
-        self._held_since = time.monotonic()
-        self._held = token
-
-    def _is_sound(self, token: Token) -> bool:
-        """Whether the clocks agree that it may still live: one may be set back, the other stand
-        still."""
-        age_s = time.monotonic() - self._held_since
-        return (
-            token.obtained_at_s <= self._clock() + 1
-            and age_s < token.expires_at_s - token.obtained_at_s
-        )
 
     def _look(self, floor_s: float) -> Token | None:
         token = self.held()
-        return token if token and token.expires_at_s - self._clock() > floor_s else None
+        if token is None or self.left_s(token) <= self._capped(floor_s, token):
+            return None
+        return token
+
+    def _capped(self, floor_s: float, token: Token) -> float:
+        """No margin takes more than half of a token's life."""
+        return min(floor_s, token.life_s / 2)
 
     def _look_again(
         self, before: Token | None, floor_s: float, not_before: float | None
     ) -> Token | None:
-        """A token that another thread or process exchanged while we waited for our turn, whatever
-        it has left.
+        """Returns a token that another thread or process exchanged while we waited for our turn,
+        whatever it has left.
 
         `not_before`: only one from an exchange that began after that moment.
         """
         token = self.cache.load()  # another process may have put a newer one there
-        if (
-            token is None
-            or token.expires_at_s <= self._clock()
-            or self.cache.is_refused(token.value)
-        ):
+        if token is None or self.left_s(token) <= 0 or self.cache.is_refused(token.value):
             return None
-        self._hold(token)
+        self._held = token
         if not_before is not None:
             return token if token.exchanged_at_s >= not_before else None
         is_new = token.exchanged_at_s > 0 and (before is None or token.value != before.value)
         return token if is_new else self._look(floor_s)
 
     @contextlib.contextmanager
-    def _one_at_a_time(self, deadline: float) -> Iterator[None]:
-        """One thread of this process and one process of this machine.
+    def _one_at_a_time(self, deadline: float, lock_deadline: float) -> Iterator[None]:
+        """One thread of this process, and one process of this machine as long as that is worth
+        waiting for (`lock_deadline`): the claim in the record is what protects the session.
 
-        Raises: ClaimBusyError when neither turn came before the deadline.
+        Raises: ClaimBusyError when the turn didn't come before the deadline.
         """
-        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not self._lock.acquire(timeout=max(0.0, deadline - self._monotonic())):
             raise ClaimBusyError(
                 f"{self.profile.name}: another thread was still exchanging the session"
             )
         try:
-            with self.cache.lock(deadline) as won:
-                if not won:
+            with self.cache.lock(min(deadline, lock_deadline)) as won:
+                if not won and self._monotonic() >= deadline:
                     raise ClaimBusyError(
                         f"{self.profile.name}: another process here was still exchanging the"
                         " session"
@@ -241,15 +239,19 @@ class Broker:
     def _ask_session(self, ask: Ask) -> Token:
         from nightporter.session.engine import obtain  # deferred: a cached token needs none of it
 
-        return obtain(self.session, ask)
+        session = self.session
+        session.on_late = self._keep
+        try:
+            return obtain(session, ask)
+        except ExchangeContinuesError:
+            self._session = None  # the exchange goes on with it; the next ask opens another
+            raise
 
     def _obtain(self, ask: Ask) -> Token:
         try:
             token = self._ask_session(ask)
         except NightporterError as exc:
-            # Not remembered: what the next run can put right (a spilled result, another invocation
-            # of Lambda).
-            if not isinstance(exc, (ResultSpilledError, InitPhaseError, InvocationEndsError)):
+            if not isinstance(exc, _SOON_OVER):
                 self.cache.keep_failure(exc)
             raise
         self._keep(token)
@@ -257,7 +259,7 @@ class Broker:
         return token
 
     def _keep(self, token: Token) -> None:
-        self._hold(token)
+        self._held = token
         self.cache.keep(token)
 
     def _deadline_with_stale(self, deadline: float, is_forced: bool) -> float:
@@ -265,10 +267,10 @@ class Broker:
         away."""
         if is_forced or not self._is_servable(self.held()):
             return deadline
-        return min(deadline, time.monotonic() + EARLY_ATTEMPT_S)
+        return min(deadline, self._monotonic() + EARLY_ATTEMPT_S)
 
     def _is_servable(self, token: Token | None) -> bool:
-        return token is not None and token.expires_at_s - self._clock() > STALE_FLOOR_S
+        return token is not None and self.left_s(token) > STALE_FLOOR_S
 
     def _stale(self, exc: NightporterError, before: Token | None, is_forced: bool) -> Token:
         """A token that still lives, while issuer or store is away; else the error."""
@@ -283,17 +285,14 @@ class Broker:
             "stale",
             profile=self.profile.name,
             error=exc.reference,
-            left_s=int(token.expires_at_s - self._clock()),
+            left_s=int(self.left_s(token)),
         )
         return token
 
     # Renewing ahead.
 
     def _is_due_early(self, token: Token) -> bool:
-        lifetime_s = token.expires_at_s - token.obtained_at_s
-        return token.expires_at_s - self._clock() <= early_renewal_s(
-            lifetime_s, self._host_fraction
-        )
+        return self.left_s(token) <= early_renewal_s(token.life_s, self._host_fraction)
 
     def _renewed_ahead(self, token: Token, floor_s: float, timeout_s: float) -> Token:
         if not self._is_library:
@@ -314,9 +313,9 @@ class Broker:
         token."""
         if self.cache.tried_early():
             return None
-        now = time.monotonic()
+        now = self._monotonic()
         try:
-            with self._one_at_a_time(now):
+            with self._one_at_a_time(now, now):
                 self.cache.note_early_try()
                 return self._obtain_ahead(token, floor_s, now + timeout_s)
         except NightporterError:
@@ -326,7 +325,7 @@ class Broker:
         ask = Ask(
             deadline=deadline,
             min_ttl_s=floor_s,
-            better_than=token.expires_at_s,
+            better_than_ends_s=self._boot() + self.left_s(token),
             is_refused=self.cache.is_refused,
         )
         fresh = self._ask_session(ask)
@@ -334,6 +333,8 @@ class Broker:
         return fresh
 
 
+# Not remembered: what the next run can put right.
+_SOON_OVER = (ResultPendingError, InitPhaseError, InvocationEndsError, ExchangeContinuesError)
 _AWAY = frozenset(
     {
         "store-unreachable",

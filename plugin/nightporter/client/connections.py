@@ -12,16 +12,15 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from nightporter.client.identity import record_place
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile, StoreConfig
 from nightporter.issuers import issuer_for
 from nightporter.machine import lambda_time, process
-from nightporter.machine.access_cache import cache_key
 from nightporter.machine.places import data_directory, spill_directory
 from nightporter.stores import STORES
 
 if TYPE_CHECKING:
+    from nightporter.session.driver import Apart
     from nightporter.session.port import Store
     from nightporter.session.repository import Session
 
@@ -53,14 +52,25 @@ class _LazyTransport:
         self._environment = environment
         self._transport: Any = None
 
-    def send(self, request: Any, *, timeout_s: float) -> Any:
+    def send(
+        self,
+        request: Any,
+        *,
+        timeout_s: float,
+        may_begin: Callable[[], bool] | None = None,
+    ) -> Any:
         if self._transport is None:
             from nightporter.net.http import (
                 Transport,  # deferred: 90 ms that an answer without an exchange doesn't need
             )
 
             self._transport = Transport(self._profile, self._environment)
-        return self._transport.send(request, timeout_s=timeout_s)
+        return self._transport.send(request, timeout_s=timeout_s, may_begin=may_begin)
+
+    def disconnect(self) -> None:
+        """Drops open connections."""
+        if self._transport is not None:
+            self._transport.disconnect()
 
     def close(self) -> None:
         if self._transport is not None:
@@ -100,6 +110,21 @@ class Pool:
             item.close()
 
 
+def open_apart(
+    emit: Callable[..., None], *, is_library: bool, environment: Mapping[str, str]
+) -> tuple[Apart, Callable[..., None]]:
+    """Returns how an exchange that must end is set apart here, and the emitter to use with it."""
+    from nightporter.machine.finisher import InChild, InThread  # deferred, as in open_session
+    from nightporter.session.driver import Inline
+
+    if environment.get("AWS_LAMBDA_FUNCTION_NAME"):
+        return Inline(), emit  # a thread or a child would be frozen with its exchange
+    if is_library:
+        return InThread(), emit
+    child = InChild(emit)
+    return child, child.emit
+
+
 def open_session(
     profile: Profile,
     environment: Mapping[str, str],
@@ -107,16 +132,15 @@ def open_session(
     pool: Pool,
     emit: Callable[..., None],
     notify: Callable[[str], None],
+    apart: Apart,
 ) -> Session:
-    """The session of a profile, with everything real behind it; closed, it gives its connections to
-    the pool."""
-    from nightporter.machine.journal import Spill
+    """Returns the session of a profile, with everything real behind it; closed, it gives its
+    connections to the pool. `apart`: how an exchange that must end is set apart."""
+    from nightporter.machine.journal import FileJournal
+    from nightporter.session.driver import Runtime
 
-    # deferred, with all below: a cached token needs none of it
-    from nightporter.session.repository import (
-        Session,
-        Surroundings,
-    )
+    # deferred, with all above: a cached token needs none of it
+    from nightporter.session.repository import Session
 
     store_key = ("store", profile.store.name)
     store = pool.lease(store_key, lambda: open_store(profile.store, environment, notify))
@@ -132,8 +156,11 @@ def open_session(
         store=store,
         issuer=issuer_for(profile),
         sender=sender,
-        spill=Spill(spill_directory(environment), cache_key(record_place(profile, environment))),
-        around=Surroundings(
+        journal=FileJournal(spill_directory(environment), profile.refresh_token),
+        runtime=Runtime(
+            boot=process.boot_time,
+            apart=apart,
+            listen_left_s=lambda_time.listen_left_s,
             holder=process.holder_name(),
             host=process.host_name(),
             is_dead=process.is_dead,

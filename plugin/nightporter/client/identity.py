@@ -23,18 +23,6 @@ from nightporter.machine.places import cache_directories, data_directory
 from nightporter.stores import STORES
 
 
-def record_place(profile: Profile, environment: Mapping[str, str]) -> object:
-    """Which record in which store is meant, whoever asks: what a kept result must never be mistaken
-    about."""
-    names = STORES[profile.store.type].address_variables
-    return (
-        profile.store.type,
-        sorted((key, repr(value)) for key, value in profile.store.options.items() if key != "auth"),
-        [(name, environment.get(name)) for name in names],
-        profile.refresh_token,
-    )
-
-
 def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
     """Returns all that a token of this profile depends on: configuration, identity in the
     environment, credential files."""

@@ -11,10 +11,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.client.configuration import load_config
-from nightporter.client.connections import Pool, open_session
+from nightporter.client.connections import Pool, open_apart, open_session
 from nightporter.client.identity import open_cache
 from nightporter.core.config import choose_profile, parse_config
 from nightporter.core.model import Config, Profile, Token
@@ -29,12 +30,17 @@ WARM_S = (
 )
 END_OF_INVOCATION_S = 1.0  # so that an error is ours, and not Lambda's
 
+if TYPE_CHECKING:
+    from nightporter.session.driver import Apart
+    from nightporter.session.repository import Session
+
 
 class Porter:
     """Hands out tokens by profile name. Safe for threads and forks; holds no global state.
 
     `config` is a `Config`, the path of a TOML file, TOML text (anything with a line break), or None
-    for the usual places.
+    for the usual places. `apart`: how an exchange that must end is set apart from who asked; by
+    default in a thread (library), in a child (command), or not at all (Lambda).
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Porter:
         is_library: bool = True,
         emit: Callable[..., None] = lambda _event, **_facts: None,
         notify: Callable[[str], None] | None = None,
+        apart: Apart | None = None,
     ) -> None:
         self._environment = read_environment()
         self.config = self._read(config)
@@ -56,6 +63,7 @@ class Porter:
         self._lock = threading.Lock()
         self._refusals = 0
         self._pool = Pool()
+        self._apart = apart
         self._renewals: dict[str | None, tuple[threading.Lock, list[float]]] = {}
         _PORTERS.add(self)
 
@@ -144,13 +152,26 @@ class Porter:
         return Broker(
             profile,
             cache=open_cache(profile, self._environment, self._notify),
-            open_session=lambda: open_session(
-                profile, self._environment, pool=self._pool, emit=self._emit, notify=self._notify
-            ),
+            open_session=lambda: self._open_session(profile),
             is_library=self._is_library,
             emit=self._emit,
             host_fraction=process.host_fraction(),
             notify=self._notify,
+        )
+
+    def _open_session(self, profile: Profile) -> Session:
+        apart, emit = self._apart, self._emit
+        if apart is None:
+            apart, emit = open_apart(
+                emit, is_library=self._is_library, environment=self._environment
+            )
+        return open_session(
+            profile,
+            self._environment,
+            pool=self._pool,
+            emit=emit,
+            notify=self._notify,
+            apart=apart,
         )
 
     def refuse(self, profile: str | None, value: str) -> None:

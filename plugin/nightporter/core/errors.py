@@ -19,9 +19,11 @@ secret or a reply's body.
     │   ├── StoreDeniedError               a right is missing, and which
     │   ├── StoreValueError                what is stored can't be used, or is too large to store
     │   ├── VersionConflictError           somebody else wrote first (never leaves the session room)
-    │   ├── StoreRolledBackError           a person moved the current version back
+    │   ├── StoreRolledBackError           the store was set back to an older state
+    │   ├── StoreLifeError                 the store deletes what is written before its time
+    │   ├── NewerRecordError               a newer nightporter wrote the record
     │   ├── WriteBudgetError               the store's quota of versions is used up
-    │   ├── ResultSpilledError             exchanged, but the store was away: kept in a local file
+    │   ├── ResultPendingError             exchanged, but the store was away: kept in a local file
     │   └── NothingPublishedError          read-only: no live published access token
     ├── IssuerError                     6  the issuer is away, fails, or answers nonsense
     │   ├── IssuerUnreachableError         not sent at all                             retryable
@@ -29,6 +31,8 @@ secret or a reply's body.
     │   ├── OutcomeUnknownError            sent, and no usable word came back
     │   ├── IssuerReplyError               answered what can't be used
     │   ├── ClaimBusyError                 another holder was still exchanging at the deadline
+    │   ├── ExchangeContinuesError         our own exchange goes on after the deadline
+    │   ├── SignInUnsettledError           two sign-ins ended without a known outcome
     │   ├── InitPhaseError                 Lambda: nothing is exchanged while a module is imported
     │   └── InvocationEndsError            Lambda: too little time is left of the invocation
     ├── HostNotAllowedError             7  a host that is in no `hosts`
@@ -36,6 +40,10 @@ secret or a reply's body.
 """
 
 from __future__ import annotations
+
+TYPE_CHECKING = False  # nothing of the standard library is imported for an error
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class NightporterError(Exception):
@@ -200,6 +208,22 @@ class StoreRolledBackError(StoreError):
     )
 
 
+class StoreLifeError(StoreError):
+    reference = "store-deletes-early"
+    default_hint = (
+        "Raise or remove the store's own limit (Vault: `vault kv metadata put"
+        " -delete-version-after=0s`, and the mount's delete_version_after); nothing was sent."
+    )
+
+
+class NewerRecordError(StoreError):
+    reference = "record-newer"
+    default_hint = (
+        "Update nightporter on this machine. A person can replace the record: `nightporter seed`,"
+        " `login`, `logout --everywhere`."
+    )
+
+
 class WriteBudgetError(StoreError):
     reference = "write-budget"
     default_hint = (
@@ -208,7 +232,7 @@ class WriteBudgetError(StoreError):
     )
 
 
-class ResultSpilledError(StoreError):
+class ResultPendingError(StoreError):
     reference = "result-spilled"
     default_hint = "Nothing is lost: run `nightporter rotate PROFILE` here once the store is back."
 
@@ -242,12 +266,23 @@ class OutcomeUnknownError(IssuerError):
 
 
 class IssuerReplyError(IssuerError):
-    """An answer that can't be used. `refresh_token` (a `Secret`) is one that it held all the same,
-    or None."""
+    """An answer that can't be used.
 
-    def __init__(self, message: str, *, refresh_token: object = None, hint: str = "") -> None:
+    `refresh_token` (a `Secret`) is one that it held although the rest is of no use, or None.
+    `is_refusal`: a token endpoint has answered, and gave no token: at a sign-in that is a no.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        refresh_token: object = None,
+        is_refusal: bool = False,
+        hint: str = "",
+    ) -> None:
         super().__init__(message, hint=hint)
         self.refresh_token = refresh_token
+        self.is_refusal = is_refusal
 
     reference = "issuer-reply"
     default_hint = (
@@ -259,6 +294,22 @@ class ClaimBusyError(IssuerError):
     reference = "claim-busy"
     default_hint = (
         "Another machine is exchanging this session; try again, or give a longer --timeout."
+    )
+
+
+class ExchangeContinuesError(IssuerError):
+    reference = "exchange-continues"
+    default_hint = (
+        "The exchange goes on and its result is saved: run the command again in a moment, or give a"
+        " longer --timeout."
+    )
+
+
+class SignInUnsettledError(IssuerError):
+    reference = "sign-in-unsettled"
+    default_hint = (
+        "Nobody knows whether the issuer counted them, so that the account is not locked by more."
+        " Correct the credentials (they are tried at once), or wait."
     )
 
 
@@ -289,3 +340,35 @@ class HostNotAllowedError(NightporterError):
     exit_code = 7
     reference = "host-not-allowed"
     default_hint = "If this host may have the token, name it in `hosts` of exactly one profile."
+
+
+def to_members(error: NightporterError) -> dict[str, object]:
+    """Returns an error as members that JSON can hold: for notes, and between processes."""
+    members: dict[str, object] = {
+        "class": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "retry_after": error.retry_after_s,
+    }
+    if isinstance(error, (CredentialsRefusedError, SessionRejectedError)):
+        members["error"] = error.error
+    if isinstance(error, CredentialsRefusedError):
+        members["until"] = error.until
+    return members
+
+
+def from_members(members: Mapping[str, object]) -> NightporterError:
+    """Returns the error that `to_members` wrote; a defect where it is none of ours."""
+    kind = globals().get(str(members.get("class")))
+    if not isinstance(kind, type) or not issubclass(kind, NightporterError):
+        kind = NightporterError
+    error: NightporterError = kind(str(members.get("message")), hint=str(members.get("hint")))
+    retry_after = members.get("retry_after")
+    if isinstance(retry_after, (int, float)):
+        error.retry_after_s = float(retry_after)
+    if isinstance(error, (CredentialsRefusedError, SessionRejectedError)):
+        error.error = str(members.get("error", ""))
+    until = members.get("until")
+    if isinstance(error, CredentialsRefusedError) and isinstance(until, int):
+        error.until = until
+    return error

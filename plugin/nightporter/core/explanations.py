@@ -124,6 +124,41 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
         "Somebody else wrote the secret at the same moment.",
         "Run the command again.",
     ),
+    "store-deletes-early": (
+        (
+            "The store would delete the session record before its time: on Vault a"
+            " `delete_version_after` of the mount or the key that is shorter than a claim lives."
+        ),
+        (
+            "Raise or remove that limit (`vault kv metadata put -delete-version-after=0s`, `vault"
+            " write MOUNT/config`); `nightporter doctor` shows it."
+        ),
+    ),
+    "record-newer": (
+        "The session record was written by a newer nightporter, and is not touched by this one.",
+        (
+            "Update nightporter on this machine. Only a person replaces such a record: with"
+            " `nightporter seed`, `login` or `logout --everywhere`."
+        ),
+    ),
+    "exchange-continues": (
+        (
+            "The time limit was over while the issuer was still thinking. A refresh token that may"
+            " rotate is listened to all the same, and its result is saved, so that nothing is lost."
+        ),
+        "Run the command again in a moment, or give a longer --timeout.",
+    ),
+    "sign-in-unsettled": (
+        (
+            "Two sign-ins ended without a known outcome (killed, cut off, lost), so nobody knows"
+            " whether the issuer counted them as wrong. None is tried for five minutes, so that the"
+            " account is not locked."
+        ),
+        (
+            "Wait until the time that is named, or correct the credentials or the profile: they are"
+            " tried at once."
+        ),
+    ),
     "store-rolled-back": (
         (
             "A person moved AWSCURRENT back to a version that has successors already, so every"
@@ -207,8 +242,8 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
             " was over."
         ),
         (
-            "Try again, or give a longer --timeout. A claim lives 15 s; a dead machine's ends by"
-            " itself."
+            "Try again, or give a longer --timeout. A claim lives 16 s, or 64 s where a second send"
+            " would end the session; then the next holder takes over."
         ),
     ),
     "rotation-failed": (
@@ -259,8 +294,8 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     "session-claimed": (
         "A machine holds the claim on the session, or has died with it.",
         (
-            "Nothing: a claim ends by itself after 15 s. One that stays for minutes is a clock that"
-            " runs ahead."
+            "Nothing: a claim runs out after 16 s, or after 64 s where a second send would end the"
+            " session."
         ),
     ),
     "session-old": (

@@ -45,13 +45,21 @@ class Token:
 
     `value` is the token itself, `token_type` the word of the Authorization header, `expires_at` an
     aware UTC datetime: the real expiry, with no margin taken off. `repr` and `str` hide the value.
+
+    `expires_at_s`: the same in Unix seconds. `obtained_at_s`, `exchanged_at_s`: when it came here,
+    and when the exchange on this machine began (0 where it was adopted), by this machine's clock.
+    `ends_s`: its end on the clock that runs since this machine's boot, which no wall clock moves;
+    None where that is not known (a cache file from before a reboot). `life_s`: how much was left of
+    it when it came here.
     """
 
     __slots__ = (
         "_secret",
+        "ends_s",
         "exchanged_at_s",
         "expires_at_s",
         "generation",
+        "life_s",
         "obtained_at_s",
         "token_type",
     )
@@ -65,23 +73,31 @@ class Token:
         obtained_at_s: float,
         exchanged_at_s: float = 0.0,
         generation: int = 0,
+        ends_s: float | None = None,
+        life_s: float | None = None,
     ) -> None:
         self._secret = secret
         self.token_type = token_type
         self.expires_at_s = expires_at_s
         self.obtained_at_s = obtained_at_s
-        self.exchanged_at_s = (
-            exchanged_at_s  # when the exchange on this machine began; 0 where it was adopted
-        )
+        self.exchanged_at_s = exchanged_at_s
         self.generation = generation
+        self.ends_s = ends_s
+        self.life_s = expires_at_s - obtained_at_s if life_s is None else life_s
 
     @property
     def value(self) -> str:
+        """The token in plain text."""
         return self._secret.reveal()
 
     @property
     def expires_at(self) -> datetime:
+        """The real expiry."""
         return datetime.fromtimestamp(self.expires_at_s, UTC)
+
+    def left_s(self, *, wall_s: float, boot_s: float) -> float:
+        """Seconds that are left of it, given the wall clock and the clock since boot."""
+        return self.expires_at_s - wall_s if self.ends_s is None else self.ends_s - boot_s
 
     def __repr__(self) -> str:
         return f"<Token {self.token_type} *** expires_at={self.expires_at.isoformat()}>"
@@ -179,9 +195,14 @@ class Profile:
         return self.rotation is not Rotation.REUSED or self.share_access_token
 
     @property
-    def is_resend_safe(self) -> bool:
-        """Whether a refresh token may be sent again at once when the first answer was lost."""
-        return self.rotation is Rotation.REUSED or self.grace_s > 0
+    def may_rotate(self) -> bool:
+        """Whether a refresh may end the refresh token that it sends."""
+        return self.rotation is not Rotation.REUSED
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a second send of a refresh token that may have rotated ends the session."""
+        return self.may_rotate and self.grace_s == 0
 
     @property
     def signs_in_unattended(self) -> bool:
@@ -236,34 +257,80 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The right to exchange, won by compare-and-set.
+    """The right to exchange (a lease), won by compare-and-set.
 
     `holder` is `host/pid/start`; `machine` names boot and pid namespace, or is None where
     look-alikes exist (Lambda); `nonce` tells two claims of one process apart and keeps two writers'
-    bytes from being equal.
+    bytes from being equal. `until` (Unix seconds) is for people and decides nothing: a claim ends
+    `life_s` after the store wrote it, by the store's clock.
     """
 
     holder: str
     until: int
     nonce: str
     machine: str | None = None
+    life_s: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A refused sign-in: not repeated until the credentials' version changes or `until` has
-    passed."""
+    """A refused sign-in: not repeated until the credentials or the profile change or `until`
+    (Unix seconds, the store's clock) has passed.
+
+    `key` is that of `Attempt`; None in records that others wrote.
+    """
 
     credentials_version: str
     until: int
     count: int
     error: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Sign-ins of one set of credentials whose outcome is not known, the last one claimed `at`
+    (Unix seconds, the store's clock)."""
+
+    count: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The refresh token of this generation is sent, or about to be, since `at` (Unix seconds, the
+    store's clock)."""
+
+    generation: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """The issuer refused the refresh token with this digest, twice. Nobody sends it again."""
+
+    digest: str
+    error: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Busy:
+    """The issuer asked not to be called again before `until` (Unix seconds, the store's clock).
+    `call`: the value of the `Call` that it answered."""
+
+    call: str
+    until: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """The session, as it stands in the store (contract, section 3). `unknown` keeps members of
-    later versions."""
+    """The session, as it is kept in the store (contract, section 3).
+
+    Times are Unix seconds. `expires_at` is the end of the refresh token, not of the record.
+    `lineage` names the session across its generations; `exchanged_at` is when its access token was
+    asked for. `unknown` keeps members of later versions.
+    """
 
     identity: Identity
     refresh_token: Secret | None = None
@@ -276,6 +343,12 @@ class SessionRecord:
     claim: Claim | None = None
     refused: Refusal | None = None
     by: str | None = None
+    lineage: str | None = None
+    exchanged_at: int | None = None
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    sent: Sent | None = None
+    rejected: Rejected | None = None
+    busy: Busy | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -295,13 +368,14 @@ class Ask:
     """What a caller needs.
 
     `deadline` is monotonic seconds. A token is good when more than `min_ttl_s` of it is left and it
-    ends later than `better_than`. `is_forced`: from an exchange of our own. `is_sign_in`: a fresh
-    sign-in, though the session lives.
+    ends clearly later than `better_than_ends_s` (the clock since boot). `is_forced`: from an
+    exchange of our own. `is_sign_in`: a fresh sign-in, though the session lives. `retry_refused`:
+    a person wants what was refused to be tried once more.
     """
 
     deadline: float
     min_ttl_s: float = 0
-    better_than: int = 0
+    better_than_ends_s: float | None = None
     is_forced: bool = False
     is_sign_in: bool = False
     retry_refused: bool = False

@@ -172,7 +172,7 @@ def classify_reply(status: int, error: str | None) -> ReplyClass:
     A 429 or 503 says that nothing was done; any other 5xx leaves open whether it was.
     """
     found = _BY_ERROR.get(error or "")
-    if status in (429, 503) and found is not ReplyClass.THROTTLED:
+    if status in (408, 425, 429, 503) and found is not ReplyClass.THROTTLED:
         return ReplyClass.BUSY  # a gateway's words about an overload prove nothing about a grant
     if found:
         return found
@@ -214,7 +214,9 @@ def parse_tokens(
         problem = "a refresh_token that is no text"
     if problem or expires_in is None or not is_token_text(access_token):
         raise IssuerReplyError(
-            f"the answer to the {call.value} holds {problem}", refresh_token=refresh_token
+            f"the answer to the {call.value} holds {problem}",
+            refresh_token=refresh_token,
+            is_refusal=not is_token_text(access_token),
         )
     return IssuedTokens(
         access_token=Secret(access_token),
@@ -292,6 +294,7 @@ def error_code(document: Mapping[str, Any]) -> str | None:
 def error_of_reply(response: Response, error: str | None, call: Call) -> NightporterError:
     """The error that an answer without tokens means for the call that was made."""
     kind = classify_reply(response.status, error)
+    is_refusal = 400 <= response.status < 500 or (response.status == 200 and error is not None)
     said = (
         f"({', '.join(filter(None, (str(response.status), error, _number_for_people(response))))})"
     )
@@ -323,12 +326,15 @@ def error_of_reply(response: Response, error: str | None, call: Call) -> Nightpo
     if kind is ReplyClass.WRONG_REQUEST:
         return IssuerReplyError(
             f"the issuer calls the {call.value} request wrong {said}",
+            is_refusal=is_refusal,
             hint=(
                 "This is a configuration error or a defect: check the profile's keys against the"
                 " vendor's document."
             ),
         )
-    return IssuerReplyError(f"the issuer's answer to the {call.value} can't be used {said}")
+    return IssuerReplyError(
+        f"the issuer's answer to the {call.value} can't be used {said}", is_refusal=is_refusal
+    )
 
 
 def _number_for_people(response: Response) -> str:

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from nightporter.core import errors
-from nightporter.core.errors import CredentialsRefusedError, NightporterError
+from nightporter.core.errors import NightporterError
 from nightporter.core.limits import EARLY_MEMORY_S, FAILURE_MEMORY_S
 from nightporter.core.model import Secret, Token, is_token_text
+from nightporter.machine import process
 from nightporter.machine.files import (
     open_lock,
     open_private_directory,
@@ -173,18 +174,25 @@ class AccessCache:
         tokens: Place,
         notes: Directory | Memory,
         clock: Callable[[], float] = time.time,
+        boot_clock: Callable[[], float] = process.boot_time,
+        boot_mark: Callable[[], str | None] = process.boot_mark,
     ) -> None:
         self._name = f"{profile}.{key}"
         self._refused_name = f"{profile}.refused"  # under any identity: a refused token is refused
         self._tokens = tokens
         self._notes = notes
         self._clock = clock
+        self._boot_clock = boot_clock
+        self._boot_mark = boot_mark
 
     # Tokens.
 
     def load(self) -> Token | None:
-        """The cached token, whatever is left of it. One from the future (the clock was set back) is
-        a miss."""
+        """Returns the cached token, whatever is left of it.
+
+        Its age is the time since boot, which no wall clock moves. Where the machine was booted
+        since, the wall clock must do, and one from the future (the clock was set back) is a miss.
+        """
         entry = _parse(self._tokens.load(f"{self._name}.token"))
         try:
             token = Token(
@@ -194,14 +202,20 @@ class AccessCache:
                 obtained_at_s=float(entry["obtained_at"]),
                 exchanged_at_s=float(entry["exchanged_at"]),
                 generation=int(entry["generation"]),
+                ends_s=self._ends_s(entry),
+                life_s=float(entry["life"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        return (
-            token
-            if token.obtained_at_s <= self._clock() + 1 and is_token_text(token.value)
-            else None
-        )
+        is_past = token.ends_s is not None or token.obtained_at_s <= self._clock() + 1
+        return token if is_past and is_token_text(token.value) else None
+
+    def _ends_s(self, entry: dict[str, Any]) -> float | None:
+        """None where the entry is of another boot, or knows of none."""
+        mark = self._boot_mark()
+        if mark is None or entry.get("boot") != mark or entry.get("ends") is None:
+            return None
+        return float(entry["ends"])
 
     def keep(self, token: Token) -> None:
         entry = {
@@ -212,6 +226,9 @@ class AccessCache:
             "obtained_at": token.obtained_at_s,
             "exchanged_at": token.exchanged_at_s,
             "generation": token.generation,
+            "boot": self._boot_mark(),
+            "ends": token.ends_s,
+            "life": token.life_s,
         }
         self._tokens.keep(f"{self._name}.token", json.dumps(entry).encode())
 
@@ -265,24 +282,10 @@ class AccessCache:
         at = entry.get("at")
         if not isinstance(at, (int, float)) or not 0 <= self._clock() - at < FAILURE_MEMORY_S:
             return None
-        kind = getattr(errors, str(entry.get("class")), None)
-        if not isinstance(kind, type) or not issubclass(kind, NightporterError):
-            return None
-        error: NightporterError = kind(str(entry.get("message")), hint=str(entry.get("hint")))
-        if isinstance(error, CredentialsRefusedError):
-            error.error, error.until = str(entry.get("error", "")), entry.get("until")
-        return error
+        return errors.from_members(entry)
 
     def keep_failure(self, error: NightporterError) -> None:
-        entry: dict[str, Any] = {
-            "schema": SCHEMA,
-            "class": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "at": self._clock(),
-        }
-        if isinstance(error, CredentialsRefusedError):
-            entry |= {"error": error.error, "until": error.until}
+        entry = {**errors.to_members(error), "schema": SCHEMA, "at": self._clock()}
         self._notes.keep(f"{self._name}.failure", json.dumps(entry).encode())
 
     def clear_failure(self) -> None:
@@ -303,8 +306,11 @@ class AccessCache:
 
     @contextlib.contextmanager
     def lock(self, deadline: float) -> Iterator[bool]:
-        """Yields whether the machine's lock was won before `deadline` (monotonic). Without a
-        directory it always is."""
+        """Yields whether the machine's lock was won before `deadline` (monotonic seconds).
+
+        The lock saves work, the claim protects: nobody waits longer than a claim lives, since who
+        holds it may be stopped or forked. Without a directory it counts as won.
+        """
         path = self._notes.path if isinstance(self._notes, Directory) else None
         with contextlib.ExitStack() as stack:
             won = True

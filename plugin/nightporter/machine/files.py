@@ -134,10 +134,16 @@ def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
 
 
 def replace_private(
-    path: str, content: bytes, *, mode: int = 0o600, modified_ns: int | None = None
+    path: str,
+    content: bytes,
+    *,
+    mode: int = 0o600,
+    modified_ns: int | None = None,
+    is_only_copy: bool = False,
 ) -> None:
     """Writes the file whole and atomically, on the disk before it takes the old one's place.
 
+    `is_only_copy`: after a power cut it must still be in that place.
     `modified_ns`: the time stamp that it gets. `mode` is another than 0600 only for what is no
     secret: programs, and files of others that have one.
 
@@ -155,10 +161,23 @@ def replace_private(
         if modified_ns is not None:
             os.utime(temporary, ns=(modified_ns, modified_ns))
         os.replace(temporary, path)
+        if is_only_copy:
+            _sync_directory(os.path.dirname(path))
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _sync_directory(path: str) -> None:
+    """A rename is on the disk once its directory is."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # a file system that can't (some network ones) does what it can by itself
+        return
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: str) -> bool:

@@ -1,53 +1,119 @@
-"""Results that could not be saved: kept in a private file until the store is back.
+"""What this machine keeps of session records on its own disk: results that the store did not
+accept, and the highest state that was seen here.
 
 An exchange has been paid for when its result is written, and a rotated refresh token exists nowhere
-else. One file a session record, 0600 in the data directory, named by a hash of store and path.
+else. One file a result, 0600 in the data directory, named by a hash of the record's path alone: the
+store's address may be spelled differently today.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
+from collections.abc import Sequence
+from typing import Any
 
-from nightporter.core.record import Spilled
+from nightporter.core.limits import LAST_GENERATION
+from nightporter.core.record import PendingResult
 from nightporter.machine.files import close_directory, read_private, remove, replace_private
 
+SCHEMA = 1
+KEPT_LINEAGES = 16
 
-class Spill:
-    """The file of one record. `name` tells it from every other record of every other store."""
 
-    def __init__(self, directory: str, name: str) -> None:
-        self._directory = directory
-        self.path = os.path.join(directory, f"{name}.json")
+class FileJournal:
+    """The files of one record. `path` is the directory of results, for people; what was seen is
+    beside it."""
 
-    def keep(self, spilled: Spilled) -> bool:
-        """Whether the result is safe on this disk."""
+    def __init__(self, directory: str, record_path: str) -> None:
+        self.path = directory
+        self._seen_path = os.path.join(os.path.dirname(directory), "seen")
+        self._stem = hashlib.sha256(record_path.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def keep(self, pending: PendingResult) -> bool:
+        """Returns whether the result is safe on this disk."""
         content = json.dumps(
-            {"schema": 1, "nonce": spilled.nonce, "record": dict(spilled.record), "at": spilled.at}
+            {
+                "schema": SCHEMA,
+                "nonce": pending.nonce,
+                "record": dict(pending.record),
+                "at": pending.at,
+                "sign_in": pending.is_sign_in,
+            }
         ).encode()
+        return self._write(self.path, f"{self._stem}.{secrets.token_hex(8)}.json", content)
+
+    def load(self) -> Sequence[PendingResult]:
+        """Returns the kept results, the oldest first; those that can't be trusted are left out."""
         try:
-            if not close_directory(self._directory):
+            names = [name for name in os.listdir(self.path) if self._is_pending(name)]
+        except OSError:
+            return ()
+        found = [pending for name in names if (pending := self._parse(name)) is not None]
+        return sorted(found, key=lambda pending: (pending.at, pending.name))
+
+    def drop(self, name: str) -> None:
+        """Removes one kept result."""
+        if self._is_pending(name):
+            remove(os.path.join(self.path, name))
+
+    def highest(self, lineage: str) -> int:
+        """Returns the highest generation of this lineage that was seen here; 0 where none was."""
+        return self._seen().get(lineage, 0)
+
+    def note(self, lineage: str, generation: int) -> None:
+        """Remembers a state that was seen, unless a newer one was. Never raises."""
+        seen = self._seen()
+        if seen.get(lineage, -1) >= generation:
+            return
+        seen.pop(lineage, None)
+        newest = list(seen.items())[-(KEPT_LINEAGES - 1) :]
+        content = {"schema": SCHEMA, "lineages": dict([*newest, (lineage, generation)])}
+        self._write(self._seen_path, f"{self._stem}.json", json.dumps(content).encode())
+
+    def _is_pending(self, name: str) -> bool:
+        return name.startswith(f"{self._stem}.") and name.endswith(".json")
+
+    def _write(self, directory: str, name: str, content: bytes) -> bool:
+        try:
+            if not close_directory(directory):
                 return False
-            replace_private(self.path, content)
+            replace_private(os.path.join(directory, name), content, is_only_copy=True)
         except OSError:
             return False
         return True
 
-    def load(self) -> Spilled | None:
-        """The kept result; None where there is none that can be trusted."""
+    def _read(self, directory: str, name: str) -> dict[str, Any]:
         try:
-            content = read_private(self.path)
+            content = read_private(os.path.join(directory, name))
             document = json.loads(content) if content else None
         except (OSError, ValueError, RecursionError):
-            return None
-        if not isinstance(document, dict) or not isinstance(document.get("record"), dict):
+            return {}
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            return {}
+        return document
+
+    def _parse(self, name: str) -> PendingResult | None:
+        document = self._read(self.path, name)
+        if not isinstance(document.get("record"), dict):
             return None
         at = document.get("at")
-        return Spilled(
+        return PendingResult(
             nonce=str(document.get("nonce", "")),
             record=document["record"],
             at=at if isinstance(at, int) else 0,
+            is_sign_in=document.get("sign_in") is True,
+            name=name,
         )
 
-    def drop(self) -> None:
-        remove(self.path)
+    def _seen(self) -> dict[str, int]:
+        lineages = self._read(self._seen_path, f"{self._stem}.json").get("lineages")
+        if not isinstance(lineages, dict):
+            return {}
+        return {
+            key: value
+            for key, value in lineages.items()
+            if isinstance(value, int) and 0 <= value <= LAST_GENERATION
+        }

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from nightporter.core.errors import InitPhaseError, InvocationEndsError
+from nightporter.core.limits import LAMBDA_END_S, LAMBDA_EXCHANGE_S, LAMBDA_STRICT_S
 
-EXCHANGE_NEEDS_S = 12.0  # an exchange takes 10 s at most, its save the rest
 _RUNTIME = "awslambdaric.bootstrap"
 _named: Any = None
 
@@ -45,8 +45,15 @@ def remaining_s() -> float | None:
         return None
 
 
-def check_exchange() -> None:
-    """Before an exchange: that it can end within the invocation.
+def listen_left_s() -> float | None:
+    """Returns for how long an answer can be listened to; None where no invocation bounds us."""
+    left_s = remaining_s()
+    return None if left_s is None else max(0.0, left_s - LAMBDA_END_S)
+
+
+def check_exchange(is_strict: bool) -> None:
+    """Checks that an exchange can end within the invocation. `is_strict`: a second send of the
+    refresh token would end the session.
 
     Raises: InitPhaseError, InvocationEndsError.
     """
@@ -54,11 +61,10 @@ def check_exchange() -> None:
         raise InitPhaseError(
             "nothing is exchanged while Lambda initialises the function: it may do that twice"
         )
-    left = remaining_s()
-    if left is not None and left < EXCHANGE_NEEDS_S:
+    left, needed_s = remaining_s(), LAMBDA_STRICT_S if is_strict else LAMBDA_EXCHANGE_S
+    if left is not None and left < needed_s:
         raise InvocationEndsError(
-            f"{left:.1f} s are left of this invocation, and an exchange wants"
-            f" {EXCHANGE_NEEDS_S:.0f}"
+            f"{left:.1f} s are left of this invocation, and an exchange wants {needed_s:.0f}"
         )
 
 

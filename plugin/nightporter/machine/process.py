@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 
 from nightporter.core.model import Claim
@@ -44,6 +45,21 @@ def _start_of(pid: int) -> str | None:
     """When the process started, in the kernel's ticks since boot (proc(5), `stat`, field 22)."""
     status = _read(f"/proc/{pid}/stat")
     return status.rpartition(")")[2].split()[19] if status else None
+
+
+def boot_time() -> float:
+    """Seconds on the clock that runs since this machine's boot, through suspends too, and that
+    nobody sets."""
+    try:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    except (AttributeError, OSError):  # not Linux
+        return time.monotonic()
+
+
+def boot_mark() -> str | None:
+    """Names this boot of this machine; None where the system doesn't tell."""
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    return boot.strip() if boot else None
 
 
 def machine_mark(environment: Mapping[str, str]) -> str | None:

@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -50,22 +50,31 @@ class Transport:
         self._used_at = 0.0  # monotonic
         self._ca_mark: object = None
 
-    def send(self, request: Request, *, timeout_s: float) -> Response:
-        """The answer to a request, whatever its status.
+    def send(
+        self,
+        request: Request,
+        *,
+        timeout_s: float,
+        may_begin: Callable[[], bool] | None = None,
+    ) -> Response:
+        """Returns the answer to a request, whatever its status. `may_begin` is asked when the
+        connection is there, just before the first byte.
 
         Raises: IssuerUnreachableError: certainly not sent. OutcomeUnknownError: sent, or perhaps
         sent, and no whole answer within `timeout_s`. IssuerReplyError: an answer over 1 MiB.
         ConfigError: `ca_cert` can't be read.
         """
         outcome: list[Response | Exception] = []
-        worker = threading.Thread(target=self._run, args=(request, timeout_s, outcome), daemon=True)
+        worker = threading.Thread(
+            target=self._run, args=(request, timeout_s, may_begin, outcome), daemon=True
+        )
         try:
             worker.start()
             worker.join(timeout_s + 0.1)
         except (
             RuntimeError
         ):  # the interpreter is ending and starts no thread: less bounded, but sent
-            self._run(request, timeout_s, outcome)
+            self._run(request, timeout_s, may_begin, outcome)
         if not outcome:
             self._session = None  # the thread still holds it; the next request opens another
             raise OutcomeUnknownError(
@@ -97,16 +106,28 @@ class Transport:
             self._session, self._ca_mark = session, file_mark(session.verify)
         return session
 
-    def _run(self, request: Request, timeout_s: float, outcome: list[Response | Exception]) -> None:
+    def _run(
+        self,
+        request: Request,
+        timeout_s: float,
+        may_begin: Callable[[], bool] | None,
+        outcome: list[Response | Exception],
+    ) -> None:
         try:
-            outcome.append(self._exchange(request, timeout_s))
+            outcome.append(self._exchange(request, timeout_s, may_begin))
         except Exception as exc:
             outcome.append(exc)
 
-    def _exchange(self, request: Request, timeout_s: float) -> Response:
+    def _exchange(
+        self, request: Request, timeout_s: float, may_begin: Callable[[], bool] | None
+    ) -> Response:
         session, host = self._open(), _host(request.url)
         proxies = _proxies(session, request.url, self._environment)
-        _TIME.is_over_at, _TIME.is_sent = time.monotonic() + timeout_s, False
+        _TIME.is_sent = False
+        is_over_at = time.monotonic() + timeout_s
+        _TIME.may_begin = lambda: (
+            time.monotonic() <= is_over_at and (may_begin is None or may_begin())
+        )
         started = time.time()
         try:
             reply = session.request(
@@ -157,7 +178,12 @@ class Transport:
             )
         return IssuerUnreachableError(f"{host} can't be reached: {_words(exc)}")
 
+    def disconnect(self) -> None:
+        """Drops open connections: after a fork they belong to the other process."""
+        self._session = None
+
     def close(self) -> None:
+        """Closes the connection."""
         if self._session is not None:
             self._session.close()
 
@@ -259,7 +285,10 @@ class _PunctualConnection(urllib3.connection.HTTPConnection):
             super().connect()
         finally:
             _TIME.is_sent = False  # a proxy's CONNECT is no request of ours
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> Any:
         _refuse_lateness(self)
+        return super().putrequest(*args, **kwargs)
 
     def send(self, data: Any) -> None:
         if self.sock is None and self.auto_open:
@@ -274,7 +303,10 @@ class _PunctualTlsConnection(urllib3.connection.HTTPSConnection):
             super().connect()
         finally:
             _TIME.is_sent = False
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> Any:
         _refuse_lateness(self)
+        return super().putrequest(*args, **kwargs)
 
     def send(self, data: Any) -> None:
         if self.sock is None and self.auto_open:
@@ -284,7 +316,12 @@ class _PunctualTlsConnection(urllib3.connection.HTTPSConnection):
 
 
 def _refuse_lateness(connection: urllib3.connection.HTTPConnection) -> None:
-    if time.monotonic() > getattr(_TIME, "is_over_at", float("inf")):
+    """The last moment at which a request can be stopped: the connection is there, and not a byte
+    has been sent over it."""
+    if connection.sock is None:
+        connection.connect()
+    may_begin: Callable[[], bool] | None = getattr(_TIME, "may_begin", None)
+    if may_begin is not None and not may_begin():
         connection.close()
         raise urllib3.exceptions.NewConnectionError(connection, "connected too late")
 

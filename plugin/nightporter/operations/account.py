@@ -76,9 +76,9 @@ def has_session(broker: Broker, timeout_s: float) -> bool:
     Raises: StoreError.
     """
     session = broker.session
-    record = _own_record(session, session.around.monotonic() + timeout_s)
+    record = _own_record(session, session.runtime.monotonic() + timeout_s)
     return record is not None and (
-        record.expires_at is None or record.expires_at > session.around.clock()
+        record.expires_at is None or record.expires_at > session.runtime.clock()
     )
 
 
@@ -144,7 +144,7 @@ def _write_members(
     session: Session, path: str, members: Mapping[str, str], timeout_s: float
 ) -> None:
     """By compare-and-set; others that the secret holds stay."""
-    deadline = session.around.monotonic() + timeout_s
+    deadline = session.runtime.monotonic() + timeout_s
 
     def write(call_s: float) -> None:
         for _ in range(5):
@@ -170,9 +170,13 @@ def _clear_refusal(session: Session, timeout_s: float, say: Say) -> None:
     at once anyway.
     """
     try:
-        view = session.read(session.around.monotonic() + timeout_s)
-        if view.record and view.record.refused and view.claim is None:
-            session.overwrite(view, replace(view.record, refused=None))
+        view = session.read(session.runtime.monotonic() + timeout_s)
+        record = view.record
+        if record is None or view.claim is not None:
+            return
+        if record.refused is None and not record.attempts and record.busy is None:
+            return
+        session.overwrite(view, replace(record, refused=None, attempts={}, busy=None))
     except StoreError as exc:
         say(f"the remembered refusal stays in the record, without effect: {exc.message}")
 
@@ -200,7 +204,7 @@ def start_by_seed(broker: Broker, given: str, timeout_s: float) -> None:
     session = broker.session
     session.store_login(
         Secret(text),
-        issued_at=int(session.around.clock()),
+        issued_at=int(session.runtime.clock()),
         client=None,
         issued=None,
         deadline=time.monotonic() + timeout_s,
@@ -237,15 +241,15 @@ def end_session(broker: Broker, timeout_s: float, say: Say) -> None:
             hint="Run it where the profile has another role.",
         )
     _revoke(session, timeout_s, say)
-    for path in filter(None, (profile.refresh_token, profile.publish_access_token)):
-        _delete(session, path, timeout_s)
-    session.spill.drop()
+    session.end(session.runtime.monotonic() + timeout_s)
+    if profile.publish_access_token is not None:
+        _delete(session, profile.publish_access_token, timeout_s)
 
 
 def _revoke(session: Session, timeout_s: float, say: Say) -> None:
     """Tells the issuer, where it has an address for it (RFC 7009). What fails is said: the records
     go all the same."""
-    deadline = session.around.monotonic() + timeout_s
+    deadline = session.runtime.monotonic() + timeout_s
     try:
         record = _own_record(session, deadline)
         if record is None or record.refresh_token is None:
@@ -273,4 +277,4 @@ def _delete(session: Session, path: str, timeout_s: float) -> None:
         if stored.version != ABSENT:
             session.store.delete(path, stored.version, timeout_s=call_s)
 
-    session.with_retries(call, session.around.monotonic() + timeout_s)
+    session.with_retries(call, session.runtime.monotonic() + timeout_s)

@@ -18,7 +18,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nightporter import __version__
@@ -40,14 +40,14 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS
 from nightporter.core.hosts import profiles_for, rules_of
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
-from nightporter.core.record import ForeignRecord, parse_session
 from nightporter.machine.access_cache import is_reply
 from nightporter.machine.files import lock_problem
 from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
 from nightporter.operations.policies import needed_paths
 from nightporter.operations.status import relative
 from nightporter.session.engine import remedy
-from nightporter.session.repository import Session
+from nightporter.session.repository import Session, new_lineage
+from nightporter.session.transitions import Snapshot
 from nightporter.stores import STORES
 from nightporter.stores.capabilities import Inspected, Labelled
 
@@ -354,16 +354,18 @@ class Doctor:
             return
         yield from self._labels(session, profile)
         yield from self._spilled(session, profile, deadline)
-        stored = session.read_path(profile.refresh_token, deadline)
-        parsed = None if stored.value is None else parse_session(stored.value)
-        if isinstance(parsed, ForeignRecord):
+        snapshot = session.read(deadline)
+        if snapshot.foreign is not None:
             yield warning(
-                "foreign-record", f"{profile.refresh_token!r}: {parsed.reason}", profile.name
+                "record-newer" if snapshot.foreign.is_newer else "foreign-record",
+                f"{profile.refresh_token!r}: {snapshot.foreign.reason}",
+                profile.name,
             )
-        elif parsed is None:
+        elif snapshot.record is None:
             yield from self._no_session(profile)
         else:
-            yield from self._record(session, profile, parsed)
+            yield from self._record(session, profile, snapshot, snapshot.record)
+            yield from self._lineage(session, profile, snapshot, snapshot.record)
 
     def _no_session(self, profile: Profile) -> Iterator[Finding]:
         if profile.signs_in_unattended:
@@ -374,10 +376,36 @@ class Doctor:
             )
             yield failure(error, profile.name)
 
-    def _record(
-        self, session: Session, profile: Profile, record: SessionRecord
+    def _lineage(
+        self, session: Session, profile: Profile, snapshot: Snapshot, record: SessionRecord
     ) -> Iterator[Finding]:
-        now, name = session.around.clock(), profile.name
+        """Whether this machine has seen a newer state of the session than the store holds."""
+        if record.lineage is None:
+            return
+        highest = session.journal.highest(record.lineage)
+        if record.generation >= highest:
+            return
+        if self._is_repair and not session.is_claim_alive(snapshot):
+            renamed = replace(record, lineage=new_lineage(), claim=None, sent=None)
+            session.overwrite(snapshot, renamed, by_person=True)
+            yield ok("repaired: the session goes on from what the store holds", profile.name)
+            return
+        yield Finding(
+            level="error",
+            reference="store-rolled-back",
+            what=(
+                f"the store holds generation {record.generation} of the session, and this machine"
+                f" has seen generation {highest}: the store was set back"
+            ),
+            todo=EXPLANATIONS["store-rolled-back"][1],
+            profile=profile.name,
+            exit_code=5,
+        )
+
+    def _record(
+        self, session: Session, profile: Profile, snapshot: Snapshot, record: SessionRecord
+    ) -> Iterator[Finding]:
+        now, name = session.records.now(snapshot), profile.name
         if not record.identity.matches(session.identity(None)):
             yield warning(
                 "foreign-record", f"{profile.refresh_token!r} is another identity's session", name
@@ -398,7 +426,7 @@ class Doctor:
                 f" {ends}",
                 name,
             )
-        if record.claim and record.claim.until > now:
+        if record.claim and session.is_claim_alive(snapshot):
             yield warning("session-claimed", f"claimed by {record.claim.holder}", name)
         if record.refused and record.refused.until > now:
             until = format_rfc3339(record.refused.until)
@@ -455,11 +483,11 @@ class Doctor:
                 )
 
     def _spilled(self, session: Session, profile: Profile, deadline: float) -> Iterator[Finding]:
-        if session.spill.load() is None:
+        if not session.journal.load():
             return
         if self._is_repair:
-            session.consume_spill(deadline)
-        if session.spill.load() is None:
+            session.settle_pending(deadline)
+        if not session.journal.load():
             yield ok("repaired: the result that waited for its store is there now", profile.name)
         else:
             yield warning("result-spilled", "a result waits here for its store", profile.name)

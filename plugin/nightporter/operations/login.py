@@ -124,7 +124,7 @@ def _by_code(
     request = adapter.code_request(
         profile, code=Secret(code), redirect_uri=redirect_uri, verifier=verifier, client=client
     )
-    issued_at = int(session.around.clock())
+    issued_at = int(session.runtime.clock())
     return adapter.parse(_exchange(session, request, deadline), Call.LOG_IN), issued_at
 
 
@@ -257,8 +257,8 @@ def _by_device(
     person.say(f"Open {address} on any device and enter the code {user_code}")
     request = adapter.device_token_request(profile, device_code, client)
     while time.monotonic() + interval_s < deadline:
-        session.around.sleep(interval_s)
-        issued_at = int(session.around.clock())
+        session.runtime.sleep(interval_s)
+        issued_at = int(session.runtime.clock())
         try:
             response = _exchange(session, request, deadline)
         except IssuerError:

@@ -19,6 +19,7 @@ from typing import Any
 from nightporter.client.broker import Broker
 from nightporter.core.errors import ConfigError, NightporterError, StoreError
 from nightporter.core.expiry import DAY_S, format_rfc3339
+from nightporter.core.limits import PUBLISH_AGAIN_S
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord, Token
 from nightporter.core.record import parse_published
 
@@ -55,8 +56,10 @@ def due(
         return Due.SIGN_IN if gains else Due.NOTHING
     if not has_token or profile.grant == "refresh_token":
         return Due.REFRESH  # without a token the refresh says who must log in
-    issued_at = record.issued_at if record else None
-    return Due.REFRESH if issued_at is None or now - issued_at > REFRESH_AFTER_S else Due.NOTHING
+    if record is not None and record.sent is not None:
+        return Due.REFRESH  # its outcome is unknown, and a grace period may be running
+    last = (record.exchanged_at or record.issued_at) if record else None
+    return Due.REFRESH if last is None or now - last > REFRESH_AFTER_S else Due.NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +166,9 @@ def _rotated(
     if profile.role is Role.READ_ONLY:
         raise ConfigError(f"profile {profile.name!r} has role 'read-only', which can't rotate")
     if not report.is_dry_run:
-        session.consume_spill(deadline)
+        session.settle_pending(deadline)
     view = session.read(deadline)
-    now = session.around.clock()
+    now = session.records.now(view)
     is_ours = view.record is not None and view.record.identity.matches(session.identity(None))
     record = view.record if is_ours else None
     if record and record.expires_at is not None:
@@ -192,14 +195,14 @@ def _rotated(
             is_refused=broker.cache.is_refused,
         )
         token = broker.exchange(ask)
-        session.publish(session.identity(None), token, deadline)
+        session.publish(token, deadline)
         report = replace(report, did=wanted.value)
     elif is_access and profile.publish_access_token and _ends_soon(broker, deadline):
         ask = Ask(
             deadline=deadline, min_ttl_s=PUBLISH_WHEN_LEFT_S, is_refused=broker.cache.is_refused
         )
         token = broker.exchange(ask)
-        session.publish(session.identity(None), token, deadline)
+        session.publish(token, deadline)
         report = replace(report, did="publish")
     swept = _sweep(broker, deadline)
     after = session.read(deadline).record
@@ -215,11 +218,15 @@ def _sweep(broker: Broker, deadline: float) -> bool:
     """Whether something was swept. What can't be is said, and is no failure of what was done
     before."""
     session, swept = broker.session, False
+    try:
+        swept = session.sweep(deadline)
+    except StoreError as exc:
+        session.records.emit("sweep-failed", error=exc.reference, detail=exc.message)
     for path in filter(None, (broker.profile.refresh_token, broker.profile.publish_access_token)):
         try:
             swept |= session.store.sweep(path, timeout_s=max(1.0, deadline - time.monotonic()))
         except StoreError as exc:
-            session.around.emit(
+            session.runtime.emit(
                 "sweep-failed", profile=broker.profile.name, error=exc.reference, detail=exc.message
             )
     return swept
@@ -229,9 +236,12 @@ def _ends_soon(broker: Broker, deadline: float) -> bool:
     """Whether the published access token ends within half an hour."""
     session, profile = broker.session, broker.profile
     stored = session.read_path(profile.publish_access_token or "", deadline)
-    now = session.around.clock()
-    token = parse_published(stored.value, profile, now=now)
-    return token is None or token.expires_at_s - now <= PUBLISH_WHEN_LEFT_S
+    now = session.runtime.clock() if stored.now is None else stored.now
+    found = parse_published(stored.value, profile, now=now)
+    if found is None or found.expires_at - now <= PUBLISH_WHEN_LEFT_S:
+        return True
+    # No published token is believed for longer than a day.
+    return found.exchanged_at is not None and now - found.exchanged_at > PUBLISH_AGAIN_S
 
 
 def rotatable(config: Config) -> list[str]:

@@ -23,8 +23,11 @@ from nightporter.core.errors import (
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.core.record import parse_session, render_session
 from nightporter.issuers.oauth import Call
-from nightporter.session.port import KEEP_EXPIRY, Version
-from nightporter.session.repository import View
+from nightporter.session import effects
+from nightporter.session.effects import Flow
+from nightporter.session.lease import Lease
+from nightporter.session.port import Version
+from nightporter.session.transitions import Snapshot
 from nightporter.stores.capabilities import Staged
 from nightporter.stores.secrets_manager_description import TYPE as SECRETS_MANAGER
 
@@ -73,7 +76,8 @@ class Rotating:
         session = self.broker.session
         record = self._usable(session.read(self.deadline))
         is_young = (
-            record is not None and session.around.clock() - (record.issued_at or 0) < RETRY_WITHIN_S
+            record is not None
+            and session.runtime.clock() - (record.issued_at or 0) < RETRY_WITHIN_S
         )
         if not is_young:
             ask = Ask(
@@ -93,7 +97,7 @@ class Rotating:
         )
         return "created"
 
-    def _usable(self, view: View) -> SessionRecord | None:
+    def _usable(self, view: Snapshot) -> SessionRecord | None:
         record = view.record
         is_ours = record is not None and record.identity.matches(self.broker.session.identity(None))
         return record if is_ours and record and record.refresh_token else None
@@ -118,8 +122,8 @@ class Rotating:
             session.load_client(self.deadline) if session.issuer.needs_client(profile) else None
         )
         request = session.issuer.refresh_request(profile, record.refresh_token, client)
-        session.around.check_exchange()
-        left_s = max(0.5, min(10.0, self.deadline - session.around.monotonic()))
+        session.runtime.check_exchange(False)
+        left_s = max(0.5, min(10.0, self.deadline - session.runtime.monotonic()))
         try:
             session.issuer.parse(session.sender.send(request, timeout_s=left_s), Call.REFRESH)
         except SessionRejectedError as exc:
@@ -133,7 +137,7 @@ class Rotating:
             ) from exc
         return "tested"
 
-    def _is_overtaken(self, view: View, pending: SessionRecord) -> bool:
+    def _is_overtaken(self, view: Snapshot, pending: SessionRecord) -> bool:
         """Whether a later session is current, or the session was ended by a person (a log-out
         everywhere).
 
@@ -154,31 +158,42 @@ class Rotating:
     def _finish(self) -> str:
         """Moves AWSCURRENT, under a claim, unless somebody's later session is current: then that
         one stays."""
-        session, pending = self.broker.session, self._pending()
-        while session.around.monotonic() < self.deadline:
-            view = session.read(self.deadline)
-            if self._is_overtaken(view, pending):
+        return self.broker.session.run(self._finishing(self._pending()))
+
+    def _finishing(self, pending: SessionRecord) -> Flow[str]:
+        session = self.broker.session
+        runtime, lease = session.runtime, Lease(session.records)
+        while runtime.monotonic() < self.deadline:
+            snapshot = yield from session.records.reading(self.deadline)
+            if self._is_overtaken(snapshot, pending):
                 return self._give_way()
-            if view.claim is not None and view.claim.until > session.around.clock():
-                session.around.sleep(session.around.uniform(0.3, 0.7))
+            if session.is_claim_alive(snapshot):
+                yield from effects.sleeping(runtime.uniform(0.3, 0.7))
                 continue
-            try:
-                held = self._claim(view, pending)
-                self.store.move_current(self.path, self.version_id, held.token)
-            except VersionConflictError:
-                session.around.sleep(session.around.uniform(0.1, 0.3))
-                continue
-            self.store.fence(self.path, held.token, render_session(pending))
-            self.store.drop_pending(self.path, self.version_id)
-            return "finished"
+            base = replace(snapshot.record or pending, claim=None)
+            held = yield from lease.taking(
+                snapshot,
+                base,
+                base=base,
+                purpose=Call.SIGN_IN,
+                deadline=self.deadline,
+                is_takeover=snapshot.claim is not None,
+            )
+            if held is not None and self._move(held.version, pending):
+                return "finished"
+            yield from effects.sleeping(runtime.uniform(0.1, 0.3))
         raise ClaimBusyError(f"{self.path}: others went on exchanging the session")
 
-    def _claim(self, view: View, pending: SessionRecord) -> Version:
-        claim = self.broker.session.around.new_claim()
-        value = render_session(replace(view.record or pending, claim=claim))
-        return self.broker.session.store.write(
-            self.path, value, view.version, KEEP_EXPIRY, timeout_s=5
-        )
+    def _move(self, held: Version, pending: SessionRecord) -> bool:
+        """Makes the pending version current in the place of our claim; False where somebody has
+        taken that over."""
+        try:
+            self.store.move_current(self.path, self.version_id, held.token)
+        except VersionConflictError:
+            return False
+        self.store.fence(self.path, held.token, render_session(pending))
+        self.store.drop_pending(self.path, self.version_id)
+        return True
 
 
 def profile_of(config: Config, secret_id: str) -> Profile:

@@ -1,22 +1,20 @@
 """One session as it is kept: its record, the credentials behind it, what a person brings, what is
 published.
 
-Who obtains a token is `attempt`, who claims the record and writes over the claim is `hold`.
+The engine obtains tokens, the lease claims the record and writes over the claim; here is everything
+else that is done with a session, and the front of all of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import random
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from nightporter.core.errors import (
-    NightporterError,
     NothingPublishedError,
     SecretNotFoundError,
     StoreBusyError,
@@ -27,7 +25,6 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.core.limits import CLAIM_S
 from nightporter.core.model import (
     Ask,
-    Claim,
     Credentials,
     Identity,
     IssuedTokens,
@@ -39,81 +36,42 @@ from nightporter.core.model import (
 )
 from nightporter.core.record import (
     ForeignRecord,
+    PendingResult,
+    Published,
     Unreadable,
+    clipped,
     parse_credentials,
     parse_published,
     parse_session,
     render_published,
-    render_session,
 )
 from nightporter.issuers import Issuer
 from nightporter.issuers.oauth import Request, Response, get_request
-from nightporter.session.port import Journal, Store, Stored, Version
+from nightporter.session import effects, transitions
+from nightporter.session.driver import Driver, Runtime
+from nightporter.session.effects import Flow
+from nightporter.session.lease import Records
+from nightporter.session.port import Journal, Sender, Store, Stored, Version
+from nightporter.session.transitions import Snapshot
 
-Emit = Callable[..., None]
 T = TypeVar("T")
-STORE_CALL_S = 5.0
-MAX_TRIES = 5
-
-
-class Sender(Protocol):
-    def send(self, request: Request, *, timeout_s: float) -> Response:
-        """Raises: IssuerUnreachableError, OutcomeUnknownError, IssuerReplyError."""
+PUBLISHED_READ_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """The world outside, so that a test or a simulation can be one."""
+class KnownCredentials:
+    """Credentials, and the key by which sign-ins with them are counted."""
 
-    clock: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    uniform: Callable[[float, float], float] = random.uniform
-    holder: str = ""
-    host: str = ""
-    machine: str | None = None
-    is_dead: Callable[[Claim, str | None], bool] = lambda _claim, _machine: False
-    hold_signals: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    emit: Emit = lambda _event, **_facts: None
-    check_exchange: Callable[[], None] = lambda: None  # raises where nothing may be begun (Lambda)
-
-    def new_claim(self) -> Claim:
-        """A claim of this process, from now on."""
-        return Claim(
-            holder=self.holder,
-            until=int(self.clock()) + CLAIM_S,
-            nonce=secrets.token_hex(8),
-            machine=self.machine,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """The record as we last saw or wrote it."""
-
-    version: Version
-    record: SessionRecord | None = None
-    foreign: ForeignRecord | None = None
-
-    @property
-    def generation(self) -> int:
-        """Of what stands there; without a record the least that the next one must exceed."""
-        if self.record:
-            return self.record.generation
-        return self.foreign.generation if self.foreign else self.version.floor
-
-    @property
-    def highest_generation(self) -> int:
-        """What the next record goes on counting from."""
-        return max(self.version.floor, self.generation)
-
-    @property
-    def claim(self) -> Claim | None:
-        return self.record.claim if self.record else self.foreign.claim if self.foreign else None
+    credentials: Credentials
+    key: str
 
 
 class Session:
-    """The session of one profile. Not for two threads at a time; the broker sees to that."""
+    """The session of one profile: flows to run, and the ports that they need.
+
+    Not thread-safe; callers serialize (the broker does). `on_close` gives store and sender back.
+    `on_late` gets a token that came when nobody waited for it any more.
+    """
 
     def __init__(
         self,
@@ -122,171 +80,83 @@ class Session:
         store: Store,
         issuer: Issuer,
         sender: Sender,
-        spill: Journal,
-        around: Surroundings,
+        journal: Journal,
+        runtime: Runtime,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.profile = profile
         self.store = store
         self.issuer = issuer
         self.sender = sender
-        self.spill = spill
-        self.around = around
+        self.journal = journal
+        self.runtime = runtime
+        self.records = Records(
+            profile=profile,
+            runtime=runtime,
+            versions_per_day=store.versions_per_day,
+            journal_path=journal.path,
+        )
+        self.on_late: Callable[[Token], None] = lambda _token: None
+        self._driver = Driver(
+            store=store,
+            sender=sender,
+            journal=journal,
+            runtime=runtime,
+            on_late=lambda token: self.on_late(token),
+        )
         self._on_close = on_close
         self._addressed: Profile | None = None
+        self.watched: dict[str, float] = {}
+
+    def run(self, flow: Flow[T]) -> T:
+        """Drives a flow to its end; returns and raises what it does."""
+        return self._driver.run(flow)
 
     def close(self) -> None:
         """Gives store and sender back to where they came from."""
         self._on_close()
 
-    def read(self, deadline: float) -> View:
-        """The record as it stands now.
+    # The record.
+
+    def read(self, deadline: float) -> Snapshot:
+        """Returns the record as it is now. `deadline`: monotonic seconds, here and below.
 
         Raises: StoreError.
         """
-        stored = self.read_path(self.profile.refresh_token, deadline)
-        if stored.value is None:
-            return View(version=stored.version)
-        parsed = parse_session(stored.value)
-        if isinstance(parsed, ForeignRecord):
-            return View(version=stored.version, foreign=parsed)
-        return View(version=stored.version, record=parsed)
+        return self.run(self.records.reading(deadline))
+
+    def read_path(self, path: str, deadline: float) -> Stored:
+        """Returns what is at any path of the store, with retries.
+
+        Raises: StoreError.
+        """
+        return self.run(self.records.reading_path(path, deadline))
 
     def overwrite(
-        self, view: View, record: SessionRecord, *, timeout_s: float = STORE_CALL_S
+        self, snapshot: Snapshot, record: SessionRecord, *, by_person: bool = False
     ) -> Version:
         """Writes the record over the one that was seen.
 
         Raises: VersionConflictError, StoreError.
         """
-        value = render_session(record)
-        return self.store.write(
-            self.profile.refresh_token, value, view.version, record.expires_at, timeout_s=timeout_s
-        )
-
-    def read_path(self, path: str, deadline: float) -> Stored:
-        """What stands at any path of the store, with retries.
-
-        Raises: StoreError.
-        """
-        self.around.emit("read", path=path)
-        return self.with_retries(
-            lambda timeout_s: self.store.read(path, timeout_s=timeout_s), deadline
-        )
+        return self.run(self.records.overwriting(snapshot, record, by_person=by_person))
 
     def with_retries(
         self, call: Callable[[float], T], deadline: float, *, is_conflict_retried: bool = False
     ) -> T:
-        """The call's answer; what is marked retryable is tried again, with jitter, until the
-        deadline or MAX_TRIES."""
-        tries = 0
-        while True:
-            left = deadline - self.around.monotonic()
-            try:
-                return call(min(STORE_CALL_S, max(0.5, left)))
-            except NightporterError as exc:
-                tries += 1
-                pause_s = self.pause_s(exc, tries)
-                again = exc.retryable or (
-                    is_conflict_retried and isinstance(exc, VersionConflictError)
-                )
-                if not again or tries >= MAX_TRIES or self.around.monotonic() + pause_s >= deadline:
-                    raise
-                self.around.sleep(pause_s)
+        """Returns the call's answer; what is marked retryable is tried again until the deadline.
+        The call gets its own time limit in seconds."""
 
-    def pause_s(self, exc: NightporterError, tries: int) -> float:
-        """How long to wait before the next try: what the other side asked for, and never
-        nothing."""
-        backed_off = min(4.0, 0.25 * 2.0 ** (tries - 1)) * self.around.uniform(0.5, 1.0)
-        return max(exc.retry_after_s or 0.0, backed_off)
+        def flow(timeout_s: float) -> Flow[T]:
+            yield from ()
+            return call(timeout_s)
 
-    # Addresses.
-
-    def addressed(self, deadline: float) -> Profile:
-        """The profile with its issuer's addresses, which are discovered once where it names the
-        issuer alone.
-
-        Raises: IssuerError.
-        """
-        if self._addressed is None:
-            self._addressed = self.profile
-            request = self.issuer.discovery_request(self.profile)
-            if request is not None:
-                self._addressed = None
-                self._addressed = self._discovered(request, deadline)
-        return self._addressed
-
-    def probe(self, deadline: float) -> tuple[str, Response]:
-        """One GET of the token endpoint, which spends nothing: its address, and whatever it
-        answers.
-
-        Raises: IssuerError.
-        """
-        address = self.addressed(deadline).token_endpoint or self.profile.base_url
-        left = deadline - self.around.monotonic()
-        return address, self.sender.send(get_request(address), timeout_s=max(0.5, left))
-
-    def _discovered(self, request: Request, deadline: float) -> Profile:
-        def ask(timeout_s: float) -> Response:
-            return self.sender.send(request, timeout_s=timeout_s)
-
-        return self.issuer.with_discovery(self.profile, self.with_retries(ask, deadline))
-
-    # Credentials.
-
-    def load_credentials(self, deadline: float) -> Credentials:
-        """Username and password (and the client's id and secret), with the version that refusals
-        are keyed by.
-
-        Raises: SecretNotFoundError, StoreError.
-        """
-        path, client_path = self.profile.credentials, self.profile.client
-        if path is None:
-            raise SecretNotFoundError(f"profile {self.profile.name!r} names no `credentials`")
-        stored = self.read_path(path, deadline)
-        if stored.value is None:
-            raise SecretNotFoundError(
-                f"there is no secret at {path!r} in store {self.profile.store.name!r}"
-            )
-        client = self.read_path(client_path, deadline) if client_path else None
-        if client and client.value is None:
-            raise SecretNotFoundError(
-                f"there is no secret at {client_path!r} in store {self.profile.store.name!r}"
-            )
-        version = stored.version.token + (f"/{client.version.token}" if client else "")
-        return self._parsed(stored.value, version, client.value if client else None, path)
-
-    def load_client(self, deadline: float) -> Credentials:
-        """client_id and client_secret alone, so that who refreshes needn't read the password."""
-        if self.profile.client is None:
-            if self.profile.role is Role.REFRESH_ONLY:
-                raise SecretNotFoundError(
-                    f"profile {self.profile.name!r} names no `client`, and role 'refresh-only'"
-                    " reads no credentials"
-                )
-            return self.load_credentials(deadline)
-        stored = self.read_path(self.profile.client, deadline)
-        if stored.value is None:
-            raise SecretNotFoundError(
-                f"there is no secret at {self.profile.client!r} in store"
-                f" {self.profile.store.name!r}"
-            )
-        return self._parsed({}, stored.version.token, stored.value, self.profile.client)
-
-    def _parsed(
-        self,
-        value: Mapping[str, Any] | Unreadable,
-        version: str,
-        client: Mapping[str, Any] | Unreadable | None,
-        path: str,
-    ) -> Credentials:
-        try:
-            return parse_credentials(value, version, self.profile.fields, client)
-        except ValueError as exc:
-            raise SecretNotFoundError(f"the secret {path!r} can't be used: {exc}") from exc
+        return self.run(
+            self.records.retrying(flow, deadline, is_conflict_retried=is_conflict_retried)
+        )
 
     def identity(self, credentials: Credentials | None) -> Identity:
-        """Whose session this profile's is, as far as it is known."""
+        """Returns whose session this profile's is, as far as it is known."""
         known = credentials or Credentials(version="")
         return Identity(
             issuer=self.profile.issuer,
@@ -294,6 +164,117 @@ class Session:
             username=self.profile.username or known.username,
             useralias=known.useralias,
             client_id=known.client_id,
+        )
+
+    # Addresses.
+
+    def addressed(self, deadline: float) -> Profile:
+        """Returns the profile with its issuer's addresses.
+
+        Raises: IssuerError.
+        """
+        return self.run(self.addressing(deadline))
+
+    def addressing(self, deadline: float) -> Flow[Profile]:
+        """Discovers the issuer's addresses once, where the profile names the issuer alone."""
+        if self._addressed is None:
+            request = self.issuer.discovery_request(self.profile)
+            if request is None:
+                self._addressed = self.profile
+            else:
+                response = yield from self._asking(request, deadline)
+                self._addressed = self.issuer.with_discovery(self.profile, response)
+        return self._addressed
+
+    def _asking(self, request: Request, deadline: float) -> Flow[Response]:
+        def ask(timeout_s: float) -> Flow[Response]:
+            return (yield from effects.sending(request, timeout_s, None))
+
+        return (yield from self.records.retrying(ask, deadline))
+
+    def probe(self, deadline: float) -> tuple[str, Response]:
+        """One GET of the token endpoint, which spends nothing: its URL, and whatever it answers.
+
+        Raises: IssuerError.
+        """
+        address = self.addressed(deadline).token_endpoint or self.profile.base_url
+        left_s = deadline - self.runtime.monotonic()
+        return address, self.sender.send(get_request(address), timeout_s=max(0.5, left_s))
+
+    # Credentials.
+
+    def load_credentials(self, deadline: float) -> Credentials:
+        """Returns username and password (and the client's id and secret), with the version that
+        refusals are keyed by.
+
+        Raises: SecretNotFoundError, StoreError.
+        """
+        return self.run(self.loading_credentials(deadline)).credentials
+
+    def load_client(self, deadline: float) -> Credentials:
+        """Returns client_id and client_secret alone, so that a process that only refreshes needn't
+        read the password.
+
+        Raises: SecretNotFoundError, StoreError.
+        """
+        return self.run(self.loading_client(deadline))
+
+    def loading_credentials(self, deadline: float) -> Flow[KnownCredentials]:
+        """As `load_credentials`, with the key of its sign-ins."""
+        path, client_path = self.profile.credentials, self.profile.client
+        if path is None:
+            raise SecretNotFoundError(f"profile {self.profile.name!r} names no `credentials`")
+        stored = yield from self._reading_secret(path, deadline)
+        client = None
+        if client_path:
+            client = yield from self._reading_secret(client_path, deadline)
+        version = stored.version.token + (f"/{client.version.token}" if client else "")
+        found = self._parsed(stored.value, version, client.value if client else None, path)
+        return KnownCredentials(credentials=found, key=self._attempt_key(found, stored, client))
+
+    def loading_client(self, deadline: float) -> Flow[Credentials]:
+        """As `load_client`."""
+        if self.profile.client is None:
+            if self.profile.role is Role.REFRESH_ONLY:
+                raise SecretNotFoundError(
+                    f"profile {self.profile.name!r} names no `client`, and role 'refresh-only'"
+                    " reads no credentials"
+                )
+            return (yield from self.loading_credentials(deadline)).credentials
+        stored = yield from self._reading_secret(self.profile.client, deadline)
+        return self._parsed({}, stored.version.token, stored.value, self.profile.client)
+
+    def _reading_secret(self, path: str, deadline: float) -> Flow[Stored]:
+        stored = yield from self.records.reading_path(path, deadline)
+        if stored.value is None:
+            raise SecretNotFoundError(
+                f"there is no secret at {path!r} in store {self.profile.store.name!r}"
+            )
+        return stored
+
+    def _parsed(
+        self,
+        value: Mapping[str, Any] | Unreadable | None,
+        version: str,
+        client: Mapping[str, Any] | Unreadable | None,
+        path: str,
+    ) -> Credentials:
+        try:
+            return parse_credentials(value or {}, version, self.profile.fields, client)
+        except ValueError as exc:
+            raise SecretNotFoundError(f"the secret {path!r} can't be used: {exc}") from exc
+
+    def _attempt_key(self, found: Credentials, stored: Stored, client: Stored | None) -> str:
+        """Another key once the secret or the parts of the profile that go into the request have
+        changed: then a sign-in is tried at once. Version numbers may come again, so the time of the
+        version's creation counts too, or a digest of what it holds."""
+        profile = self.profile
+        request_parts = (
+            *(profile.issuer, profile.base_url, profile.token_endpoint, profile.grant),
+            *(dict(profile.fields), dict(profile.options), profile.username),
+        )
+        return transitions.attempt_key(
+            (profile.credentials, _life_of(stored), _life_of(client), found.version, request_parts)
         )
 
     # What a person brings.
@@ -309,187 +290,306 @@ class Session:
     ) -> SessionRecord:
         """Writes a session that a person logged in for or seeded, over whatever is there.
 
-        Another's claim included: a person has decided. A refusal is forgotten with it.
+        Another's claim included: a person has decided. Refusals, marks and pending results are
+        forgotten with it.
 
         Raises: StoreError.
         """
-        deadline = max(
-            deadline, self.around.monotonic() + CLAIM_S
-        )  # what a person brought is not lost to a blip
+        # What a person brought is not lost to a blip.
+        deadline = max(deadline, self.runtime.monotonic() + CLAIM_S)
 
-        def write(timeout_s: float) -> SessionRecord:
-            view = self.read(deadline)
-            record = self._login_record(view, refresh_token, issued_at, client, issued)
-            self.overwrite(view, record, timeout_s=timeout_s)
-            return record
+        def record_over(snapshot: Snapshot) -> SessionRecord:
+            record = transitions.brought_record(
+                snapshot,
+                identity=self.identity(client),
+                refresh_token=refresh_token,
+                lineage=new_lineage(),
+                issued_at=issued_at,
+                expires_at=self.issuer.refresh_expires_at(self.profile, issued_at),
+                by=self.runtime.host,
+            )
+            if issued is None or not self.profile.share_access_token:
+                return record
+            return transitions.with_access_token(record, issued, exchanged_at=issued_at)
 
-        record = self.with_retries(write, deadline, is_conflict_retried=True)
-        self.spill.drop()
+        record = self.run(self._bringing(record_over, deadline))
+        self._forget_pending()
         return record
 
-    def _login_record(
-        self,
-        view: View,
-        refresh_token: Secret,
-        issued_at: int,
-        client: Credentials | None,
-        issued: IssuedTokens | None,
-    ) -> SessionRecord:
-        shared = issued if self.profile.share_access_token else None
-        return SessionRecord(
-            identity=self.identity(client),
-            refresh_token=refresh_token,
-            issued_at=issued_at,
-            expires_at=self.issuer.refresh_expires_at(self.profile, issued_at),
-            generation=view.highest_generation + 1,
-            access_token=shared.access_token if shared else None,
-            access_token_expires_at=issued_at + shared.expires_in if shared else None,
-            by=self.around.host,
-            unknown=view.record.unknown if view.record else {},
+    def end(self, deadline: float) -> None:
+        """Empties the record for all machines: lineage and generation stay, so that a result that
+        waits somewhere is not put back.
+
+        Raises: StoreError.
+        """
+
+        def record_over(snapshot: Snapshot) -> SessionRecord:
+            return transitions.brought_record(
+                snapshot,
+                identity=self.identity(None),
+                refresh_token=None,
+                lineage=snapshot.lineage,
+                issued_at=None,
+                expires_at=None,
+                by=self.runtime.host,
+            )
+
+        snapshot = self.read(deadline)
+        if snapshot.record is None and snapshot.foreign is None and snapshot.remains is None:
+            return
+        self.run(self._bringing(record_over, deadline))
+        self.store.drop_previous(
+            self.profile.refresh_token,
+            timeout_s=max(0.5, deadline - self.runtime.monotonic()),
         )
+        self._forget_pending()
+
+    def _bringing(
+        self, record_over: Callable[[Snapshot], SessionRecord], deadline: float
+    ) -> Flow[SessionRecord]:
+        def write(timeout_s: float) -> Flow[SessionRecord]:
+            snapshot = yield from self.records.reading(deadline)
+            record = record_over(snapshot)
+            yield from self.records.overwriting(
+                snapshot, record, timeout_s=timeout_s, by_person=True
+            )
+            return record
+
+        record = yield from self.records.retrying(write, deadline, is_conflict_retried=True)
+        if record.lineage:
+            yield effects.Note(record.lineage, record.generation)
+        return record
+
+    def _forget_pending(self) -> None:
+        """A person has decided about the session: results that wait for it are settled."""
+        for pending in self.journal.load():
+            self.journal.drop(pending.name)
+
+    def sweep(self, deadline: float) -> bool:
+        """Takes a refresh token past its stated end out of the record; whether there was one.
+
+        Raises: StoreError.
+        """
+        snapshot = self.read(deadline)
+        record = snapshot.record
+        if record is None or record.refresh_token is None or self.is_claim_alive(snapshot):
+            return False
+        now = self.records.now(snapshot)
+        if not transitions.has_ended(record, now=now):
+            return False
+        with contextlib.suppress(VersionConflictError):  # somebody has just gone on with it
+            self.overwrite(snapshot, transitions.tidied(record, now=now))
+            self.store.drop_previous(
+                self.profile.refresh_token,
+                timeout_s=max(0.5, deadline - self.runtime.monotonic()),
+            )
+        return True
 
     # Published tokens.
 
     def published(self, ask: Ask) -> Token:
-        """The token that `rotate --access` published; re-read for 5 s, since stores serve old
-        reads."""
+        """Returns the token that `rotate --access` published; re-read for 5 s, since stores serve
+        old reads.
+
+        Raises: NothingPublishedError, StoreError.
+        """
+        return self.run(self.awaiting_published(ask))
+
+    def awaiting_published(self, ask: Ask) -> Flow[Token]:
+        """As `published`."""
         path = self.profile.publish_access_token or ""
-        give_up = min(ask.deadline, self.around.monotonic() + 5)
+        runtime = self.runtime
+        give_up = min(ask.deadline, runtime.monotonic() + PUBLISHED_READ_S)
         while True:
-            stored = self.read_path(path, ask.deadline)
-            now = self.around.clock()
-            token = parse_published(stored.value, self.profile, now=now)
-            if (
-                token
-                and token.expires_at_s - now > ask.min_ttl_s
-                and not ask.is_refused(token.value)
-            ):
-                return token
-            pause_s = self.around.uniform(0.2, 1.0)
-            if self.around.monotonic() + pause_s >= give_up:
+            stored = yield from self.records.reading_path(path, ask.deadline)
+            now = runtime.clock() if stored.now is None else stored.now
+            found = parse_published(stored.value, self.profile, now=now)
+            if found and self._is_good(found, ask, now):
+                return self._token_of(found, now)
+            pause_s = runtime.uniform(0.2, 1.0)
+            if runtime.monotonic() + pause_s >= give_up:
                 raise NothingPublishedError(
                     f"no live access token is published at {path!r}:"
-                    f" {_last_published(stored, token)}"
+                    f" {_last_published(stored, found)}"
                 )
-            self.around.sleep(pause_s)
+            yield from effects.sleeping(pause_s)
 
-    def publish(self, identity: Identity, token: Token, deadline: float) -> None:
+    def _is_good(self, found: Published, ask: Ask, now: float) -> bool:
+        is_enough = found.expires_at - now > ask.min_ttl_s
+        return is_enough and not ask.is_refused(found.secret.reveal())
+
+    def _token_of(self, found: Published, now: float) -> Token:
+        return Token(
+            found.secret,
+            token_type="Bearer",
+            expires_at_s=found.expires_at,
+            obtained_at_s=self.runtime.clock(),
+            generation=found.generation,
+            ends_s=self.runtime.boot() + (found.expires_at - now),
+            life_s=found.expires_at - now,
+        )
+
+    def publish(self, token: Token, deadline: float) -> None:
         """Writes the token for read-only consumers, unless a better one is there.
 
         Raises: StoreError.
         """
+        self.run(self.publishing(self.identity(None), token, deadline))
+
+    def publishing(self, identity: Identity, token: Token, deadline: float) -> Flow[None]:
+        """As `publish`."""
         path = self.profile.publish_access_token
         if path is None:
             return
 
-        def write(timeout_s: float) -> None:
-            stored = self.store.read(path, timeout_s=timeout_s)
-            there = parse_published(stored.value, self.profile, now=self.around.clock())
-            if (
-                there
-                and there.expires_at_s >= token.expires_at_s
-                and there.generation >= token.generation
-            ):
+        def write(timeout_s: float) -> Flow[None]:
+            stored = yield from effects.reading(path, timeout_s)
+            value = self._to_publish(stored, identity, token)
+            if value is None:
                 return
-            value = {
-                **render_published(identity, token),
-                "by": self.around.host,
-                "published_at": format_rfc3339(self.around.clock()),
-            }
             with contextlib.suppress(VersionConflictError):  # another has just published
-                self.store.write(
-                    path, value, stored.version, token.expires_at_s, timeout_s=timeout_s
+                yield from effects.writing(
+                    path, value, stored.version, token.expires_at_s, timeout_s
                 )
-                self.around.emit("published", profile=self.profile.name)
+                self.records.emit("published")
 
-        self.with_retries(write, deadline)
+        yield from self.records.retrying(write, deadline)
 
-    def publish_if_possible(self, identity: Identity, token: Token, deadline: float) -> None:
-        """As `publish`; what fails is only said, since the session itself is safe and a job will
-        publish again."""
+    def _to_publish(
+        self, stored: Stored, identity: Identity, token: Token
+    ) -> dict[str, Any] | None:
+        """None where what is there is at least as good."""
+        now = self.runtime.clock() if stored.now is None else stored.now
+        left_s = token.left_s(wall_s=self.runtime.clock(), boot_s=self.runtime.boot())
+        ends_at = int(now + left_s)
+        there = parse_published(stored.value, self.profile, now=now)
+        if there and there.expires_at >= ends_at - 1 and there.generation >= token.generation:
+            return None
+        lived_s = self.runtime.clock() - (token.exchanged_at_s or token.obtained_at_s)
+        exchanged_at = int(now - max(0.0, lived_s))
+        return {
+            **render_published(identity, token, exchanged_at=exchanged_at, expires_at=ends_at),
+            "by": self.runtime.host,
+            "published_at": format_rfc3339(now),
+        }
+
+    def publishing_if_possible(
+        self, identity: Identity, token: Token, deadline: float
+    ) -> Flow[None]:
+        """As `publishing`; what fails is only reported, since the session itself is safe and a job
+        will publish again."""
         try:
-            self.publish(identity, token, max(deadline, self.around.monotonic() + 0.5))
+            least = self.runtime.monotonic() + 0.5
+            yield from self.publishing(identity, token, max(deadline, least))
         except StoreError as exc:
-            self.around.emit(
-                "publish-failed", profile=self.profile.name, error=exc.reference, detail=exc.message
-            )
+            self.records.emit("publish-failed", error=exc.reference, detail=exc.message)
 
-    # The spill.
+    # Pending results.
 
-    def consume_spill(self, deadline: float) -> None:
-        """Puts a result that could not be saved over the claim that it belongs to, or drops it
-        where it is outlived.
+    def settle_pending(self, deadline: float) -> None:
+        """Puts results that the store did not accept where they belong, or drops them where the
+        record has gone on.
 
-        Nothing may be sent before that is settled: the record still holds the token that the result
-        has replaced.
-
-        Raises: StoreBusyError when the time is over before it is; StoreError.
+        Raises: StoreBusyError when the time is over before that is settled; StoreError.
         """
-        spilled = self.spill.load()
-        if spilled is None:
-            return
-        kept = parse_session(spilled.record)
-        if isinstance(kept, ForeignRecord) or not kept.identity.matches(self.identity(None)):
-            self.spill.drop()
-            return
-        while (verdict := self._settle_spilled(kept, spilled.nonce, deadline)) is _Verdict.LATER:
-            pause_s = self.around.uniform(0.2, 0.6)
-            if self.around.monotonic() + pause_s >= deadline:
-                raise StoreBusyError(
-                    f"{self.profile.name}: a result waits in {self.spill.path} for the store, where"
-                    " another is at work"
-                )
-            self.around.sleep(pause_s)
-        self.around.emit(
-            "spill-consumed" if verdict is _Verdict.WANTED else "spill-outlived",
-            profile=self.profile.name,
-        )
-        self.spill.drop()
+        self.run(self.settling_pending(deadline))
 
-    def _settle_spilled(self, kept: SessionRecord, nonce: str, deadline: float) -> _Verdict:
-        view = self.read(deadline)
-        verdict = self._judge_spilled(kept, nonce, view)
-        if verdict is _Verdict.WANTED:
-            try:
-                self.overwrite(view, kept)
-            except VersionConflictError:  # somebody is at it, or the read was an old one
-                return _Verdict.LATER
+    def settling_pending(self, deadline: float) -> Flow[None]:
+        """As `settle_pending`. Nothing may be sent before: the record still holds the token that
+        the result has replaced."""
+        for pending in (yield from effects.loading_pending()):
+            kept = parse_session(pending.record)
+            if isinstance(kept, ForeignRecord):
+                self.records.emit("pending-unreadable", detail=kept.reason)
+                continue
+            yield from self._settling(pending, kept, deadline)
+
+    def _settling(self, pending: PendingResult, kept: SessionRecord, deadline: float) -> Flow[None]:
+        while True:
+            verdict = yield from self._settling_once(pending, kept, deadline)
+            if verdict is not Verdict.LATER:
+                break
+            pause_s = self.runtime.uniform(0.2, 0.6)
+            if self.runtime.monotonic() + pause_s >= deadline:
+                raise StoreBusyError(
+                    f"{self.profile.name}: a result in {self.journal.path} waits for the store,"
+                    " where another process holds the claim",
+                    hint="It is put back as soon as that claim ends: try again in a minute.",
+                )
+            yield from effects.sleeping(pause_s)
+        if verdict is Verdict.ELSEWHERE:
+            return
+        yield effects.DropPending(pending.name)
+        self.records.emit("spill-consumed" if verdict is Verdict.WANTED else "spill-outlived")
+
+    def _settling_once(
+        self, pending: PendingResult, kept: SessionRecord, deadline: float
+    ) -> Flow[Verdict]:
+        snapshot = yield from self.records.reading(deadline)
+        verdict = self._judge_pending(pending, kept, snapshot)
+        if verdict is not Verdict.WANTED:
+            return verdict
+        try:
+            yield from self.records.overwriting(snapshot, kept)
+        except VersionConflictError:  # somebody is at it, or the read was an old one
+            return Verdict.LATER
         return verdict
 
-    def _judge_spilled(self, kept: SessionRecord, nonce: str, view: View) -> _Verdict:
-        """Over its own claim, or over a record that has gone no further; never over a newer one."""
-        if kept.expires_at is not None and kept.expires_at <= self.around.clock():
-            return _Verdict.OUTLIVED
-        there = (
-            view.record.generation
-            if view.record
-            else view.foreign.generation
-            if view.foreign
-            else 0
-        )
-        if view.foreign is not None or there >= kept.generation:
-            return _Verdict.OUTLIVED
-        claim = view.claim
-        if claim is None or claim.nonce == nonce or claim.until <= self.around.clock():
-            return _Verdict.WANTED
-        return _Verdict.LATER
+    def _judge_pending(
+        self, pending: PendingResult, kept: SessionRecord, snapshot: Snapshot
+    ) -> Verdict:
+        now = self.records.now(snapshot)
+        if transitions.is_outlived(kept, pending, snapshot, now=now):
+            return Verdict.OUTLIVED
+        if not transitions.belongs(kept, pending, snapshot):
+            return Verdict.ELSEWHERE
+        claim = snapshot.claim
+        if claim is None or claim.nonce == pending.nonce or not self.is_claim_alive(snapshot):
+            return Verdict.WANTED
+        return Verdict.LATER
+
+    # Claims of others.
+
+    def is_claim_alive(self, snapshot: Snapshot) -> bool:
+        """Returns whether somebody else's claim is in force: the one place where that is judged."""
+        claim = snapshot.claim
+        if claim is None:
+            return False
+        if self.runtime.is_dead(claim, self.runtime.machine):
+            return False
+        name = f"{snapshot.version.token}/{claim.nonce}"
+        first_seen = self.watched.setdefault(name, snapshot.seen_at)
+        return not transitions.has_lapsed(claim, snapshot.age_s, snapshot.seen_at - first_seen)
 
 
-def _last_published(stored: Stored, token: Token | None) -> str:
+def new_lineage() -> str:
+    """Returns a name for a session that has just begun."""
+    return secrets.token_hex(8)
+
+
+def _life_of(stored: Stored | None) -> object:
+    """What tells one life of a secret's version from another with the same number."""
+    return stored.version.proof if stored else None
+
+
+def _last_published(stored: Stored, found: Published | None) -> str:
     """When, and by whom: what a person needs to find the job that should have."""
     if not isinstance(stored.value, Mapping):
         return "there is none, or it has ended"
-    by, at = stored.value.get("by"), stored.value.get("published_at")
-    ended = f", ended at {format_rfc3339(token.expires_at_s)}" if token else ", which can't be used"
+    by, at = (clipped(str(stored.value.get(key) or "")) for key in ("by", "published_at"))
+    ended = ", which can't be used"
+    if found:
+        ended = f", ended at {format_rfc3339(found.expires_at)}"
     return (
-        f"the last one was published at {at or 'an unknown time'} by"
-        f" {by or 'an unknown host'}{ended}"
+        f"the last one was published at {at or 'an unknown time'} by {by or 'an unknown host'}"
+        f"{ended}"
     )
 
 
-class _Verdict(Enum):
-    """What becomes of a kept result."""
+class Verdict(Enum):
+    """What becomes of a result that the store did not accept."""
 
     WANTED = "it goes into the store"
     LATER = "another holds the claim now: look again when it is over"
     OUTLIVED = "the session has gone on without it"
+    ELSEWHERE = "it belongs to another session: it is left where it is"

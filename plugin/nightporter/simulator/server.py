@@ -14,13 +14,15 @@ token and answers 401 else.
 
 Faults: {"kind": K, "call": "sign-in" | "refresh", "times": N} with K one of `status` (with
 "status", "body", "headers"), `html`, `huge` (10 MB), `truncated`, `redirect`, `close` (no answer at
-all), `lost` (done, but no answer), `hang` ("seconds", then done), `drip` (a header byte a second).
+all), `lost` (done, but no answer), `hang` ("seconds", then done), `late` (done, answered after
+"seconds"), `drip` (a header byte a second), `gzip` and `form` (an answer in another wrapping).
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import json
 import threading
 import time
@@ -176,9 +178,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault["kind"] == "hang":
             time.sleep(float(fault.get("seconds", 1)))
             self.reply(*answer(world))
+        elif fault["kind"] == "late":
+            status, members = answer(world)
+            time.sleep(float(fault.get("seconds", 1)))
+            self.reply(status, members)
         elif fault["kind"] == "lost":
             answer(world)
             self.cut()
+        elif fault["kind"] in ("gzip", "form"):
+            self.reply_wrapped(fault["kind"], *answer(world))
         else:
             self.fail(fault)
 
@@ -212,6 +220,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.cut()
         else:
             self.cut()
+
+    def reply_wrapped(self, kind: str, status: int, members: dict[str, Any]) -> None:
+        if kind == "gzip":
+            body = gzip.compress(json.dumps(members).encode())
+            self.send(status, body, "application/json", {"Content-Encoding": "gzip"})
+        else:
+            body = urlencode(members).encode()
+            self.send(status, body, "application/x-www-form-urlencoded", {})
 
     def cut(self) -> None:
         self.close_connection = True

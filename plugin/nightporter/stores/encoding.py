@@ -19,7 +19,10 @@ def encode_value(path: str, value: Mapping[str, Any]) -> str:
     Raises: StoreValueError when it is larger than every store takes.
     """
     text = json.dumps(value, ensure_ascii=False)
-    size = len(text.encode())
+    try:
+        size = len(text.encode())
+    except UnicodeError as exc:
+        raise StoreValueError(f"{path}: the value holds text that is no Unicode") from exc
     if size > MAX_VALUE_BYTES:
         raise StoreValueError(f"{path}: a value of {size} bytes is more than {MAX_VALUE_BYTES}")
     return text

@@ -25,6 +25,7 @@ from nightporter.core.errors import (
     StoreValueError,
     VersionConflictError,
 )
+from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import Unreadable, is_expired
 from nightporter.machine.files import close_directory, open_lock, read_private, replace_private
 from nightporter.machine.places import expand, has_home
@@ -44,9 +45,31 @@ class LocalStore:
 
     def read(self, path: str, *, timeout_s: float) -> Stored:
         stored = self._load(self._file(path))
-        if isinstance(stored.value, Mapping) and is_expired(stored.value, self._clock()):
-            return Stored(None, stored.version)
+        if stored.value is not None:
+            stored = self._with_time(path, stored)
+        if isinstance(stored.value, Mapping) and is_expired(stored.value, self._now(stored)):
+            return Stored(
+                None,
+                stored.version,
+                expired=stored.value,
+                written_at=stored.written_at,
+                now=stored.now,
+            )
         return stored
+
+    def _with_time(self, path: str, stored: Stored) -> Stored:
+        """The file's time, against that of a file made beside it: on a network's file system both
+        are the server's."""
+        file = self._file(path)
+        with contextlib.suppress(OSError):
+            written_at = os.stat(file).st_mtime
+            return Stored(
+                stored.value, stored.version, written_at=written_at, now=_time_beside(file)
+            )
+        return stored
+
+    def _now(self, stored: Stored) -> float:
+        return self._clock() if stored.now is None else stored.now
 
     def write(
         self,
@@ -61,6 +84,12 @@ class LocalStore:
 
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
         self._exchange(path, None, expected_version, timeout_s)
+
+    def drop_previous(self, path: str, *, timeout_s: float) -> None:
+        pass  # there are none
+
+    def disconnect(self) -> None:
+        pass
 
     def sweep(self, path: str, *, timeout_s: float) -> bool:
         stored = self._load(self._file(path))
@@ -85,19 +114,22 @@ class LocalStore:
         file = self._file(path)
         with self._locked(file, timeout_s):
             found = self._load(file).version
-            if found.token != expected.token:
+            is_same = found.token == expected.token
+            # A file that was removed and made again counts from 1 once more.
+            if not is_same or expected.proof not in ("", found.proof):
                 raise VersionConflictError(f"{file}: somebody else wrote it first")
             after = found.floor + 1
+            _check_text(file, value)
             content = json.dumps({"version": after, "value": value}, ensure_ascii=False).encode()
             if len(content) > MAX_VALUE_BYTES + 100:
                 raise StoreValueError(
                     f"{file}: a value of {len(content)} bytes is more than {MAX_VALUE_BYTES}"
                 )
             try:
-                replace_private(file, content)
+                replace_private(file, content, is_only_copy=True)
             except OSError as exc:
                 raise _translate(exc, file) from exc
-        return Version(str(after), after)
+        return Version(str(after), after, _proof(content))
 
     @contextlib.contextmanager
     def _locked(self, file: str, timeout_s: float) -> Iterator[None]:
@@ -142,7 +174,8 @@ class LocalStore:
                 Unreadable(reason=f"{file} is not a file of this store"),
                 Version(digest, int(time.time())),
             )
-        version = Version(str(number), number)
+        floor = number if number <= LAST_GENERATION else 0
+        version = Version(str(number), floor, _proof(content))
         if value is None or isinstance(value, dict):
             return Stored(value, version)
         return Stored(Unreadable(reason=f"{file} holds no JSON object"), version)
@@ -158,6 +191,33 @@ class LocalStore:
         if len(name) > MAX_NAME_BYTES:
             raise StoreValueError(f"the path {path[:40]!r}... is too long for the local store")
         return os.path.join(self._directory, name)
+
+
+def _proof(content: bytes) -> str:
+    """Tells two files of the same version number apart."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _time_beside(file: str) -> float:
+    """The file system's clock: the time of a file made now.
+
+    Raises: OSError.
+    """
+    probe = os.path.join(os.path.dirname(file), f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.unlink(probe)
+        return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def _check_text(file: str, value: object) -> None:
+    """Raises: StoreValueError for text that no file can hold (a lone surrogate)."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError as exc:
+        raise StoreValueError(f"{file}: the value holds text that is no Unicode") from exc
 
 
 def _translate(exc: OSError, file: str) -> StoreError:

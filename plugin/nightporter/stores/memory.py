@@ -26,12 +26,12 @@ class MemoryStore:
 
     def __init__(
         self,
-        contents: dict[str, list[Mapping[str, Any] | None]] | None = None,
+        contents: dict[str, list[tuple[Mapping[str, Any] | None, float]]] | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`contents`: for each path every value that it ever had, None for a deletion. `clock`
-        returns Unix seconds."""
+        """`contents`: for each path every value that it ever had, None for a deletion, and when it
+        was written. `clock` returns Unix seconds."""
         self.contents = {} if contents is None else contents
         self._clock = clock
 
@@ -39,10 +39,16 @@ class MemoryStore:
         with _LOCK:
             history = self.contents.get(path, [])
             version = len(history)
-            value = copy.deepcopy(history[-1]) if history else None
-        if value is not None and is_expired(value, self._clock()):
-            value = None
-        return Stored(value, _version(version))
+            value, written_at = copy.deepcopy(history[-1]) if history else (None, None)
+        now = self._clock()
+        is_over = value is not None and is_expired(value, now)
+        return Stored(
+            None if is_over else value,
+            _version(version),
+            expired=value if is_over else None,
+            written_at=written_at,
+            now=now,
+        )
 
     def write(
         self,
@@ -58,10 +64,18 @@ class MemoryStore:
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
         self._append(path, None, expected_version)
 
+    def drop_previous(self, path: str, *, timeout_s: float) -> None:
+        with _LOCK:
+            history = self.contents.get(path, [])
+            history[:-1] = [(None, written_at) for _, written_at in history[:-1]]
+
+    def disconnect(self) -> None:
+        pass
+
     def sweep(self, path: str, *, timeout_s: float) -> bool:
         with _LOCK:
             history = self.contents.get(path, [])
-            value, version = (history[-1], len(history)) if history else (None, 0)
+            value, version = (history[-1][0], len(history)) if history else (None, 0)
         if value is None or not is_expired(value, self._clock()):
             return False
         self.delete(path, _version(version), timeout_s=timeout_s)
@@ -75,7 +89,7 @@ class MemoryStore:
             history = self.contents.setdefault(path, [])
             if _version(len(history)).token != expected.token:
                 raise VersionConflictError(f"{path}: somebody else wrote it first")
-            history.append(value)
+            history.append((value, self._clock()))
             return _version(len(history))
 
 

@@ -21,6 +21,8 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +40,7 @@ from nightporter.core.errors import (
     StoreValueError,
     VersionConflictError,
 )
+from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import Unreadable, is_expired
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.encoding import encode_value
@@ -63,10 +66,14 @@ _EXPIRED = frozenset(
 _KMS = frozenset({"DecryptionFailure", "EncryptionFailure"})
 
 
-def derived_id(parent: str) -> str:
-    """The ClientRequestToken of the write that follows `parent` (a VersionId, or the name of a
-    secret to create)."""
-    return str(uuid.uuid5(NAMESPACE, parent))
+def derived_id(parent: str, arn: str = "") -> str:
+    """Returns the ClientRequestToken of the write that follows `parent` (a VersionId, or the name
+    of a secret to create).
+
+    `arn` is the secret's own, which ends in letters that are new at each creation: the versions of
+    a secret that was deleted and made again are others.
+    """
+    return str(uuid.uuid5(NAMESPACE, f"{parent}\0{arn}" if arn else parent))
 
 
 class SecretsManagerStore:
@@ -92,18 +99,25 @@ class SecretsManagerStore:
                 reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
         except _NotFoundError as exc:
             return Stored(None, Version(NO_VALUE) if exc.has_secret else ABSENT)
-        token = str(reply["VersionId"])
+        token, arn = str(reply["VersionId"]), str(reply.get("ARN", ""))
+        written_at, now = _seconds(reply.get("CreatedDate")), _date_of(reply)
         try:
             value = json.loads(reply["SecretString"])
         except (KeyError, ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            return Stored(
-                Unreadable(reason=f"the secret {path} holds no JSON object"), Version(token)
-            )
-        version = Version(token, _generation(value))
-        is_gone = value.get("deleted") is True or is_expired(value, self._clock())
-        return Stored(None if is_gone else value, version)
+            unreadable = Unreadable(reason=f"the secret {path} holds no JSON object")
+            return Stored(unreadable, Version(token, 0, arn), written_at=written_at, now=now)
+        version = Version(token, _generation(value), arn)
+        is_deleted = value.get("deleted") is True
+        is_over = is_expired(value, self._clock() if now is None else now)
+        return Stored(
+            None if is_deleted or is_over else value,
+            version,
+            expired=value if is_over and not is_deleted else None,
+            written_at=written_at,
+            now=now,
+        )
 
     def write(
         self,
@@ -117,27 +131,30 @@ class SecretsManagerStore:
         # There is no TTL here: the expiry inside the value is enforced at every read.
         text = encode_value(path, value)
         is_new = expected_version.token == ABSENT.token
-        parent = path if is_new or expected_version.token == NO_VALUE else expected_version.token
-        token = derived_id(parent)
+        if is_new or expected_version.token == NO_VALUE:
+            token = derived_id(path)
+        else:
+            token = derived_id(expected_version.token, expected_version.proof)
         if is_new:
-            self._create(path, text, token)
+            reply = self._create(path, text, token)
         else:
             with _translated("secretsmanager:PutSecretValue", path):
-                self._open().put_secret_value(
+                reply = self._open().put_secret_value(
                     SecretId=path, ClientRequestToken=token, SecretString=text
                 )
-        return Version(token, _generation(value))
+        return Version(token, _generation(value), str(reply.get("ARN", "")))
 
-    def _create(self, path: str, text: str, token: str) -> None:
+    def _create(self, path: str, text: str, token: str) -> Mapping[str, Any]:
         kms = {"KmsKeyId": self._options["kms_key_id"]} if "kms_key_id" in self._options else {}
         with _translated("secretsmanager:CreateSecret", path):
-            self._open().create_secret(
+            reply: Mapping[str, Any] = self._open().create_secret(
                 Name=path,
                 ClientRequestToken=token,
                 SecretString=text,
                 Description="Kept by nightporter",
                 **kms,
             )
+        return reply
 
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
         tombstone = {
@@ -167,16 +184,29 @@ class SecretsManagerStore:
             return False
         is_object = isinstance(value, dict)
         if is_object and value.get("deleted") is not True and is_expired(value, self._clock()):
-            self.delete(
-                path, Version(str(reply["VersionId"]), _generation(value)), timeout_s=timeout_s
+            version = Version(
+                str(reply["VersionId"]), _generation(value), str(reply.get("ARN", ""))
             )
+            self.delete(path, version, timeout_s=timeout_s)
             return True
-        with _translated("secretsmanager:DescribeSecret", path):
-            stages = self._open().describe_secret(SecretId=path).get("VersionIdsToStages", {})
+        return self._drop_all_previous(path)
+
+    def drop_previous(self, path: str, *, timeout_s: float) -> None:
+        try:
+            self._drop_all_previous(path)
+        except StoreDeniedError as exc:
+            self._notify(f"{exc.message}; what was there before stays readable as AWSPREVIOUS")
+
+    def _drop_all_previous(self, path: str) -> bool:
+        stages = self.stages(path)
         previous = [version for version, labels in stages.items() if "AWSPREVIOUS" in labels]
         for version in previous:
             self._drop_previous(path, version)
         return bool(previous)
+
+    def disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
 
     def _drop_previous(self, path: str, version: str) -> None:
         """Takes the label off, so that the version is deprecated and its value can't be found any
@@ -229,16 +259,12 @@ class SecretsManagerStore:
         back; else None."""
         try:
             with _translated("secretsmanager:GetSecretValue", path):
-                current = str(
-                    self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")[
-                        "VersionId"
-                    ]
-                )
+                reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
         except _NotFoundError:
             return None
-        newest = current
+        newest = current = str(reply["VersionId"])
         for _ in range(VERSIONS_PER_DAY):
-            child = derived_id(newest)
+            child = derived_id(newest, str(reply.get("ARN", "")))
             if self.read_version(path, child) is None:
                 break
             newest = child
@@ -301,13 +327,15 @@ class SecretsManagerStore:
             )
 
     def fence(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
+        with _translated("secretsmanager:DescribeSecret", path):
+            arn = str(self._open().describe_secret(SecretId=path).get("ARN", ""))
         with (
             contextlib.suppress(VersionConflictError),
             _translated("secretsmanager:PutSecretValue", path),
         ):
             self._open().put_secret_value(
                 SecretId=path,
-                ClientRequestToken=derived_id(version_id),
+                ClientRequestToken=derived_id(version_id, arn),
                 SecretString=encode_value(path, value),
                 VersionStages=["NIGHTPORTER_FENCE"],
             )
@@ -452,7 +480,22 @@ def _of_client_error(exc: botocore.exceptions.ClientError, right: str, path: str
 
 def _generation(value: Mapping[str, Any]) -> int:
     found = value.get("generation")
-    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
+    if not isinstance(found, int) or isinstance(found, bool):
+        return 0
+    return found if 0 < found <= LAST_GENERATION else 0
+
+
+def _seconds(moment: object) -> float | None:
+    return moment.timestamp() if isinstance(moment, datetime) else None
+
+
+def _date_of(reply: Mapping[str, Any]) -> float | None:
+    """The service's clock, as its reply tells it."""
+    headers = (reply.get("ResponseMetadata") or {}).get("HTTPHeaders") or {}
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, IndexError):
+        return None
 
 
 def open_store(

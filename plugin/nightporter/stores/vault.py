@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -30,13 +32,15 @@ from nightporter.core.errors import (
     StoreBusyError,
     StoreDeniedError,
     StoreError,
+    StoreLifeError,
     StoreSealedError,
     StoreUnreachableError,
     StoreValueError,
     VersionConflictError,
 )
-from nightporter.core.expiry import parse_rfc3339
-from nightporter.core.record import is_expired
+from nightporter.core.expiry import format_rfc3339, parse_rfc3339
+from nightporter.core.limits import LAST_GENERATION
+from nightporter.core.record import is_expired, parse_remains, remains_of
 from nightporter.machine.places import expand
 from nightporter.net.http import open_session
 from nightporter.net.proxies import environment_proxies
@@ -50,6 +54,9 @@ TTL_TARGET_S = (
     2  # aimed at this much past the expiry: never before it, at most TTL_SLACK_S after it
 )
 TTL_SLACK_S = 5
+SAME_LIFE_S = 1.0  # a version that was seen longer ago is looked at again before it is followed
+REMAINS_KEY = "nightporter"  # in the key's custom_metadata: what outlives Vault's TTL
+MAX_CUSTOM_BYTES = 512
 MAX_TTL_S = 9_223_372_036
 SERVICE_ACCOUNT_JWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
@@ -75,6 +82,9 @@ class VaultStore:
         self._logged_in = False
         self._is_version_2 = False
         self._timeout_s = 10.0
+        self._date: float | None = None  # the server's clock at its last reply
+        self._seen: dict[str, tuple[Version, float]] = {}
+        self._denied: set[str] = set()
 
     # The port.
 
@@ -92,19 +102,34 @@ class VaultStore:
                 ):
                     raise
                 reply = exc.json
-            data, number = reply["data"].get("data"), int(reply["data"]["metadata"]["version"])
-            if data is not None and not isinstance(data, dict):
-                raise ValueError("data")
-            is_gone = not data or is_expired(data, self._clock())
-            return Stored(None if is_gone else data, Version(str(number), number))
+            return self._stored(reply["data"])
 
         try:
             stored = self._call(ask, f"read on {self._mount}/data/{path}", timeout_s)
+            self._seen[path] = (stored.version, time.monotonic())
         except _NothingThereError:
             self._check_version_2(path, timeout_s)
             return Stored(None, ABSENT)
         self._is_version_2 = True
         return stored
+
+    def _stored(self, reply: Mapping[str, Any]) -> Stored:
+        """What a read's reply tells, in the server's time."""
+        data, metadata = reply.get("data"), reply["metadata"]
+        if data is not None and not isinstance(data, dict):
+            raise ValueError("data")
+        now = self._date
+        is_over = is_expired(data or {}, self._clock() if now is None else now)
+        custom = metadata.get("custom_metadata")
+        remains = parse_remains(custom.get(REMAINS_KEY)) if isinstance(custom, dict) else None
+        return Stored(
+            data if data and not is_over else None,
+            _version(metadata),
+            expired=data if is_over else None,
+            remains=None if data else remains,
+            written_at=_instant(metadata.get("created_time")),
+            now=now,
+        )
 
     def write(
         self,
@@ -117,19 +142,73 @@ class VaultStore:
     ) -> Version:
         encode_value(path, value)  # for its size alone: hvac makes the request
         self._check_version_2(path, timeout_s)
-        has_ttl = not isinstance(expires_at, KeepExpiry) and self._set_ttl(
-            path, expires_at, self._clock(), timeout_s
-        )
+        self._check_same_life(path, expected_version, timeout_s)
+        if isinstance(expires_at, KeepExpiry):
+            return self._write_for(path, value, expected_version, expires_at.life_s, timeout_s)
+        now = self._clock() if self._date is None else self._date
+        has_ttl = self._set_ttl(path, expires_at, now, timeout_s, value)
         written = self._put(path, value, expected_version, timeout_s)
         if has_ttl and isinstance(expires_at, int) and not written.is_timed(expires_at):
             return self._repair_ttl(path, value, written, expires_at, timeout_s)
+        if has_ttl and expires_at is None and written.deleted_at is not None:
+            self._notify(
+                f"{self._mount}/{path}: the mount deletes it at"
+                f" {format_rfc3339(written.deleted_at)} although the session has no end: raise"
+                " or remove the mount's delete_version_after"
+            )
         return written.version
+
+    def _write_for(
+        self,
+        path: str,
+        value: Mapping[str, Any],
+        expected: Version,
+        life_s: int,
+        timeout_s: float,
+    ) -> Version:
+        """Writes what must live for at least `life_s`: the key's TTL is left alone unless it is
+        shorter.
+
+        Raises: StoreLifeError where the mount allows no longer one.
+        """
+        written = self._put(path, value, expected, timeout_s)
+        if written.lives(life_s):
+            return written.version
+        self._set_ttl(path, None, 0, timeout_s, value)
+        repaired = self._put(path, value, written.version, timeout_s)
+        if repaired.lives(life_s):
+            return repaired.version
+        raise StoreLifeError(
+            f"{self._mount}/{path}: Vault deletes what is written there after"
+            f" {repaired.life_s} s, and a claim must live for {life_s}"
+        )
+
+    def _check_same_life(self, path: str, expected: Version, timeout_s: float) -> None:
+        """A key whose metadata was deleted counts from 1 again: where the version that is to be
+        followed was not seen just now, it is looked at once more.
+
+        Raises: VersionConflictError.
+        """
+        version, at = self._seen.get(path, (None, 0.0))
+        is_fresh = version == expected and time.monotonic() - at <= SAME_LIFE_S
+        if not expected.proof or is_fresh:
+            return
+        there = self.read(path, timeout_s=timeout_s).version
+        if there.token == expected.token and there.proof != expected.proof:
+            raise VersionConflictError(f"{self._mount}/{path} was deleted and written again")
+
+    def drop_previous(self, path: str, *, timeout_s: float) -> None:
+        """`max_versions = 1` of the write before has taken them away."""
+
+    def disconnect(self) -> None:
+        if self._client is not None:
+            self._client.session.close()
 
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
         # An empty object over it, with room for one version, takes the value away by
         # compare-and-set and with the rights of a writer; destroying what is left needs one right
         # more, and is done where it is there.
-        self._set_ttl(path, None, 0, timeout_s)
+        self._set_ttl(path, None, 0, timeout_s, {})
         newest = self._put(path, {}, expected_version, timeout_s).version.floor
         with contextlib.suppress(StoreDeniedError):
             self._destroy(path, newest, timeout_s)
@@ -221,38 +300,63 @@ class VaultStore:
             deletion_time = data.get("deletion_time")
             return _Written(
                 number=int(data["version"]),
+                created_time=str(data["created_time"]),
                 created_at=parse_rfc3339(data["created_time"]),
                 deleted_at=parse_rfc3339(deletion_time) if deletion_time else None,
             )
 
-        return self._call(put, f"create and update on {self._mount}/data/{path}", timeout_s)
+        written = self._call(put, f"create and update on {self._mount}/data/{path}", timeout_s)
+        self._seen[path] = (written.version, time.monotonic())
+        return written
 
-    def _set_ttl(self, path: str, expires_at: int | None, now: float, timeout_s: float) -> bool:
-        """Sets the key's TTL, counted from `now`, and its room for one version. Whether it could be
-        set.
+    def _set_ttl(
+        self,
+        path: str,
+        expires_at: int | None,
+        now: float,
+        timeout_s: float,
+        value: Mapping[str, Any],
+    ) -> bool:
+        """Sets the key's TTL, counted from `now`, its room for one version, and what of `value`
+        must outlive it. Returns whether the TTL could be set.
 
-        A missing right must not cost the result that is about to be written, so it is only said.
+        A missing permission must not cost the result that is about to be written, so it is only
+        said, once.
         """
         seconds = 0
         if expires_at is not None:
             seconds = min(max(1, math.ceil(expires_at - now) + TTL_TARGET_S), MAX_TTL_S)
 
-        def post(client: hvac.Client) -> Any:
-            return client.secrets.kv.v2.update_metadata(
+        remains = remains_of(value, max_bytes=MAX_CUSTOM_BYTES)
+        custom = {} if remains is None else {"custom_metadata": {REMAINS_KEY: remains}}
+
+        def post(members: Mapping[str, Any]) -> Callable[[hvac.Client], Any]:
+            return lambda client: client.secrets.kv.v2.update_metadata(
                 _quoted(path),
                 max_versions=1,
                 delete_version_after=f"{seconds}s",
                 mount_point=self._mount,
+                **members,
             )
 
+        right = f"create, update and patch on {self._mount}/metadata/{path}"
+        if custom and "custom_metadata" not in self._denied:
+            try:
+                self._call(post(custom), right, timeout_s)
+                return True
+            except StoreDeniedError as exc:
+                self._say_once("custom_metadata", exc, "back-offs end with Vault's TTL")
         try:
-            self._call(
-                post, f"create, update and patch on {self._mount}/metadata/{path}", timeout_s
-            )
+            self._call(post({}), right, timeout_s)
         except StoreDeniedError as exc:
-            self._notify(f"{exc.message}; the session is kept, without Vault's own TTL. {exc.hint}")
+            self._say_once("metadata", exc, "the session is kept, without Vault's own TTL")
             return False
         return True
+
+    def _say_once(self, what: str, exc: StoreDeniedError, price: str) -> None:
+        if what not in self._denied:
+            self._denied.add(what)
+            self._notify(f"{exc.message}; {price}. {exc.hint}")
 
     def _repair_ttl(
         self,
@@ -267,7 +371,7 @@ class VaultStore:
         It is off when another writer's TTL slipped onto the key between our two requests, or when
         the clocks differ.
         """
-        self._set_ttl(path, expires_at, written.created_at, timeout_s)
+        self._set_ttl(path, expires_at, written.created_at, timeout_s, value)
         try:
             repaired = self._put(path, value, written.version, timeout_s)
         except VersionConflictError:
@@ -394,6 +498,7 @@ class VaultStore:
         def bounded(request: requests.PreparedRequest, **options: Any) -> requests.Response:
             options["timeout"] = (min(CONNECT_S, self._timeout_s), max(0.1, self._timeout_s))
             reply = send(request, **options)
+            self._date = _date_of(reply)
             if 300 <= reply.status_code < 400:
                 raise StoreUnreachableError(
                     f"{self._address} redirects to another node, and the token is not sent there",
@@ -480,12 +585,23 @@ class _Written:
     """What a write's reply says, in the server's time."""
 
     number: int
+    created_time: str
     created_at: int
     deleted_at: int | None
 
     @property
     def version(self) -> Version:
-        return Version(str(self.number), self.number)
+        """The version, with the time of its creation as proof of its life."""
+        return _version({"version": self.number, "created_time": self.created_time})
+
+    @property
+    def life_s(self) -> int | None:
+        """For how long Vault keeps it; None where there is no end."""
+        return None if self.deleted_at is None else self.deleted_at - self.created_at
+
+    def lives(self, life_s: int) -> bool:
+        """Whether Vault keeps it for so many seconds."""
+        return self.life_s is None or self.life_s >= life_s
 
     def is_timed(self, expires_at: int) -> bool:
         return self.deleted_at is not None and 0 <= self.deleted_at - expires_at <= TTL_SLACK_S
@@ -538,6 +654,29 @@ def _translated(address: str, right: str) -> Iterator[None]:
         raise StoreUnreachableError(f"{address} can't be reached: {type(exc).__name__}") from exc
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise StoreError(f"{address} answered what Vault never would: is it a Vault?") from exc
+
+
+def _version(metadata: Mapping[str, Any]) -> Version:
+    number = int(metadata["version"])
+    floor = number if number <= LAST_GENERATION else 0
+    return Version(str(number), floor, str(metadata.get("created_time") or ""))
+
+
+def _instant(text: object) -> float | None:
+    """Unix seconds with their fraction, of the time stamps that Vault writes."""
+    try:
+        whole = parse_rfc3339(str(text))
+    except ValueError:
+        return None
+    found = re.search(r"\.\d{1,9}", str(text))
+    return whole + (float(found[0]) if found else 0.0)
+
+
+def _date_of(reply: requests.Response) -> float | None:
+    try:
+        return parsedate_to_datetime(reply.headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError, IndexError):
+        return None
 
 
 def _quoted(path: str) -> str:
