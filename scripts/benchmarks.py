@@ -27,16 +27,7 @@ from pathlib import Path
 import cachetools
 
 import nightporter
-from conftest import Vendor
-from fleet import open_shared, signing_in_fleet
-from nightporter import Porter
-from nightporter.operations.rotate import rotate_all
-from nightporter.session.port import ABSENT
-from nightporter.simulator.server import open_sandbox
-from nightporter.simulator.world import World
-from nightporter.stores.local import LocalStore
-from storm import run_storm
-from support import (
+from lab.support import (
     AWS_VARIABLES,
     BIN,
     Home,
@@ -46,6 +37,15 @@ from support import (
     open_openbao,
     pitchpoint_config,
 )
+from lab.worlds.fleet import open_shared, signing_in_fleet
+from lab.worlds.storm import run_storm
+from lab.worlds.vendor import Vendor
+from nightporter import Porter
+from nightporter.operations.rotate import rotate_all
+from nightporter.session.port import ABSENT
+from nightporter.simulator.server import open_sandbox
+from nightporter.simulator.world import World
+from nightporter.stores.local import LocalStore
 
 USER, PASSWORD = "svc-acme", "correct-horse"
 

@@ -4,15 +4,15 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lab.support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
-from support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
 
 # A shell that starts us in the background makes us ignore SIGINT, and every command that a test
 # starts after us.
@@ -55,18 +55,6 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
-
-
-@dataclass
-class Vendor:
-    address: str
-    world: World
-
-    def fail(self, *faults: dict[str, object]) -> None:
-        self.world.faults.extend(dict(fault) for fault in faults)
-
-    def count(self, call: str) -> int:
-        return self.world.counts[call]
 
 
 @pytest.fixture

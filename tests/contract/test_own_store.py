@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
+from lab.support import ROOT, Done, Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.machine import reply
 from nightporter.session.port import Store
 from nightporter.stores import OURS, STORES
 from nightporter.stores.local import LocalStore
 from nightporter.testing import StoreContract
-from support import ROOT, Done, Home, pitchpoint_config
 
 MODULE = '''
 from nightporter.core import checks

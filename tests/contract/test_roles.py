@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from conftest import Vendor
-from strict_aws import StrictAws, open_strict_aws
-from support import AWS_VARIABLES, Home, OpenBao, pitchpoint_config
+from lab.servers.strict_aws import StrictAws, open_strict_aws
+from lab.support import AWS_VARIABLES, Home, OpenBao, pitchpoint_config
+from lab.worlds.vendor import Vendor
 
 PATHS = "prod/pitchpoint"
 PUBLISH = f'publish_access_token = "{PATHS}/access"\n'

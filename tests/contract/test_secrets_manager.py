@@ -12,6 +12,8 @@ from typing import Any
 import boto3
 import pytest
 
+from lab.servers.strict_aws import StrictAws, open_strict_aws
+from lab.support import free_port
 from nightporter.core.errors import (
     ConfigError,
     StoreBusyError,
@@ -24,8 +26,6 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.core.record import Unreadable
 from nightporter.session.port import ABSENT
 from nightporter.stores.secrets_manager import SecretsManagerStore, derived_id
-from strict_aws import StrictAws, open_strict_aws
-from support import free_port
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
 T = 10.0

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 import pytest
 
+from lab.servers.strict_aws import StrictAws, open_strict_aws
+from lab.support import OpenBao
 from nightporter.session.port import Store
 from nightporter.stores.local import LocalStore
 from nightporter.stores.memory import MemoryStore
 from nightporter.stores.secrets_manager import SecretsManagerStore
 from nightporter.stores.vault import VaultStore
 from nightporter.testing import StoreContract
-from strict_aws import StrictAws, open_strict_aws
-from support import OpenBao
 
 
 class TestMemory(StoreContract):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
+from lab.support import OpenBao, free_port, open_openbao
 from nightporter.core.errors import (
     ConfigError,
     StoreBusyError,
@@ -27,7 +28,6 @@ from nightporter.core.errors import (
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.session.port import ABSENT, KEEP_EXPIRY
 from nightporter.stores.vault import VaultStore
-from support import OpenBao, free_port, open_openbao
 
 T = 10.0
 CREDENTIALS, SESSION = "prod/pitchpoint", "prod/pitchpoint/refresh-token"

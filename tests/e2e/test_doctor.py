@@ -12,12 +12,12 @@ from typing import Any
 import boto3
 import pytest
 
-from conftest import Vendor
+from lab.support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.core import errors
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS, render_exits, render_page
 from nightporter.stores.secrets_manager import derived_id
-from support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao, pitchpoint_config
 
 
 @pytest.fixture

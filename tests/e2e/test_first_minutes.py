@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
-from conftest import Vendor
-from support import BIN, Home
-from terminal import Answers, at_terminal
+from lab.support import BIN, Home
+from lab.terminals.terminal import Answers, at_terminal
+from lab.worlds.vendor import Vendor
 
 
 def test_init_at_a_terminal_ends_with_a_token(empty_home: Home, vendor: Vendor) -> None:

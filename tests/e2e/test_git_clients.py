@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from clients import client, git_backend, git_environment, run
-from conftest import Vendor
-from support import BIN, Home, pitchpoint_config
-from tls import Guarded, open_guarded
+from lab.clients import client, git_backend, git_environment, run
+from lab.servers.tls import Guarded, open_guarded
+from lab.support import BIN, Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
 
 pytestmark = pytest.mark.clients
 

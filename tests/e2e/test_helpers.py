@@ -12,9 +12,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from conftest import Vendor
-from support import BIN, Home, pitchpoint_config
-from tls import Guarded, open_guarded, token_of
+from lab.servers.tls import Guarded, open_guarded, token_of
+from lab.support import BIN, Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
 
 OURS = "protocol=https\nhost=git.example.com\n"
 BEARER = "capability[]=authtype\ncapability[]=state\n" + OURS

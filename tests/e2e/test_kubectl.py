@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
+from lab.servers.tls import Guarded, open_guarded
+from lab.support import BIN, Home, OpenBao, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.core.expiry import parse_rfc3339, pitchpoint_refresh_expiry
-from support import BIN, Home, OpenBao, pitchpoint_config
-from tls import Guarded, open_guarded
 
 VERSION = {
     "major": "1",

@@ -21,8 +21,10 @@ from typing import Any
 import boto3
 import pytest
 
-from clients import PLACE, client
-from conftest import Vendor
+from lab.clients import PLACE, client
+from lab.servers.runtime_api import Environment, open_function
+from lab.support import AWS_VARIABLES, ROOT, Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter import aws_lambda
 from nightporter.client.porter import Porter
 from nightporter.core.errors import (
@@ -33,8 +35,6 @@ from nightporter.core.errors import (
     RotationFailedError,
 )
 from nightporter.machine import lambda_time
-from runtime_api import Environment, open_function
-from support import AWS_VARIABLES, ROOT, Home, pitchpoint_config
 
 CREDENTIALS = {"username": "svc-acme", "password": "correct-horse"}
 

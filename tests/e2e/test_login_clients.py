@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
-from support import BIN, Home, clean_environment, free_port
+from lab.support import BIN, Home, clean_environment, free_port
+from lab.worlds.vendor import Vendor
 
 pytestmark = pytest.mark.clients
 CHROMIUM = shutil.which("chromium")

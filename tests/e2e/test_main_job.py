@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
+from lab.support import Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339, pitchpoint_refresh_expiry
-from support import Home, pitchpoint_config
 
 
 def credential(home: Home, **variables: str) -> dict[str, object]:
@@ -329,7 +329,7 @@ def test_credentials_set_prompts_at_a_terminal(home: Home) -> None:
 
     pid, terminal = pty.fork()
     if pid == 0:
-        from support import BIN
+        from lab.support import BIN
 
         os.execve(
             str(BIN / "nightporter"),

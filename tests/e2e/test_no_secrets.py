@@ -3,8 +3,8 @@ it used."""
 
 from __future__ import annotations
 
-from conftest import Vendor
-from support import Home
+from lab.support import Home
+from lab.worlds.vendor import Vendor
 
 PASSWORD = "correct-horse"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT, Home
+from lab.support import ROOT, Home
 
 pytestmark = pytest.mark.clients
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT, Home, clean_environment
+from lab.support import ROOT, Home, clean_environment
 
 pytestmark = pytest.mark.clients
 CHROMIUM = shutil.which("chromium")

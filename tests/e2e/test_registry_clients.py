@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from clients import VENV, client, real_tool, run
-from conftest import Vendor
-from support import BIN, Home, pitchpoint_config
-from tls import Answer, Call, Guarded, Reply, open_guarded
+from lab.clients import VENV, client, real_tool, run
+from lab.servers.tls import Answer, Call, Guarded, Reply, open_guarded
+from lab.support import BIN, Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
 
 pytestmark = pytest.mark.clients
 

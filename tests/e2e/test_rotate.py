@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from conftest import Vendor
+from lab.support import Done, Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.core.expiry import format_rfc3339, pitchpoint_refresh_expiry
-from support import Done, Home, pitchpoint_config
 
 
 def lines(done: Done) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
-from support import Home, free_port
+from lab.support import Home, free_port
+from lab.worlds.vendor import Vendor
 
 
 def configure(home: Home, issuer: str, address: str, *lines: str, credentials: bool = True) -> None:

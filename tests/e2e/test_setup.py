@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
-from support import BIN, Home, pitchpoint_config
+from lab.support import BIN, Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
 
 HOSTS = (
     '"git.example.com", "*.pages.example.com:8443", "reg.example.com:5000",'

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from clients import PLACE, client
+from lab.clients import PLACE, client
+from lab.support import ROOT, clean_environment
 from nightporter.core.config import parse_config
 from nightporter.core.model import Role
 from nightporter.issuers import VENDORS
 from nightporter.operations.policies import Audience, render_policy
 from nightporter.stores import STORES
-from support import ROOT, clean_environment
 
 TERRAFORM = ROOT / "terraform"
 MODULES = sorted((TERRAFORM / "modules").iterdir())
@@ -38,7 +38,7 @@ def providers() -> Iterator[dict[str, str]]:
     """What Terraform must find in its environment to use the stand-ins."""
     command = [
         client("python"),
-        str(ROOT / "tests/offline_providers.py"),
+        str(ROOT / "tests/lab/servers/offline_providers.py"),
         str(PLACE / "providers"),
         str(TERRAFORM),
     ]

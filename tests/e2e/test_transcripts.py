@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
-from stages import STAGES, World
-from support import ROOT, Home
-from terminal import PROMPT, Shell, Transcript, differences, transcripts
+from lab.support import ROOT, Home
+from lab.terminals.stages import STAGES, World
+from lab.terminals.terminal import PROMPT, Shell, Transcript, differences, transcripts
+from lab.worlds.vendor import Vendor
 
 pytestmark = pytest.mark.clients
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "plugin/docs").glob("*.md"))]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from conftest import Vendor
+from lab.support import Home, free_port, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.core.expiry import format_rfc3339
 from nightporter.machine.process import boot_time
-from support import Home, free_port, pitchpoint_config
 
 
 def fails(

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
-from fleet import (
+from lab.worlds.fleet import (
     STORES,
     Fleet,
     Shared,
@@ -22,6 +21,7 @@ from fleet import (
     signing_in_fleet,
     wait_until_stopped,
 )
+from lab.worlds.vendor import Vendor
 
 STEPS = ("claim", "claim-won", "send", "answered", "save", "saved")
 

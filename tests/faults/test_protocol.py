@@ -14,9 +14,17 @@ from typing import Any
 
 import pytest
 
-from conftest import Vendor
-from fleet import STORES, Fleet, Shared, finish, open_shared, rotating_fleet, signing_in_fleet
-from support import BIN
+from lab.support import BIN
+from lab.worlds.fleet import (
+    STORES,
+    Fleet,
+    Shared,
+    finish,
+    open_shared,
+    rotating_fleet,
+    signing_in_fleet,
+)
+from lab.worlds.vendor import Vendor
 
 
 @pytest.fixture(params=STORES)

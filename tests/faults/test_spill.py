@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
-from fleet import Shared, open_shared, rotating_fleet, signing_in_fleet
-from support import OpenBao
+from lab.support import OpenBao
+from lab.worlds.fleet import Shared, open_shared, rotating_fleet, signing_in_fleet
+from lab.worlds.vendor import Vendor
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Vendor
-from fleet import Shared, open_shared, rotating_fleet, signing_in_fleet
-from storm import run_storm
+from lab.worlds.fleet import Shared, open_shared, rotating_fleet, signing_in_fleet
+from lab.worlds.storm import run_storm
+from lab.worlds.vendor import Vendor
 
 CONSUMERS = 60
 

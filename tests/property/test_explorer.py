@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from lab.worlds.explorer import Bounds, Search, replay_trace, run_alone
+from lab.worlds.model import ANY, Model
 from nightporter.core.errors import NightporterError
 from nightporter.core.model import Profile, SessionRecord, Token
 from nightporter.session import effects, engine, lease, repository, transitions
-from property.explorer import Bounds, Search, replay_trace, run_alone
-from property.model import ANY, Model
 
 FAULTS = frozenset(
     {"old", "crash", "not-done", "done-unheard", "doubled", "slow", "paused", "spurious"}

@@ -4,15 +4,13 @@ everything failing."""
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import secrets
 import signal
 import subprocess
 import time
 import urllib.error
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,138 +18,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nightporter.core.config import parse_config
-from nightporter.core.errors import NightporterError, VersionConflictError
-from nightporter.core.model import Ask, Profile, Secret, Token
-from nightporter.core.record import is_expired
-from nightporter.issuers import VENDORS, issuer_for
-from nightporter.issuers.oauth import Request, Response
-from nightporter.machine.journal import FileJournal
+from lab.support import BIN, OpenBao, clean_environment, free_port
+from lab.worlds.simulated import Clock, Direct, InMemory, profile_of, session_of
+from nightporter.core.errors import NightporterError
+from nightporter.core.model import Ask, Secret, Token
 from nightporter.net.http import Transport
 from nightporter.operations.rotate import Due, due
-from nightporter.session.driver import Runtime
 from nightporter.session.engine import obtain
-from nightporter.session.port import ABSENT, KeepExpiry, Sender, Store, Stored, Version
 from nightporter.session.repository import Session
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
-from nightporter.stores import STORES
 from nightporter.stores.vault import VaultStore
-from support import BIN, OpenBao, clean_environment, free_port
 
 NEW_YORK = ZoneInfo("America/New_York")
-
-
-@dataclass
-class Clock:
-    now: float
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@dataclass
-class InMemory:
-    """A store with Secrets Manager's quota, whose writes are dated."""
-
-    clock: Clock
-    versions_per_day: int | None = 100
-    values: dict[str, tuple[Mapping[str, Any], int]] = field(default_factory=dict)
-    writes: list[float] = field(default_factory=list)
-
-    def read(self, path: str, *, timeout_s: float) -> Stored:
-        value, version = self.values.get(path, (None, 0))
-        gone = value is None or is_expired(value, self.clock.now)
-        return Stored(
-            None if gone else value,
-            Version(str(version), version) if version else ABSENT,
-            expired=value if gone else None,
-            written_at=self.writes[-1] if self.writes else None,
-            now=self.clock.now,
-        )
-
-    def write(
-        self,
-        path: str,
-        value: Mapping[str, Any],
-        expected: Version,
-        expires_at: int | KeepExpiry | None,
-        *,
-        timeout_s: float,
-    ) -> Version:
-        _, version = self.values.get(path, (None, 0))
-        if expected.token != (str(version) if version else ""):
-            raise VersionConflictError("lost")
-        self.values[path] = (value, version + 1)
-        self.writes.append(self.clock.now)
-        return Version(str(version + 1), version + 1)
-
-    def delete(self, path: str, expected: Version, *, timeout_s: float) -> None:
-        raise NotImplementedError
-
-    def sweep(self, path: str, *, timeout_s: float) -> bool:
-        return False
-
-    def drop_previous(self, path: str, *, timeout_s: float) -> None:
-        pass
-
-    def disconnect(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass
-class Direct:
-    """The vendor without a wire."""
-
-    world: World
-
-    def disconnect(self) -> None:
-        pass
-
-    def send(
-        self, request: Request, *, timeout_s: float, may_begin: Callable[[], bool] | None = None
-    ) -> Response:
-        asked = json.loads(request.body)
-        is_sign_in = "password" in asked
-        self.world.counts["sign-in" if is_sign_in else "refresh"] += 1
-        status, members = (
-            self.world.sign_in(asked["username"], asked["password"])
-            if is_sign_in
-            else self.world.refresh_reused(asked["refresh_token"])
-        )
-        return Response(status=status, headers={}, body=json.dumps(members).encode())
-
-
-def session_of(
-    profile: Profile, store: Store, sender: Sender, clock: Clock, room: Path, name: str
-) -> Session:
-    return Session(
-        profile,
-        store=store,
-        issuer=issuer_for(profile),
-        sender=sender,
-        journal=FileJournal(str(room / name), "p"),
-        runtime=Runtime(
-            clock=clock,
-            monotonic=clock,
-            boot=clock,
-            sleep=clock.sleep,
-            host=name,
-            holder=f"{name}/1/1",
-        ),
-    )
-
-
-def profile_of(text: str) -> Profile:
-    return parse_config(
-        f"[profiles.p]\n{text}", source="t", vendors=VENDORS, stores=STORES
-    ).profiles["p"]
 
 
 def rotate(session: Session, clock: Clock) -> None:

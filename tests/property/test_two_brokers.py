@@ -13,9 +13,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from lab.worlds.model import Model
 from nightporter.core.model import Token
 from nightporter.session import effects
-from property.model import Model
 
 numbers = st.integers(0, 1)
 ages = st.sampled_from([0, 0, 0, 0, 1, 2, 3])

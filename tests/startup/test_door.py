@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients import client
-from conftest import Vendor
+from lab.clients import client
+from lab.support import BIN, ROOT, Home, clean_environment, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.machine import reply as door
-from support import BIN, ROOT, Home, clean_environment, pitchpoint_config
 
 LAUNCHER = ROOT / "plugin/nightporter/launchers/nightporter"
 ASKED = 77  # what the stand-in for Python exits with

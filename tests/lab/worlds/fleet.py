@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import boto3
 
-from conftest import Vendor
+from lab.support import AWS_VARIABLES, ROOT, Done, Home, OpenBao
+from lab.worlds.vendor import Vendor
 from nightporter.stores.local import LocalStore
-from support import AWS_VARIABLES, ROOT, Done, Home, OpenBao
 
 STORES = ("local", "vault", "moto")
 
@@ -108,7 +108,7 @@ class Fleet:
     ) -> subprocess.Popen[str]:
         command = [
             sys.executable,
-            str(ROOT / "tests/driver.py"),
+            str(ROOT / "tests/lab/worlds/driver.py"),
             "acme",
             *(["--force"] if force else []),
         ]

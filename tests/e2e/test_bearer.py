@@ -12,11 +12,11 @@ import pytest
 import requests
 
 import nightporter
-from conftest import Vendor
+from lab.support import pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.client.bearer import BearerAuth, httpx_auth
 from nightporter.session.port import ABSENT
 from nightporter.stores.local import LocalStore
-from support import pitchpoint_config
 
 
 @pytest.fixture

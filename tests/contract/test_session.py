@@ -9,16 +9,16 @@ from pathlib import Path
 import boto3
 import pytest
 
-from conftest import Vendor
+from lab.servers.strict_aws import StrictAws, open_strict_aws
+from lab.support import Home, pitchpoint_config
+from lab.worlds.simulated import Clock, Direct, InMemory, profile_of, session_of
+from lab.worlds.vendor import Vendor
 from nightporter.core.errors import StoreRolledBackError, WriteBudgetError
 from nightporter.core.model import Ask
 from nightporter.session.engine import obtain
 from nightporter.session.port import ABSENT
 from nightporter.simulator.world import World
 from nightporter.stores.secrets_manager import SecretsManagerStore
-from property.test_fleet_over_days import Clock, Direct, InMemory, profile_of, session_of
-from strict_aws import StrictAws, open_strict_aws
-from support import Home, pitchpoint_config
 
 TEXT = 'issuer = "pitchpoint"\ncredentials = "c"\nusername = "svc"\nshare_access_token = true\n'
 

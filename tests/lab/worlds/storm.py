@@ -11,8 +11,8 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from fleet import Fleet, finish
-from support import BIN, Done
+from lab.support import BIN, Done
+from lab.worlds.fleet import Fleet, finish
 
 TIMEOUT_S = "180"
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
+from lab.support import ROOT
+from lab.terminals.terminal import transcripts
 from nightporter.cli import app
 from nightporter.core import config, errors, limits
 from nightporter.core.config import parse_config
@@ -21,8 +23,6 @@ from nightporter.core.model import Claim, Identity, Refusal, Secret, SessionReco
 from nightporter.issuers import VENDORS
 from nightporter.operations.status import Status, to_json
 from nightporter.stores import STORES
-from support import ROOT
-from terminal import transcripts
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "plugin/docs").glob("*.md"))]
 TEXT = "\n".join(file.read_text() for file in DOCUMENTS)

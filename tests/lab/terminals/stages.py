@@ -20,16 +20,16 @@ from typing import Any
 import boto3
 import pytest
 
-from clients import PLACE, VENV, client, git_backend
-from conftest import Vendor
-from internet import Internet, open_internet
+from lab.clients import PLACE, VENV, client, git_backend
+from lab.servers.internet import Internet, open_internet
+from lab.servers.runtime_api import open_function
+from lab.servers.tls import Call, Reply, open_guarded
+from lab.support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao
+from lab.worlds.vendor import Vendor
 from nightporter.core.config import parse_config
 from nightporter.issuers import VENDORS
 from nightporter.operations.policies import Audience, render_policy
 from nightporter.stores import STORES
-from runtime_api import open_function
-from support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao
-from tls import Call, Reply, open_guarded
 
 CREDENTIALS = {"username": "svc-acme", "password": "correct-horse"}
 CONFIG = """

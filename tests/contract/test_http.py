@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from conftest import Vendor
+from lab.servers.tls import open_guarded
+from lab.support import free_port
+from lab.worlds.vendor import Vendor
 from nightporter.core.config import parse_config
 from nightporter.core.errors import (
     ConfigError,
@@ -30,8 +32,6 @@ from nightporter.issuers.oauth import Request
 from nightporter.net.http import Transport
 from nightporter.net.proxies import environment_proxies
 from nightporter.stores import STORES
-from support import free_port
-from tls import open_guarded
 
 
 def profile(*lines: str) -> Profile:

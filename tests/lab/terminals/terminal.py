@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pexpect
 
-from support import BIN, Home
+from lab.support import BIN, Home
 
 BLOCK = re.compile(
     r"<!-- transcript: (?P<stage>[a-z-]+)(?:; types: (?P<typed>[^>]*?))?"

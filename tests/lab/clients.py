@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT, Home
-from tls import Call, Reply
+from lab.servers.tls import Call, Reply
+from lab.support import ROOT, Home
 
 PLACE = ROOT / ".clients"
 VENV = PLACE / "venv/bin"

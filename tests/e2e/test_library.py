@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import nightporter
-from conftest import Vendor
+from lab.support import pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.core.errors import NightporterError
 from nightporter.session.port import ABSENT
 from nightporter.stores.local import LocalStore
-from support import pitchpoint_config
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from lab.worlds.model import Host, Model
 from nightporter.session import effects
-from property.model import Host, Model
 
 MAX_STEPS = 400
 # What may befall each kind of effect.

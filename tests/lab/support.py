@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 BIN = Path(sys.executable).parent
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def free_port() -> int:
@@ -180,7 +180,7 @@ def open_openbao(*, tls: bool = False) -> Iterator[OpenBao]:
 def open_moto() -> Iterator[str]:
     """moto's server in a process of its own; yields its address."""
     port = free_port()
-    command = [sys.executable, str(ROOT / "tests/motoserver.py"), str(port)]
+    command = [sys.executable, str(ROOT / "tests/lab/servers/motoserver.py"), str(port)]
     process = subprocess.Popen(
         command, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

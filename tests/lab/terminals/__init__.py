@@ -1,0 +1,1 @@
+"""Screens of the documents, typed into a shell at a pseudo-terminal."""

@@ -1,0 +1,1 @@
+"""Several machines and one store: real processes, and simulated ones."""
