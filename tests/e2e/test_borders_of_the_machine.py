@@ -14,14 +14,14 @@ from typing import Any
 import platformdirs
 import pytest
 
-from conftest import Vendor
+from lab.support import Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.core.errors import ConfigError, StoreError, StoreUnreachableError
 from nightporter.machine import files, places
 from nightporter.machine.access_cache import AccessCache, Directory
 from nightporter.session.port import ABSENT
 from nightporter.stores.local import LocalStore
 from nightporter.stores.local import open_store as open_local
-from support import Home, pitchpoint_config
 
 
 @pytest.fixture
