@@ -75,7 +75,8 @@ def rotate_handler(event: Any, context: Any) -> dict[str, Any]:
 def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
     """One step of Secrets Manager's rotation of a session record; each may be run again.
 
-    `event`: {"Step", "SecretId", "ClientRequestToken"}. Returns {"step", "profile", "did"}.
+    `event`: {"Step", "SecretId", "ClientRequestToken"}, and "RotationToken" where the rotation
+    assumes a role of another account. Returns {"step", "profile", "did"}.
 
     Raises: ConfigError for profiles whose sessions can't be rotated so; any other NightporterError.
     """
@@ -92,6 +93,7 @@ def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
             store=store,
             path=profile.refresh_token,
             version_id=version_id,
+            rotation_token=event.get("RotationToken"),
             deadline=time.monotonic() + _time_s(),
         )
         try:

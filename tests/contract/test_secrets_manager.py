@@ -205,9 +205,9 @@ def test_no_region_and_no_credentials(monkeypatch: pytest.MonkeyPatch, address: 
         SecretsManagerStore({"endpoint_url": address}).read(PATH, timeout_s=T)
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    with pytest.raises(ConfigError, match="NoRegion"):
+    with pytest.raises(ConfigError, match="no AWS Region"):
         SecretsManagerStore({}).read(PATH, timeout_s=T)
-    with pytest.raises(ConfigError, match="Profile"):
+    with pytest.raises(ConfigError, match="no AWS profile 'nobody'"):
         SecretsManagerStore({"profile": "nobody"}).read(PATH, timeout_s=T)
 
 
@@ -223,7 +223,7 @@ def test_a_role_is_assumed(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"role/{uuid.uuid4()}"
     store.write(name, {"n": 1}, ABSENT, None, timeout_s=T)
     assert store.read(name, timeout_s=T).value == {"n": 1}
-    assert store._client._request_signer._credentials.access_key != "AKIAFULL"
+    assert store._connection._client._request_signer._credentials.access_key != "AKIAFULL"
 
 
 def test_pruned_versions_do_not_let_an_old_writer_in_within_a_day(

@@ -10,7 +10,7 @@ promote. Documents: Secrets Manager user guide, "Rotation by Lambda function".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from nightporter.client.broker import Broker
 from nightporter.core.errors import (
@@ -46,6 +46,7 @@ class Rotating:
     path: str
     version_id: str
     deadline: float
+    rotation_token: str | None = field(default=None, repr=False)
 
     def run(self, step: str) -> str:
         """Does one step; a word for what it came to.
@@ -93,7 +94,10 @@ class Rotating:
                 f"{self.path}: the new session can't be read back yet; the step will be run again"
             )
         self.store.write_pending(
-            self.path, self.version_id, render_session(replace(record, claim=None))
+            self.path,
+            self.version_id,
+            render_session(replace(record, claim=None)),
+            rotation_token=self.rotation_token,
         )
         return "created"
 

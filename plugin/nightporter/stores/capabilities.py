@@ -54,8 +54,16 @@ class Staged(Labelled, Protocol):
     def read_version(self, path: str, version_id: str) -> Mapping[str, Any] | None:
         """Returns the value of one version; None while it has none."""
 
-    def write_pending(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
-        """Gives the pending version its value."""
+    def write_pending(
+        self,
+        path: str,
+        version_id: str,
+        value: Mapping[str, Any],
+        *,
+        rotation_token: str | None = None,
+    ) -> None:
+        """Gives the pending version its value. `rotation_token`: with which a caller of another
+        account proves that it was called (PutSecretValue, RotationToken)."""
 
     def drop_pending(self, path: str, version_id: str) -> None:
         """Takes the pending label off, if it is there."""

@@ -1,5 +1,4 @@
-"""AWS Secrets Manager, through boto3. AWS's words (SecretId, VersionStage) stay in this file, the
-only one with boto3.
+"""AWS Secrets Manager, through boto3 (`aws.py`). AWS's words (SecretId, VersionStage) stay here.
 
 Compare-and-set, where the service has none for values: the id of a write (`ClientRequestToken`) is
 derived from the version that it follows. PutSecretValue is atomic and takes each id once, so of all
@@ -20,50 +19,22 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-import boto3
-import botocore.exceptions
-from botocore.config import Config as ClientConfig
-
-from nightporter.core.checks import is_loopback
-from nightporter.core.errors import (
-    ConfigError,
-    StoreBusyError,
-    StoreDeniedError,
-    StoreError,
-    StoreUnreachableError,
-    StoreValueError,
-    VersionConflictError,
-)
+from nightporter.core.errors import StoreDeniedError, StoreValueError, VersionConflictError
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import Unreadable, is_expired
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
+from nightporter.stores.aws import DEFAULT_S, Connection, NotFoundError
 from nightporter.stores.encoding import encode_value
 
 NAMESPACE = uuid.UUID("6f1d1f0e-9a35-5c36-8d0b-3f2f6e6f7a11")
 # the version of a secret that exists, but was never given a value (Terraform makes such)
 NO_VALUE = "no-value"
-TIMEOUT_S = 5
 VERSIONS_PER_DAY = 100  # unlabelled versions beyond 100 are pruned, but none under 24 hours old
-
-_THROTTLED = frozenset(
-    {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
-)
-_EXPIRED = frozenset(
-    {
-        "ExpiredTokenException",
-        "ExpiredToken",
-        "UnrecognizedClientException",
-        "InvalidSignatureException",
-    }
-    | {"InvalidClientTokenId", "SignatureDoesNotMatch", "IncompleteSignature"}
-)
-_KMS = frozenset({"DecryptionFailure", "EncryptionFailure"})
 
 
 def derived_id(parent: str, arn: str = "") -> str:
@@ -82,6 +53,7 @@ class SecretsManagerStore:
     def __init__(
         self,
         options: Mapping[str, Any],
+        environment: Mapping[str, str] | None = None,
         *,
         clock: Callable[[], float] = time.time,
         notify: Callable[[str], None] = lambda _text: None,
@@ -89,20 +61,17 @@ class SecretsManagerStore:
         self._options = options
         self._clock = clock
         self._notify = notify
-        self._client: Any = None
+        self._connection = Connection(options, environment or {})
 
     def read(self, path: str, *, timeout_s: float) -> Stored:
         try:
-            with _translated("secretsmanager:GetSecretValue", path):
-                # The label is said outright: a default read is right on AWS, but not on every
-                # stand-in for it.
-                reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
-        except _NotFoundError as exc:
+            reply = self._read_current(path, timeout_s)
+        except NotFoundError as exc:
             return Stored(None, Version(NO_VALUE) if exc.has_secret else ABSENT)
         token, arn = str(reply["VersionId"]), str(reply.get("ARN", ""))
         written_at, now = _seconds(reply.get("CreatedDate")), _date_of(reply)
         try:
-            value = json.loads(reply["SecretString"])
+            value = json.loads(reply["SecretString"].removeprefix("\ufeff"))  # Windows writes one
         except (KeyError, ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
@@ -136,25 +105,52 @@ class SecretsManagerStore:
         else:
             token = derived_id(expected_version.token, expected_version.proof)
         if is_new:
-            reply = self._create(path, text, token)
+            reply = self._create(path, text, token, timeout_s)
         else:
-            with _translated("secretsmanager:PutSecretValue", path):
-                reply = self._open().put_secret_value(
-                    SecretId=path, ClientRequestToken=token, SecretString=text
-                )
+            reply = self._put(path, timeout_s, ClientRequestToken=token, SecretString=text)
         return Version(token, _generation(value), str(reply.get("ARN", "")))
 
-    def _create(self, path: str, text: str, token: str) -> Mapping[str, Any]:
-        kms = {"KmsKeyId": self._options["kms_key_id"]} if "kms_key_id" in self._options else {}
-        with _translated("secretsmanager:CreateSecret", path):
-            reply: Mapping[str, Any] = self._open().create_secret(
-                Name=path,
-                ClientRequestToken=token,
-                SecretString=text,
-                Description="Kept by nightporter",
-                **kms,
-            )
+    def _create(self, path: str, text: str, token: str, timeout_s: float) -> Mapping[str, Any]:
+        members = {"Name": path, "ClientRequestToken": token, "SecretString": text}
+        if "kms_key_id" in self._options:
+            members["KmsKeyId"] = self._options["kms_key_id"]
+        reply: Mapping[str, Any] = self._connection.ask(
+            "secretsmanager:CreateSecret",
+            path,
+            lambda client: client.create_secret(Description="Kept by nightporter", **members),
+            timeout_s=timeout_s,
+        )
         return reply
+
+    def _put(self, path: str, timeout_s: float, **members: Any) -> Mapping[str, Any]:
+        reply: Mapping[str, Any] = self._connection.ask(
+            "secretsmanager:PutSecretValue",
+            path,
+            lambda client: client.put_secret_value(SecretId=path, **members),
+            timeout_s=timeout_s,
+        )
+        return reply
+
+    def _read_current(self, path: str, timeout_s: float) -> Mapping[str, Any]:
+        # The label is named: a default read is right on AWS, but not on every stand-in for it.
+        return self._get(path, timeout_s, VersionStage="AWSCURRENT")
+
+    def _get(self, path: str, timeout_s: float, **members: Any) -> Mapping[str, Any]:
+        reply: Mapping[str, Any] = self._connection.ask(
+            "secretsmanager:GetSecretValue",
+            path,
+            lambda client: client.get_secret_value(SecretId=path, **members),
+            timeout_s=timeout_s,
+        )
+        return reply
+
+    def _label(self, path: str, timeout_s: float, **members: Any) -> None:
+        self._connection.ask(
+            "secretsmanager:UpdateSecretVersionStage",
+            path,
+            lambda client: client.update_secret_version_stage(SecretId=path, **members),
+            timeout_s=timeout_s,
+        )
 
     def delete(self, path: str, expected_version: Version, *, timeout_s: float) -> None:
         tombstone = {
@@ -168,7 +164,7 @@ class SecretsManagerStore:
             return
         # AWSPREVIOUS would keep the old value readable. AWSCURRENT can be moved, never removed.
         try:
-            self._drop_previous(path, expected_version.token)
+            self._drop_previous(path, expected_version.token, timeout_s)
         except StoreDeniedError as exc:
             self._notify(
                 f"{exc.message}; the value before the deletion stays readable as AWSPREVIOUS."
@@ -177,10 +173,9 @@ class SecretsManagerStore:
 
     def sweep(self, path: str, *, timeout_s: float) -> bool:
         try:
-            with _translated("secretsmanager:GetSecretValue", path):
-                reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
+            reply = self._read_current(path, timeout_s)
             value = json.loads(reply.get("SecretString", ""))
-        except (_NotFoundError, ValueError):
+        except (NotFoundError, ValueError):
             return False
         is_object = isinstance(value, dict)
         if is_object and value.get("deleted") is not True and is_expired(value, self._clock()):
@@ -189,34 +184,30 @@ class SecretsManagerStore:
             )
             self.delete(path, version, timeout_s=timeout_s)
             return True
-        return self._drop_all_previous(path)
+        return self._drop_all_previous(path, timeout_s)
 
     def drop_previous(self, path: str, *, timeout_s: float) -> None:
         try:
-            self._drop_all_previous(path)
+            self._drop_all_previous(path, timeout_s)
         except StoreDeniedError as exc:
             self._notify(f"{exc.message}; what was there before stays readable as AWSPREVIOUS")
 
-    def _drop_all_previous(self, path: str) -> bool:
-        stages = self.stages(path)
+    def _drop_all_previous(self, path: str, timeout_s: float) -> bool:
+        stages = self.stages(path, timeout_s=timeout_s)
         previous = [version for version, labels in stages.items() if "AWSPREVIOUS" in labels]
         for version in previous:
-            self._drop_previous(path, version)
+            self._drop_previous(path, version, timeout_s)
         return bool(previous)
 
     def disconnect(self) -> None:
-        if self._client is not None:
-            self._client.close()
+        self._connection.disconnect()
 
-    def _drop_previous(self, path: str, version: str) -> None:
+    def _drop_previous(self, path: str, version: str, timeout_s: float) -> None:
         """Takes the label off, so that the version is deprecated and its value can't be found any
         more."""
-        right = "secretsmanager:UpdateSecretVersionStage"
         # Suppressed: somebody has written since, and the label is not there any more.
-        with contextlib.suppress(VersionConflictError, StoreValueError), _translated(right, path):
-            self._open().update_secret_version_stage(
-                SecretId=path, VersionStage="AWSPREVIOUS", RemoveFromVersionId=version
-            )
+        with contextlib.suppress(VersionConflictError, StoreValueError):
+            self._label(path, timeout_s, VersionStage="AWSPREVIOUS", RemoveFromVersionId=version)
 
     def missing_rights(
         self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
@@ -230,37 +221,28 @@ class SecretsManagerStore:
         missing = []
         for path in (*reads, *writes):
             try:
-                with (
-                    contextlib.suppress(_NotFoundError),
-                    _translated("secretsmanager:GetSecretValue", path),
-                ):
-                    reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
+                with contextlib.suppress(NotFoundError):
+                    reply = self._read_current(path, timeout_s)
                     if path in writes and "SecretString" in reply:
-                        self._check_write(path, reply)
+                        self._check_write(path, reply, timeout_s)
             except StoreDeniedError as exc:
+                if not exc.right:  # not a right, but the credentials themselves
+                    raise
                 missing.append(exc.right)
         return missing
 
-    def _check_write(self, path: str, reply: Mapping[str, Any]) -> None:
-        with _translated("secretsmanager:DescribeSecret", path):
-            self._open().describe_secret(SecretId=path)
-        with (
-            contextlib.suppress(VersionConflictError),
-            _translated("secretsmanager:PutSecretValue", path),
-        ):
-            self._open().put_secret_value(
-                SecretId=path,
-                ClientRequestToken=reply["VersionId"],
-                SecretString=reply["SecretString"],
-            )
+    def _check_write(self, path: str, reply: Mapping[str, Any], timeout_s: float) -> None:
+        self.stages(path, timeout_s=timeout_s)
+        same = {"ClientRequestToken": reply["VersionId"], "SecretString": reply["SecretString"]}
+        with contextlib.suppress(VersionConflictError):
+            self._put(path, timeout_s, **same)
 
     def newer_than_current(self, path: str) -> tuple[str, str] | None:
         """The current version and the newest of its successors, where a person has moved AWSCURRENT
         back; else None."""
         try:
-            with _translated("secretsmanager:GetSecretValue", path):
-                reply = self._open().get_secret_value(SecretId=path, VersionStage="AWSCURRENT")
-        except _NotFoundError:
+            reply = self._read_current(path, DEFAULT_S)
+        except NotFoundError:
             return None
         newest = current = str(reply["VersionId"])
         for _ in range(VERSIONS_PER_DAY):
@@ -272,19 +254,26 @@ class SecretsManagerStore:
 
     # What Secrets Manager's own rotation needs (`secret_rotation`).
 
-    def stages(self, path: str) -> Mapping[str, list[str]]:
-        with _translated("secretsmanager:DescribeSecret", path):
-            found: Mapping[str, list[str]] = (
-                self._open().describe_secret(SecretId=path).get("VersionIdsToStages", {})
-            )
+    def stages(self, path: str, *, timeout_s: float = DEFAULT_S) -> Mapping[str, list[str]]:
+        found: Mapping[str, list[str]] = self._describe(path, timeout_s).get(
+            "VersionIdsToStages", {}
+        )
         return found
+
+    def _describe(self, path: str, timeout_s: float) -> Mapping[str, Any]:
+        reply: Mapping[str, Any] = self._connection.ask(
+            "secretsmanager:DescribeSecret",
+            path,
+            lambda client: client.describe_secret(SecretId=path),
+            timeout_s=timeout_s,
+        )
+        return reply
 
     def read_version(self, path: str, version_id: str) -> Mapping[str, Any] | None:
         try:
-            with _translated("secretsmanager:GetSecretValue", path):
-                reply = self._open().get_secret_value(SecretId=path, VersionId=version_id)
+            reply = self._get(path, DEFAULT_S, VersionId=version_id)
             value = json.loads(reply["SecretString"])
-        except (_NotFoundError, KeyError):
+        except (NotFoundError, KeyError):
             return None
         except (ValueError, RecursionError):
             value = None
@@ -292,24 +281,33 @@ class SecretsManagerStore:
             raise StoreValueError(f"{path}: the pending version holds no JSON object")
         return value
 
-    def write_pending(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
-        with _translated("secretsmanager:PutSecretValue", path):
-            self._open().put_secret_value(
-                SecretId=path,
-                ClientRequestToken=version_id,
-                SecretString=encode_value(path, value),
-                VersionStages=["AWSPENDING"],
-            )
+    def write_pending(
+        self,
+        path: str,
+        version_id: str,
+        value: Mapping[str, Any],
+        *,
+        rotation_token: str | None = None,
+    ) -> None:
+        proof = {"RotationToken": rotation_token} if rotation_token else {}
+        self._put(
+            path,
+            DEFAULT_S,
+            ClientRequestToken=version_id,
+            SecretString=encode_value(path, value),
+            VersionStages=["AWSPENDING"],
+            **proof,
+        )
 
     def move_current(self, path: str, to_version_id: str, from_version_id: str) -> None:
         try:
-            with _translated("secretsmanager:UpdateSecretVersionStage", path):
-                self._open().update_secret_version_stage(
-                    SecretId=path,
-                    VersionStage="AWSCURRENT",
-                    MoveToVersionId=to_version_id,
-                    RemoveFromVersionId=from_version_id,
-                )
+            self._label(
+                path,
+                DEFAULT_S,
+                VersionStage="AWSCURRENT",
+                MoveToVersionId=to_version_id,
+                RemoveFromVersionId=from_version_id,
+            )
         except (
             StoreValueError
         ) as exc:  # the label isn't where we said; or somebody has moved it already
@@ -320,162 +318,22 @@ class SecretsManagerStore:
     def drop_pending(self, path: str, version_id: str) -> None:
         if "AWSPENDING" not in self.stages(path).get(version_id, []):
             return
-        right = "secretsmanager:UpdateSecretVersionStage"
-        with contextlib.suppress(VersionConflictError, StoreValueError), _translated(right, path):
-            self._open().update_secret_version_stage(
-                SecretId=path, VersionStage="AWSPENDING", RemoveFromVersionId=version_id
-            )
+        with contextlib.suppress(VersionConflictError, StoreValueError):
+            self._label(path, DEFAULT_S, VersionStage="AWSPENDING", RemoveFromVersionId=version_id)
 
     def fence(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
-        with _translated("secretsmanager:DescribeSecret", path):
-            arn = str(self._open().describe_secret(SecretId=path).get("ARN", ""))
-        with (
-            contextlib.suppress(VersionConflictError),
-            _translated("secretsmanager:PutSecretValue", path),
-        ):
-            self._open().put_secret_value(
-                SecretId=path,
+        arn = str(self._describe(path, DEFAULT_S).get("ARN", ""))
+        with contextlib.suppress(VersionConflictError):
+            self._put(
+                path,
+                DEFAULT_S,
                 ClientRequestToken=derived_id(version_id, arn),
                 SecretString=encode_value(path, value),
                 VersionStages=["NIGHTPORTER_FENCE"],
             )
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-
-    def _open(self) -> Any:
-        if self._client is None:
-            with _translated("sts:AssumeRole", str(self._options.get("role_arn", ""))):
-                try:
-                    self._client = self._new_client()
-                except ValueError as exc:
-                    raise ConfigError(
-                        "an endpoint of AWS is no address: endpoint_url or AWS_ENDPOINT_URL"
-                    ) from exc
-            url = urlsplit(self._client.meta.endpoint_url)
-            if url.scheme != "https" and not is_loopback(url.hostname or ""):
-                raise ConfigError(
-                    "the endpoint of Secrets Manager must be https: plain http is taken on loopback"
-                    " only"
-                )
-        return self._client
-
-    def _new_client(self) -> Any:
-        options = self._options
-        session = boto3.session.Session(
-            profile_name=options.get("profile"), region_name=options.get("region")
-        )
-        if "role_arn" in options:
-            session = _assumed(session, options["role_arn"])
-        # Our own loops retry, since only they know what may be sent twice.
-        config = ClientConfig(
-            connect_timeout=3, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1}
-        )
-        return session.client(
-            "secretsmanager", endpoint_url=options.get("endpoint_url"), config=config
-        )
-
-
-def _assumed(session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
-    """A session of the role, which assumes it again by itself before its credentials end."""
-    import botocore.session
-    from botocore.credentials import RefreshableCredentials
-
-    sts = session.client("sts")
-
-    def assume() -> dict[str, str]:
-        found = sts.assume_role(RoleArn=role_arn, RoleSessionName="nightporter")["Credentials"]
-        return {
-            "access_key": found["AccessKeyId"],
-            "secret_key": found["SecretAccessKey"],
-            "token": found["SessionToken"],
-            "expiry_time": found["Expiration"].isoformat(),
-        }
-
-    inner = botocore.session.get_session()
-    inner._credentials = RefreshableCredentials.create_from_metadata(
-        assume(), assume, "sts-assume-role"
-    )
-    return boto3.session.Session(botocore_session=inner, region_name=session.region_name)
-
-
-class _NotFoundError(StoreUnreachableError):
-    """No such secret, or (`has_secret`) one that holds no value yet.
-
-    An answer to a read; to a write it means that the write's secret is not visible yet, so that is
-    tried again.
-    """
-
-    def __init__(self, message: str, *, has_secret: bool) -> None:
-        super().__init__(message)
-        self.has_secret = has_secret
-
-
-@contextlib.contextmanager
-def _translated(right: str, path: str) -> Iterator[None]:
-    """What boto3 raises, once, into our errors."""
-    try:
-        yield
-    except botocore.exceptions.ClientError as exc:
-        raise _of_client_error(exc, right, path) from exc
-    except (
-        botocore.exceptions.NoCredentialsError,
-        botocore.exceptions.CredentialRetrievalError,
-    ) as exc:
-        raise StoreDeniedError(
-            "there are no AWS credentials", right="credentials that boto3's chain finds"
-        ) from exc
-    except (botocore.exceptions.NoRegionError, botocore.exceptions.ProfileNotFound) as exc:
-        raise ConfigError(
-            f"AWS: {type(exc).__name__}", hint="Set `region` or `profile` in the store."
-        ) from exc
-    except (
-        botocore.exceptions.HTTPClientError,
-        botocore.exceptions.ConnectionError,
-        botocore.exceptions.IncompleteReadError,
-    ) as exc:
-        raise StoreUnreachableError(
-            f"Secrets Manager can't be reached: {type(exc).__name__}"
-        ) from exc
-    except botocore.exceptions.BotoCoreError as exc:
-        raise StoreError(f"Secrets Manager: {type(exc).__name__} for {path}") from exc
-
-
-def _of_client_error(exc: botocore.exceptions.ClientError, right: str, path: str) -> Exception:
-    error = exc.response.get("Error", {})
-    code, message = str(error.get("Code", "")), str(error.get("Message", ""))
-    if code == "ResourceNotFoundException":
-        has_secret = "staging label" in message or "version" in message.lower()
-        return _NotFoundError(f"{path}: not there, or not visible yet", has_secret=has_secret)
-    if code == "ResourceExistsException":
-        return VersionConflictError(f"{path}: somebody else wrote it first")
-    if code in _KMS or (code.startswith("AccessDenied") and "kms" in message.lower()):
-        return StoreDeniedError(
-            f"{path}: its KMS key can't be used", right="kms:Decrypt and kms:GenerateDataKey on it"
-        )
-    if code.startswith("AccessDenied"):
-        return StoreDeniedError(f"{path}: denied", right=f"{right} on {path}")
-    if code in _EXPIRED:
-        return StoreDeniedError(
-            f"AWS refused our credentials ({code})", right="credentials that are valid now"
-        )
-    if code in _THROTTLED:
-        return StoreBusyError("Secrets Manager limits the rate")
-    if code == "InvalidRequestException" and "delet" in message.lower():
-        return StoreValueError(
-            f"{path} is marked for deletion",
-            hint=(
-                f"Run `aws secretsmanager restore-secret --secret-id {path}`, or use another path."
-            ),
-        )
-    if code in ("InvalidRequestException", "InvalidParameterException", "ValidationException"):
-        return StoreValueError(
-            f"Secrets Manager refused the request for {path} as invalid ({code})"
-        )
-    if code == "LimitExceededException":
-        return StoreValueError(f"{path}: a quota of Secrets Manager is used up")
-    return StoreUnreachableError(f"Secrets Manager failed ({code or 'no code'})")
+        self._connection.close()
 
 
 def _generation(value: Mapping[str, Any]) -> int:
@@ -506,4 +364,4 @@ def open_store(
 ) -> SecretsManagerStore:
     """The store of a `[stores.NAME]` table. Nothing is sent yet; boto3 reads the environment by
     itself."""
-    return SecretsManagerStore(options, notify=notify)
+    return SecretsManagerStore(options, environment, notify=notify)
