@@ -184,6 +184,7 @@ def answering(*replies: bytes | None, context: ssl.SSLContext | None = None) -> 
                 connection, _ = listener.accept()
             except OSError:
                 return
+            connection.settimeout(5)  # a client that keeps it open must not keep the test
             try:
                 if context is not None:
                     connection = context.wrap_socket(connection, server_side=True)

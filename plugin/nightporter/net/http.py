@@ -169,14 +169,14 @@ class Transport:
                 return OutcomeUnknownError(f"{host} closed the connection without an answer")
             return OutcomeUnknownError(f"{host} gave no whole answer: {type(exc).__name__}")
         if isinstance(exc, PROXY_ADDRESS_ERRORS) and has_proxy:
-            return _proxy_error(exc, self._profile.proxy, self._environment)
+            return proxy_error(exc, self._profile.proxy, self._environment)
         if isinstance(exc, requests.exceptions.ProxyError):
             return IssuerUnreachableError(
                 f"{host} can't be reached through the proxy",
                 hint="Check the proxy (`proxy` of the profile, HTTPS_PROXY), or name the host in"
                 " NO_PROXY; the request was not sent.",
             )
-        return IssuerUnreachableError(f"{host} can't be reached: {_words(exc)}")
+        return IssuerUnreachableError(f"{host} can't be reached: {words_of(exc)}")
 
     def disconnect(self) -> None:
         """Drops open connections: after a fork they belong to the other process."""
@@ -207,7 +207,7 @@ PROXY_ADDRESS_ERRORS = (
 )
 
 
-def _proxy_error(
+def proxy_error(
     exc: Exception, configured: str | None, environment: Mapping[str, str]
 ) -> ConfigError:
     source = "proxy" if configured else proxy_variable(environment)
@@ -223,7 +223,7 @@ def _proxy_error(
     )
 
 
-def _words(exc: BaseException) -> str:
+def words_of(exc: BaseException) -> str:
     """The cause in a few words, without the address that exceptions repeat."""
     causes = list(tls.chain_of(exc))
     if any(isinstance(item, socket.gaierror) for item in causes):

@@ -29,6 +29,8 @@ def explain(exc: BaseException, *, ca_hint: str, client_hint: str) -> tuple[str,
         return _of_text(text, client_hint)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _of_certificate(cause, ca_hint)
+    if isinstance(cause, ssl.SSLEOFError):
+        return None
     reason = (getattr(cause, "reason", None) or str(cause)).upper().replace(" ", "_")
     return _of_text(reason, client_hint)
 

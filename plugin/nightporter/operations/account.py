@@ -16,6 +16,7 @@ from nightporter.core.errors import (
     ConfigError,
     NightporterError,
     StoreBusyError,
+    StoreDeniedError,
     StoreError,
     StoreValueError,
     VersionConflictError,
@@ -159,7 +160,15 @@ def _write_members(
                 return
         raise StoreBusyError(f"{path}: somebody else kept writing it")
 
-    session.with_retries(write, deadline)
+    try:
+        session.with_retries(write, deadline)
+    except StoreDeniedError as exc:
+        # No role may write it, so that the policy of this machine is no remedy.
+        exc.hint = (
+            f"Run it as who may write the secret: `nightporter policy {session.profile.name} --role"
+            " credentials` prints that policy."
+        )
+        raise
 
 
 def _clear_refusal(session: Session, timeout_s: float, say: Say) -> None:

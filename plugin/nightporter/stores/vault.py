@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ import requests
 from nightporter.core.checks import url_problem
 from nightporter.core.errors import (
     ConfigError,
+    NightporterError,
     StoreBusyError,
     StoreDeniedError,
     StoreError,
@@ -42,7 +45,15 @@ from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import is_expired, parse_remains, remains_of
 from nightporter.machine.places import expand
-from nightporter.net.http import open_session
+from nightporter.net import tls
+from nightporter.net.http import (
+    KEPT_S,
+    PROXY_ADDRESS_ERRORS,
+    file_mark,
+    open_session,
+    proxy_error,
+    words_of,
+)
 from nightporter.net.proxies import environment_proxies
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.encoding import encode_value
@@ -50,6 +61,9 @@ from nightporter.stores.vault_description import HOME_TOKEN_FILE, TOKEN_VARIABLE
 
 T = TypeVar("T")
 CONNECT_S = 3.0
+# What KV version 2 says, as a 400, after each mount, unseal, restart and failover
+# (hashicorp/vault-plugin-secrets-kv#75, NVIDIA/nvcf#1110).
+UPGRADING = ("Upgrading from non-versioned to versioned", "Waiting for the primary to upgrade")
 TTL_TARGET_S = (
     2  # aimed at this much past the expiry: never before it, at most TTL_SLACK_S after it
 )
@@ -80,6 +94,8 @@ class VaultStore:
         self._auth: Mapping[str, Any] = options.get("auth", {"method": "token"})
         self._client: hvac.Client | None = None
         self._logged_in = False
+        self._marks: list[object] = []  # of the files of certificates
+        self._used_at = 0.0  # monotonic
         self._is_version_2 = False
         self._timeout_s = 10.0
         self._date: float | None = None  # the server's clock at its last reply
@@ -305,7 +321,14 @@ class VaultStore:
                 deleted_at=parse_rfc3339(deletion_time) if deletion_time else None,
             )
 
-        written = self._call(put, f"create and update on {self._mount}/data/{path}", timeout_s)
+        try:
+            written = self._call(put, f"create and update on {self._mount}/data/{path}", timeout_s)
+        except _NothingThereError as exc:
+            # A write has no "not there": it is a proxy's or a node's that is coming up.
+            raise StoreUnreachableError(
+                f"{self._address} answered a write with 404",
+                hint="Check `address`, and what is between here and Vault; it is tried again.",
+            ) from exc
         self._seen[path] = (written.version, time.monotonic())
         return written
 
@@ -416,8 +439,9 @@ class VaultStore:
         Vault says "permission denied" for a missing right and for a token that has run out alike.
         """
         self._timeout_s = timeout_s
+        self._refresh_connection()
         had_client = self._client is not None
-        with _translated(self._address, right):
+        with _translated(self._address, right, self._environment):
             try:
                 return ask(self._open())
             except hvac.exceptions.Forbidden:
@@ -425,6 +449,16 @@ class VaultStore:
                     raise
             self._renew_login()
             return ask(self._open())
+
+    def _refresh_connection(self) -> None:
+        """Opens another connection where the kept one is old (a load balancer may have forgotten
+        it) or a file of certificates has been replaced."""
+        files = [self._option(key) for key in ("ca_cert", "client_cert", "client_key")]
+        marks = [file_mark(os.path.expanduser(file)) for file in files if file]
+        is_old = time.monotonic() - self._used_at > KEPT_S
+        if self._client is not None and (is_old or marks != self._marks):
+            self.disconnect()
+        self._marks, self._used_at = marks, time.monotonic()
 
     def _renew_login(self) -> None:
         """Another log-in in the place of ours, which is given back; where it is refused, ours
@@ -612,7 +646,7 @@ class _NothingThereError(StoreError):
 
 
 @contextlib.contextmanager
-def _translated(address: str, right: str) -> Iterator[None]:
+def _translated(address: str, right: str, environment: Mapping[str, str]) -> Iterator[None]:
     """What hvac and requests throw, once, into our errors. hvac's classes alone don't tell: the
     text decides."""
     try:
@@ -630,7 +664,15 @@ def _translated(address: str, right: str) -> Iterator[None]:
     except hvac.exceptions.InvalidRequest as exc:
         if "check-and-set" in str(exc):
             raise VersionConflictError("somebody else wrote the secret first") from exc
-        raise StoreValueError(f"{address} refused the request for {right} as invalid") from exc
+        if any(words in str(exc) for words in UPGRADING):
+            raise StoreBusyError(
+                f"{address} is still preparing the mount",
+                hint="It does so after each mount, unseal and failover; it is tried again.",
+            ) from exc
+        raise StoreValueError(
+            f"{address} refused the request for {right} as invalid",
+            hint="Vault's audit log has the reason; nothing was changed.",
+        ) from exc
     except (hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized) as exc:
         raise StoreDeniedError(
             f"{address} denied it: {right} is missing, or the Vault token has run out",
@@ -645,15 +687,42 @@ def _translated(address: str, right: str) -> Iterator[None]:
         raise StoreUnreachableError(f"{address} is down") from exc
     except hvac.exceptions.VaultError as exc:
         raise StoreUnreachableError(f"{address} failed: {type(exc).__name__}") from exc
-    except requests.exceptions.SSLError as exc:
-        raise StoreUnreachableError(
-            f"{address}: its TLS certificate can't be verified",
-            hint="Set `ca_cert` or VAULT_CACERT.",
-        ) from exc
     except requests.exceptions.RequestException as exc:
-        raise StoreUnreachableError(f"{address} can't be reached: {type(exc).__name__}") from exc
+        raise _of_network(exc, address, environment) from exc
+    except NightporterError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise StoreError(f"{address} answered what Vault never would: is it a Vault?") from exc
+    except OSError as exc:
+        if exc.filename:
+            raise ConfigError(f"{exc.filename} can't be used ({exc.strerror})") from exc
+        raise StoreUnreachableError(f"{address} can't be reached: {type(exc).__name__}") from exc
+    except Exception as exc:  # no exception of a library leaves
+        raise StoreError(f"{address}: {type(exc).__name__}") from exc
+
+
+def _of_network(
+    exc: requests.exceptions.RequestException, address: str, environment: Mapping[str, str]
+) -> NightporterError:
+    refused = tls.explain(
+        exc,
+        ca_hint="Set `ca_cert` or VAULT_CACERT",
+        client_hint=(
+            "Set `client_cert` and `client_key` (VAULT_CLIENT_CERT, VAULT_CLIENT_KEY) to a"
+            " certificate that it knows."
+        ),
+    )
+    if refused is not None:
+        what, hint = refused
+        return StoreUnreachableError(f"{address}: {what}", hint=hint)
+    if any(isinstance(item, ssl.SSLEOFError) for item in tls.chain_of(exc)):
+        return StoreUnreachableError(
+            f"{address} closed the TLS connection: perhaps it wants a client certificate",
+            hint="Set `client_cert` (VAULT_CLIENT_CERT) if it does, else check what is between.",
+        )
+    if isinstance(exc, PROXY_ADDRESS_ERRORS):
+        return proxy_error(exc, None, environment)
+    return StoreUnreachableError(f"{address} can't be reached: {words_of(exc)}")
 
 
 def _version(metadata: Mapping[str, Any]) -> Version:
