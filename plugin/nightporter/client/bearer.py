@@ -8,8 +8,8 @@ fare no better. Neither library is imported here; requests takes any callable.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nightporter.client.porter import Porter
     from nightporter.core.model import Token
 
+T = TypeVar("T")
 YOUNG_S = 60.0
 ONCE_IN_S = 300.0
 
@@ -27,9 +28,18 @@ class _Renewal:
     """Decides whether a refused token is worth another exchange, for all threads and instances of a
     porter."""
 
-    def __init__(self, porter: Porter, profile: str | None) -> None:
-        self._porter = porter
+    def __init__(self, porter: Porter | None, profile: str | None) -> None:
+        """`porter`: None for the default one of this process."""
+        self._is_default = porter is None
+        self._porter = porter or _default_porter()
         self._profile = profile
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process the default porter is that process's own."""
+        return _Renewal, (None if self._is_default else self._porter, self._profile)
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        return await self._porter.in_thread(call)
 
     def token(self) -> Token:
         return self._porter.get_token(self._profile)
@@ -72,7 +82,7 @@ class BearerAuth:
     requests."""
 
     def __init__(self, profile: str | None = None, *, porter: Porter | None = None) -> None:
-        self._renewal = _Renewal(porter or _default_porter(), profile)
+        self._renewal = _Renewal(porter, profile)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         token = self._renewal.token()
@@ -141,7 +151,7 @@ def httpx_auth(profile: str | None = None, *, porter: Porter | None = None) -> h
     """
     import httpx
 
-    renewal = _Renewal(porter or _default_porter(), profile)
+    renewal = _Renewal(porter, profile)
 
     class Auth(httpx.Auth):
         def sync_auth_flow(
@@ -161,13 +171,11 @@ def httpx_auth(profile: str | None = None, *, porter: Porter | None = None) -> h
         async def async_auth_flow(
             self, request: httpx.Request
         ) -> AsyncGenerator[httpx.Request, httpx.Response]:
-            import asyncio
-
-            token = await asyncio.to_thread(renewal.token)
+            token = await renewal.in_thread(renewal.token)
             request.headers["Authorization"] = f"{token.token_type} {token.value}"
             response = yield request
             if response.status_code == 401 and _is_whole(request):
-                fresh = await asyncio.to_thread(renewal.after_401, token)
+                fresh = await renewal.in_thread(lambda: renewal.after_401(token))
                 if fresh is not None:
                     request.headers["Authorization"] = f"{fresh.token_type} {fresh.value}"
                     yield request

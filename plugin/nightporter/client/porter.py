@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.client.configuration import load_config
@@ -30,9 +30,16 @@ WARM_S = (
 )
 END_OF_INVOCATION_S = 1.0  # so that an error is ours, and not Lambda's
 
+THREADS = 32  # of aget_token; they wait more than they work
+T = TypeVar("T")
+
 if TYPE_CHECKING:
     from nightporter.session.driver import Apart
     from nightporter.session.repository import Session
+
+
+def _emit_nothing(_event: str, **_facts: Any) -> None:
+    pass
 
 
 class Porter:
@@ -48,10 +55,11 @@ class Porter:
         config: Config | str | os.PathLike[str] | None = None,
         *,
         is_library: bool = True,
-        emit: Callable[..., None] = lambda _event, **_facts: None,
+        emit: Callable[..., None] = _emit_nothing,
         notify: Callable[[str], None] | None = None,
         apart: Apart | None = None,
     ) -> None:
+        self._given = (is_library, emit, notify, apart)
         self._environment = read_environment()
         self.config = self._read(config)
         # In Lambda a thread would be frozen with its exchange, once the handler has answered.
@@ -63,6 +71,7 @@ class Porter:
         self._lock = threading.Lock()
         self._refusals = 0
         self._pool = Pool()
+        self._executor: Any = None  # of aget_token
         self._apart = apart
         self._renewals: dict[str | None, tuple[threading.Lock, list[float]]] = {}
         _PORTERS.add(self)
@@ -120,15 +129,34 @@ class Porter:
         force_refresh: bool = False,
         timeout: float = DEFAULT_TIMEOUT_S,
     ) -> Token:
-        """As `get_token`, in a thread of the loop's own pool. Cancelled, it leaves the exchange to
-        end by itself."""
-        import asyncio  # deferred: 30 ms that only a program with an event loop has paid already
+        """As `get_token`, in a thread of the porter's own. Cancelled, it leaves the exchange to end
+        by itself."""
         import functools
 
         ask = functools.partial(
             self.get_token, profile, min_ttl=min_ttl, force_refresh=force_refresh, timeout=timeout
         )
-        return await asyncio.get_running_loop().run_in_executor(None, ask)
+        return await self.in_thread(ask)
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Returns what the call returns, which runs in a thread.
+
+        Not in the loop's default executor: a slow issuer would fill it, and the whole program would
+        have no name look-ups meanwhile (python/cpython#112169).
+        """
+        import asyncio  # deferred: 30 ms that only a program with an event loop has paid already
+        from concurrent.futures import ThreadPoolExecutor
+
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix=APP)
+            executor: ThreadPoolExecutor = self._executor
+        return await asyncio.get_running_loop().run_in_executor(executor, call)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or the porter of another process, has the same configuration and nothing else:
+        locks, connections and tokens are its own."""
+        return _open_again, (self.config, *self._given)
 
     def _warm_entry(self, broker: Broker, token: Token) -> tuple[float, float, Token]:
         """Until when this very token is the answer: by both clocks, since either may be stepped or
@@ -200,6 +228,10 @@ class Porter:
         for broker in self._brokers.values():
             broker.close()
         self._pool.close()
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
 
     def __enter__(self) -> Porter:
         return self
@@ -211,8 +243,19 @@ class Porter:
         self._lock = threading.Lock()
         self._renewals = {}
         self._pool = Pool()  # the parent's sockets are the parent's
+        self._executor = None  # and so are its threads
         for broker in self._brokers.values():
             broker.reset_locks()
+
+
+def _open_again(
+    config: Config,
+    is_library: bool,
+    emit: Callable[..., None],
+    notify: Callable[[str], None] | None,
+    apart: Apart | None,
+) -> Porter:
+    return Porter(config, is_library=is_library, emit=emit, notify=notify, apart=apart)
 
 
 def _log_warning(text: str) -> None:

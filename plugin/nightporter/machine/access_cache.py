@@ -33,6 +33,8 @@ from nightporter.machine.files import (
 SCHEMA = 1
 KEYRING_SERVICE = "nightporter"
 REFUSED_FOR_S = 7 * 86_400
+KEPT_TOKENS = 20  # so many files of tokens are never looked through
+DEAD_AFTER_S = 86_400
 
 
 class Place(Protocol):
@@ -231,6 +233,8 @@ class AccessCache:
             "life": token.life_s,
         }
         self._tokens.keep(f"{self._name}.token", json.dumps(entry).encode())
+        if isinstance(self._tokens, Directory) and self._tokens.path is not None:
+            sweep(self._tokens.path, self._clock())
 
     def token_file(self) -> str | None:
         """Where the token lies, if that is a file."""
@@ -320,6 +324,27 @@ class AccessCache:
                         open_lock(os.path.join(path, f"{self._name}.lock"), deadline=deadline)
                     )
             yield won
+
+
+def sweep(directory: str, now: float) -> int:
+    """Removes tokens that ended over a day ago, with what lies beside them, and returns how many
+    files it was. Identities that change often would leave files for ever (99designs/aws-vault#125).
+
+    Their lock goes too: nobody asks for an identity that has had no token for a day, and a lock is
+    for economy only.
+    """
+    removed = 0
+    with contextlib.suppress(OSError):
+        names = [name for name in os.listdir(directory) if name.endswith(".token")]
+        for name in names if len(names) > KEPT_TOKENS else ():
+            path = os.path.join(directory, name)
+            with contextlib.suppress(OSError):
+                ends = _parse(read_private(path)).get("expires_at")
+                if isinstance(ends, (int, float)) and ends < now - DEAD_AFTER_S:
+                    stem = path.removesuffix(".token")
+                    kinds = ("token", "lock", "failure", "tried")
+                    removed += sum(remove(f"{stem}.{kind}") for kind in kinds)
+    return removed
 
 
 def drop_everywhere(profile: str, directories: tuple[str, ...]) -> int:
