@@ -21,6 +21,7 @@ from nightporter.client.configuration import config_place
 from nightporter.client.porter import Porter
 from nightporter.client.replies import keep_reply
 from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.core.events import Event
 from nightporter.core.model import Token
 from nightporter.machine.places import read_environment
 
@@ -97,7 +98,8 @@ def show_event(event: str, **facts: Any) -> None:
 def show_warning(event: str, **facts: Any) -> None:
     """Without -v only what somebody should know: a record that isn't ours, a result that waits in a
     file."""
-    if event in ("foreign-record", "publish-failed", "spill-consumed"):
+    found = Event.parse(event)
+    if found is not None and found.is_warning:
         show_event(event, **facts)
 
 

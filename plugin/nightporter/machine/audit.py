@@ -16,15 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nightporter.core.errors import ConfigError
+from nightporter.core.events import Event
 from nightporter.core.expiry import format_rfc3339
-
-EVENTS = frozenset(
-    {
-        *("answered", "saved", "exchange-failed", "refused", "refresh-rejected", "fenced"),
-        *("adopted", "take-over", "stale", "spilled", "spill-consumed", "spill-failed"),
-        *("published", "publish-failed", "foreign-record", "clock-skew", "sweep-failed"),
-    }
-)
 
 
 class Audit:
@@ -37,7 +30,8 @@ class Audit:
 
     def note(self, event: str, **facts: Any) -> None:
         """One event. A log that can't be written stops nobody."""
-        if self._place is None or event not in EVENTS:
+        found = Event.parse(event)
+        if self._place is None or found is None or not found.is_audited:
             return
         known = {key: value for key, value in facts.items() if value is not None}
         head = {
