@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightporter.core.config import choose_profile, parse_config, render_effective
+from nightporter.core.config import choose_profile, parse_config
 from nightporter.core.errors import ConfigError, UnknownProfileError
 from nightporter.core.model import Config, Role
 from nightporter.issuers import VENDORS
+from nightporter.operations.show_config import render_effective
 from nightporter.stores import STORES
 
 GOOD = """

@@ -26,7 +26,6 @@ from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place, has_config, load_config
 from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
-from nightporter.core.config import render_effective
 from nightporter.core.errors import (
     ConfigError,
     CredentialsRefusedError,
@@ -42,8 +41,10 @@ from nightporter.core.hosts import profiles_for, rules_of
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.machine.access_cache import is_reply
 from nightporter.machine.files import lock_problem
+from nightporter.machine.installation import install_hint
 from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
 from nightporter.operations.policies import needed_paths
+from nightporter.operations.show_config import render_effective
 from nightporter.operations.status import relative
 from nightporter.session.engine import remedy
 from nightporter.session.repository import Session, new_lineage
@@ -257,9 +258,9 @@ class Doctor:
 
     def _libraries(self, config: Config) -> Iterator[Finding]:
         for kind in sorted({store.type for store in config.stores.values()}):
-            library, requirement = STORES[kind].library, STORES[kind].requirement
+            library = STORES[kind].library
             if library and importlib.util.find_spec(library) is None:
-                todo = f"Install it with `pip install '{requirement or library}'`."
+                todo = install_hint(STORES[kind])
                 what = f"the store type {kind} needs {library}, which is not installed"
                 yield Finding(
                     level="error", reference="library-missing", what=what, todo=todo, exit_code=2
