@@ -16,14 +16,14 @@ from lab.worlds.vendor import Vendor
 
 def test_init_at_a_terminal_ends_with_a_token(empty_home: Home, vendor: Vendor) -> None:
     answers: Answers = [
-        ("Who issues", "pitchpoint"),
-        ("A name for", "mine"),
-        ("Where is the secret", "local"),
+        ("Token issuer", "pitchpoint"),
+        ("Profile name", "mine"),
+        ("Secret store", "local"),
         ("Hosts that", "git.example.com, *.example.org"),
         ("Path of the secret", "prod/mine"),
         ("Username", "svc-acme"),
         ("Password", "correct-horse"),
-        ("Which client", "none"),
+        ("Client to set up", "none"),
     ]
     code, said = at_terminal(empty_home, ["init", "--base-url", vendor.address], answers)
     assert code == 0, said
@@ -38,16 +38,16 @@ def test_init_at_a_terminal_ends_with_a_token(empty_home: Home, vendor: Vendor) 
 def test_an_answer_that_does_not_work_is_asked_for_again(empty_home: Home, vendor: Vendor) -> None:
     empty_home.environment["VAULT_TOKEN"] = "x"
     answers: Answers = [
-        ("Who issues", "pitchpoint"),
-        ("the issuer answers", None),
-        ("A name for", "no good"),
+        ("Token issuer", "pitchpoint"),
+        ("issuer reachable", None),
+        ("Profile name", "no good"),
         ("letters, digits", None),
-        ("A name for", "mine"),
-        ("Where is the secret", "vault"),
-        ("Its address", "http://127.0.0.1:1"),
-        ("How it lets you in", "token"),
+        ("Profile name", "mine"),
+        ("Secret store", "vault"),
+        ("Vault URL", "http://127.0.0.1:1"),
+        ("Auth method", "token"),
         ("store-unreachable", None),
-        ("Where is the secret", "local"),
+        ("Secret store", "local"),
         ("Hosts that", "*.*.example.com"),
         ("what to do", None),
         ("Hosts that", "git.example.com"),
@@ -57,11 +57,11 @@ def test_an_answer_that_does_not_work_is_asked_for_again(empty_home: Home, vendo
         ("Username", "svc-acme"),
         ("Password", "battery-staple"),
         ("refused the sign-in", None),
-        ("Write other credentials", "yes"),
+        ("Enter other credentials", "yes"),
         ("Username", "svc-acme"),
         ("Password", "correct-horse"),
         ("it works", None),
-        ("Which client", "git"),
+        ("Client to set up", "git"),
         ("git: set up", None),
     ]
     code, said = at_terminal(
@@ -87,7 +87,7 @@ def test_a_refused_password_is_not_tried_again_by_itself(empty_home: Home, vendo
         ("Hosts", ""),
         ("Username", "svc-acme"),
         ("Password", "wrong"),
-        ("Write other credentials", "no"),
+        ("Enter other credentials", "no"),
     ]
     code, said = at_terminal(empty_home, ["init", "mine", *flags], answers)
     assert code == 3, said
@@ -171,8 +171,8 @@ def test_init_waits_for_nobody_who_is_not_there(
 
 def test_init_by_device_code_at_a_terminal(empty_home: Home, vendor: Vendor) -> None:
     answers: Answers = [
-        ("How a session begins", "device_code"),
-        ("Its tenant", ""),
+        ("Grant type", "device_code"),
+        ("Tenant", ""),
         ("Hosts", ""),
         ("Client id", "demo-client"),
         ("Client secret", "demo-secret"),
@@ -196,14 +196,14 @@ def test_init_by_device_code_at_a_terminal(empty_home: Home, vendor: Vendor) -> 
 @pytest.mark.parametrize(
     ("flags", "typed"),
     [
-        (["--set", "min_ttl=abc"], [("Who issues", "pitchpoint")] * 2),
+        (["--set", "min_ttl=abc"], [("Token issuer", "pitchpoint")] * 2),
         (
             ["--vendor", "pitchpoint", "--credentials", "arn:aws:x"],
-            [("A name", ""), ("Where is the secret", "local"), ("Where is the secret", "local")],
+            [("Profile name", ""), ("Secret store", "local"), ("Secret store", "local")],
         ),
         (
             ["--vendor", "pitchpoint", "--store", "local", "--auth", "method=token"],
-            [("A name", "")],
+            [("Profile name", "")],
         ),
     ],
 )
@@ -226,7 +226,7 @@ def test_an_issuer_that_is_away_is_said_and_may_be_passed_over(empty_home: Home)
         "--timeout",
         "3",
     ]
-    code, said = at_terminal(empty_home, ["init", *flags], [("Go on all the same", "no")])
+    code, said = at_terminal(empty_home, ["init", *flags], [("Continue anyway", "no")])
     assert code == 6, said
     unattended = empty_home.run(
         "init", *flags, "--credentials", "c", "--no-check", stdin='{"username": "a"}'

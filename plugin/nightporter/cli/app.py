@@ -22,13 +22,15 @@ from nightporter import __version__
 from nightporter.cli import fast, helpers, setups, terminal
 from nightporter.cli import init as init_command
 from nightporter.cli.fast import ExecCredentialAsk, TokenAsk
+from nightporter.cli.init_config import Answers
+from nightporter.cli.init_config import render as render_init
 from nightporter.cli.terminal import Options, open_porter, put, say
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place, load_config
 from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
-from nightporter.core.checks import nearest
-from nightporter.core.config import choose_profile, render_effective
+from nightporter.core.checks import nearest, one_of
+from nightporter.core.config import choose_profile, parse_config
 from nightporter.core.errors import (
     ConfigError,
     NightporterError,
@@ -119,19 +121,45 @@ def run(arguments: list[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+HELP_END = """\b
+Examples:
+  nightporter init                        set up the first profile
+  nightporter token pitchpoint            print an access token
+  nightporter setup kubectl pitchpoint    let kubectl ask for it
+  nightporter status                      show sessions and cached tokens
+  nightporter doctor                      find out what is wrong
+
+\b
+Environment:
+  NIGHTPORTER_CONFIG      path of the configuration file
+  NIGHTPORTER_TIMEOUT     seconds that a command may take (30)
+  NIGHTPORTER_LOG         audit log: an absolute path, or stderr
+  NIGHTPORTER_CACHE       file, keyring or off
+
+\b
+Exit codes:
+  0 done   2 usage or configuration   3 credentials refused
+  4 a person must log in   5 secret store   6 token issuer   7 host not allowed
+
+\b
+Documentation: README.md and plugin/docs of the repository, `man nightporter`,
+`nightporter explain REFERENCE` for the last line of an error."""
+
+
 @click.group(
     cls=_Group,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=(
-        "Begin with `nightporter init`; when something fails: `nightporter doctor`, `nightporter"
-        " explain`."
-    ),
+    epilog=HELP_END,
 )
-@click.version_option(__version__, prog_name="nightporter")
+@click.version_option(__version__, "-V", "--version", prog_name="nightporter")
 @global_options
-def cli() -> None:
-    """Vendor credentials in, access tokens out: one session for any number of machines, kept in
-    your own store."""
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Exchange vendor credentials for access tokens: one session for any number of machines, kept
+    in your own secret store."""
+    if context.invoked_subcommand is None:
+        put(context.get_help())
 
 
 # Tokens.
@@ -226,6 +254,55 @@ def credentials_set(options: Options, profile: str | None) -> None:
         account.set_credentials(broker, members, options.timeout_s(), say)
 
 
+@credentials.command("delete")
+@click.argument("profile", required=False)
+@click.option("--yes", "is_agreed", is_flag=True, help="Do not ask before the secret is removed.")
+@pass_options
+def credentials_delete(options: Options, profile: str | None, is_agreed: bool) -> None:
+    """Remove the username and password of PROFILE from its store.
+
+    The session stays: `nightporter logout PROFILE --everywhere` ends it.
+    """
+    with open_porter(options) as porter:
+        broker = porter.broker_for(profile)
+        chosen = account.check_has_secret(broker.profile)
+        if not is_agreed:
+            _check_agreed(
+                f"Remove the credentials of {chosen.name!r} from store {chosen.store.name!r}?"
+            )
+        account.delete_credentials(broker, options.timeout_s(), say)
+
+
+def _check_agreed(question: str) -> None:
+    """Raises: ConfigError where nobody can be asked, or the answer is no."""
+    terminal_of_person = _Terminal()
+    if not terminal_of_person.is_there:
+        raise ConfigError("nobody is at the terminal to be asked", hint="Add --yes.")
+    if terminal_of_person.ask(question, default="no", choices=("yes", "no")) == "no":
+        raise ConfigError("nothing was removed", hint="Answer yes, or add --yes.")
+
+
+class _Choice(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in later clicks
+    """One of several words, in any case, or a beginning that only one of them has."""
+
+    name = "choice"
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        self.choices = tuple(choices)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        word = str(value).strip().casefold()
+        if word in self.choices:
+            return word
+        found = [choice for choice in self.choices if word and choice.startswith(word)]
+        if len(found) == 1:
+            return found[0]
+        near = nearest(word, self.choices)
+        advice = f"; did you mean {near[0]!r}?" if near and not found else ""
+        known = ", ".join(found or self.choices)
+        return self.fail(f"{str(value)!r} is not one of {known}{advice}", param, ctx)
+
+
 SHORT = 60  # choices that fit into the line of a question
 
 
@@ -238,15 +315,11 @@ class _Terminal:
         self.say = say
 
     def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
-        kind = click.Choice(choices) if choices else None
+        kind = _Choice(choices) if choices else None
         is_short = sum(map(len, choices)) < SHORT
+        text = f"{question} ({', '.join(choices)})" if choices and is_short else question
         answer = click.prompt(
-            question,
-            default=default,
-            show_default=bool(default),
-            type=kind,
-            show_choices=is_short,
-            err=True,
+            text, default=default, show_default=bool(default), type=kind, err=True
         )
         return str(answer).strip()
 
@@ -457,13 +530,70 @@ def _show_report(report: rotate_job.Report, is_text: bool) -> int:
     "--role",
     type=click.Choice([audience.value for audience in Audience]),
     required=True,
-    help="Whose policy; credentials: of who writes the secret.",
+    help="The role that gets the policy; credentials: the writer of the secret.",
+)
+@click.option("--store", metavar="TYPE", help="Without a configuration: the type of the store.")
+@click.option("--credentials", metavar="PATH", help="Without one: the secret with the password.")
+@click.option(
+    "--issuer",
+    type=click.Choice(sorted(VENDORS)),
+    default="pitchpoint",
+    show_default=True,
+    help="Without one: the token issuer.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Without one: a further key of the profile, such as publish_access_token (repeatable).",
+)
+@click.option(
+    "--store-set",
+    "store_settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Without one: a key of the store, such as mount (repeatable).",
 )
 @pass_options
-def policy(options: Options, profile: str | None, role: str) -> None:
-    """Print the minimal IAM or Vault policy of a role for PROFILE."""
-    chosen = choose_profile(load_config(options.config), profile)
+def policy(
+    options: Options,
+    /,
+    profile: str | None,
+    role: str,
+    store: str | None,
+    credentials: str | None,
+    issuer: str,
+    settings: tuple[str, ...],
+    store_settings: tuple[str, ...],
+) -> None:
+    """Print the minimal IAM or Vault policy of a role for PROFILE.
+
+    With --store and --credentials it needs no configuration, and contacts nobody.
+    """
+    if store is None:
+        if credentials or settings or store_settings:
+            raise click.UsageError("--credentials, --set and --store-set need --store TYPE.")
+        chosen = choose_profile(load_config(options.config), profile)
+    else:
+        answers = Answers(
+            profile=profile or issuer,
+            vendor=issuer,
+            store=_known_store(store),
+            credentials=credentials,
+            options=dict(_parse_pair("--store-set", text) for text in store_settings),
+            settings=dict(map(_parse_setting, settings)),
+        )
+        text = render_init(answers)
+        parsed = parse_config(text, source="the command line", vendors=VENDORS, stores=STORES)
+        chosen = choose_profile(parsed, None)
     put(render_policy(chosen, Audience(role)))
+
+
+def _known_store(kind: str) -> str:
+    if problem := one_of(*STORES)(kind):
+        raise ConfigError(f"--store {problem}")
+    return kind
 
 
 @cli.command()
@@ -546,24 +676,38 @@ def _names(profile: Profile) -> dict[str, Any]:
     help=f"Where the secret is: {', '.join(OURS)}, or a type that a package has brought.",
 )
 @click.option(
+    "--store-set",
     "--store-option",
     "more_options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A further key of the store (repeatable).",
+    help="A further key of the store, such as namespace or kms_key_id (repeatable).",
 )
-@click.option("--address", metavar="URL", help="Of Vault; else VAULT_ADDR.")
-@click.option("--mount", help="Of Vault's KV version 2 secrets engine (secret).")
+@click.option("--address", metavar="URL", help="The URL of Vault; else VAULT_ADDR.")
+@click.option("--mount", help="The mount of Vault's KV version 2 engine (secret).")
 @click.option(
     "--auth",
     multiple=True,
     metavar="KEY=VALUE",
-    help="How Vault lets us in: method=..., role_id=... (repeatable).",
+    help="The Vault auth method: method=..., role_id=... (repeatable).",
 )
-@click.option("--region", help="Of Secrets Manager; else boto3's own chain.")
-@click.option("--endpoint-url", metavar="URL", help="Of Secrets Manager, where it isn't AWS's own.")
-@click.option("--vendor", type=click.Choice(sorted(VENDORS)), help="Who issues the tokens.")
-@click.option("--base-url", metavar="URL", help="Of the vendor, where it isn't its usual one.")
+@click.option("--region", help="The AWS region; else boto3's own chain.")
+@click.option(
+    "--endpoint-url", metavar="URL", help="The endpoint of Secrets Manager, if not AWS's own."
+)
+@click.option(
+    "--issuer",
+    "--vendor",
+    "vendor",
+    type=click.Choice(sorted(VENDORS)),
+    help="The token issuer (--vendor is its older name).",
+)
+@click.option("--base-url", metavar="URL", help="The base URL of the issuer, if not the usual one.")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    help="What this machine may do: sign in (full), refresh, or read published tokens.",
+)
 @click.option(
     "--credentials",
     metavar="PATH",
@@ -587,9 +731,9 @@ def _names(profile: Profile) -> dict[str, Any]:
 @click.option(
     "--no-browser",
     is_flag=True,
-    help="Print the address of a log-in; paste the one that it ends at.",
+    help="Print the login URL; paste the one that the browser ends at.",
 )
-@click.option("--no-check", is_flag=True, help="Write the file without trying for a token.")
+@click.option("--no-check", is_flag=True, help="Write the file; contact neither issuer nor store.")
 @click.argument("profile", required=False)
 @pass_options
 def init(
@@ -605,11 +749,16 @@ def init(
     auth: tuple[str, ...],
     more_options: tuple[str, ...],
     settings: tuple[str, ...],
+    role: str | None,
     no_check: bool,
     no_browser: bool,
     **store_options: str | None,
 ) -> None:
-    """Write a first configuration, trying each answer, and end with a working token or a reason."""
+    """Add PROFILE to the configuration, checking each answer, and end with a working token.
+
+    Run it again for another profile, or with the name of a profile alone to check that one. What a
+    flag answers is not asked.
+    """
     given = init_command.Given(
         profile=profile,
         vendor=vendor,
@@ -618,12 +767,16 @@ def init(
         hosts=hosts,
         clients=clients,
         store_options={key: value for key, value in store_options.items() if value}
-        | dict(_parse_pair("--store-option", text) for text in more_options),
+        | dict(_parse_pair("--store-set", text) for text in more_options),
         auth=dict(_parse_pair("--auth", text) for text in auth),
-        settings=({"base_url": base_url} if base_url else {}) | dict(map(_parse_setting, settings)),
+        settings=_settings(base_url=base_url, role=role) | dict(map(_parse_setting, settings)),
         is_checked=not no_check,
     )
     init_command.Onboarding(given, _Terminal(no_browser=no_browser), options).run()
+
+
+def _settings(**flags: str | None) -> dict[str, str | int]:
+    return {key: value for key, value in flags.items() if value}
 
 
 def _parse_setting(text: str) -> tuple[str, str | int]:
@@ -786,6 +939,8 @@ def config_check(options: Options) -> None:
 @pass_options
 def config_show(options: Options) -> None:
     """Print the effective configuration with the source of each value. It holds no secret."""
+    from nightporter.operations.show_config import render_effective  # deferred: tomlkit
+
     environment = read_environment()
     put(
         render_effective(load_config(options.config, environment), environment, STORES).rstrip("\n")

@@ -2,14 +2,16 @@
 
 What a flag answers is not asked. Where somebody is at the terminal, an answer that does not work is
 explained and asked for again; where nobody is, or the same thing fails twice, it is the command's
-error. The file is written once store, secret and clients are known to do. A session that is in the
-store already is used, and never replaced.
+error. The file is written once store, secret and clients are known to do. A profile is added to a
+configuration that exists; a profile that is there already is checked again, and never changed. A
+session that is in the store already is used, and never replaced. `--no-check` contacts nobody.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,10 +34,11 @@ from nightporter.core.errors import (
     StoreDeniedError,
 )
 from nightporter.core.expiry import format_rfc3339
-from nightporter.core.model import Profile, Vendor
+from nightporter.core.model import Profile, Role, Vendor
 from nightporter.core.store_description import StoreDescription
 from nightporter.issuers import VENDORS
 from nightporter.machine.files import replace_private
+from nightporter.machine.installation import check_library
 from nightporter.machine.places import read_environment
 from nightporter.operations import account
 from nightporter.operations.login import Person
@@ -53,7 +56,7 @@ TRIAL_PATH = (  # stands for the secret until its path is known; read, never wri
 
 
 class Interview(Protocol):
-    """Whoever answers. `is_there`: somebody is at the terminal."""
+    """The source of answers. `is_there`: a person is at the terminal."""
 
     is_there: bool
     person: Person
@@ -88,6 +91,19 @@ class Given:
     settings: Mapping[str, str | int] = field(default_factory=dict)
     is_checked: bool = True
 
+    @property
+    def is_name_only(self) -> bool:
+        """Whether nothing but a profile's name (and clients to set up) is given."""
+        return not (
+            self.vendor
+            or self.store
+            or self.credentials
+            or self.hosts
+            or self.store_options
+            or self.auth
+            or self.settings
+        )
+
 
 class Onboarding:
     """One run of `init`."""
@@ -97,6 +113,7 @@ class Onboarding:
         self._interview = interview
         self._options = options
         self._environment = read_environment()
+        self._existing = ""
         self._has_asked = False
         self._has_talked = False
 
@@ -104,7 +121,11 @@ class Onboarding:
         """Raises: any NightporterError, before anything is written unless it came of the first
         token."""
         place = config_place(self._options.config, self._environment)
-        self._check_place(place)
+        self._existing = self._read_existing(place)
+        name = self._given.profile
+        if name and init_config.has_profile(self._existing, name) and self._given.is_name_only:
+            self._finish(name)
+            return
         answers = self._until_it_works(self._choose_vendor)
         answers = self._until_it_works(lambda: self._choose_name(answers))
         answers = self._until_it_works(lambda: self._choose_store(answers))
@@ -112,24 +133,63 @@ class Onboarding:
         for client in self._given.clients:
             self._check_client(answers, client)
         answers = self._until_it_works(lambda: self._choose_secret(answers))
-        os.makedirs(os.path.dirname(os.path.abspath(place)), mode=0o700, exist_ok=True)
-        self._check_place(place)  # an interview takes its time
-        replace_private(os.path.abspath(place), init_config.render(answers).encode())
-        self._interview.say(f"wrote {place}")
-        if self._given.is_checked:
-            self._begin(answers.profile)
-        self._offer_clients(answers)
+        if not self._is_there_already(answers):
+            self._write(place, answers)
+        self._finish(answers.profile)
 
-    @staticmethod
-    def _check_place(place: str) -> None:
-        if place == "NIGHTPORTER_CONFIG_TOML" or os.path.lexists(place):
+    def _finish(self, name: str) -> None:
+        """The first token, and the clients."""
+        if self._given.is_checked:
+            self._begin(name)
+        self._offer_clients(name)
+
+    def _is_there_already(self, answers: Answers) -> bool:
+        """Whether the configuration holds this very profile.
+
+        Raises: ConfigError where it holds another one of the same name.
+        """
+        if not init_config.has_profile(self._existing, answers.profile):
+            return False
+        there = init_config.existing_profile(self._existing, answers.profile)
+        if there != init_config.profile_of(answers):
             raise ConfigError(
-                f"there is a configuration already ({place}); it is not written over",
+                f"there is another profile called {answers.profile!r}; it is not written over",
                 hint=(
-                    "Edit it, or name another with --config; `nightporter credentials set` writes"
-                    " credentials."
+                    "Give the new profile another name: `nightporter init NAME`. `nightporter"
+                    f" init {answers.profile}` alone checks the one that is there."
                 ),
             )
+        return True
+
+    def _write(self, place: str, answers: Answers) -> None:
+        if self._read_existing(place) != self._existing:  # an interview takes its time
+            raise ConfigError(f"{place} has changed meanwhile; run init again")
+        target = os.path.realpath(place)  # a link to somebody's dotfiles stays one
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        replace_private(target, init_config.render(answers).encode())
+        self._interview.say(
+            f"added profile {answers.profile!r} to {place}" if self._existing else f"wrote {place}"
+        )
+
+    @staticmethod
+    def _read_existing(place: str) -> str:
+        """The text of the configuration that a profile is added to; empty where there is none."""
+        if place == "NIGHTPORTER_CONFIG_TOML":
+            raise ConfigError(
+                "the configuration is in the variable NIGHTPORTER_CONFIG_TOML; it is not changed",
+                hint="Name a file with --config, or unset the variable.",
+            )
+        try:
+            with open(place, encoding="utf-8-sig") as opened:
+                text = opened.read()
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(
+                f"{place}: can't be read as UTF-8 text ({type(exc).__name__})"
+            ) from exc
+        parse_config(text, source=place, vendors=VENDORS, stores=STORES)
+        return text
 
     def _until_it_works(self, step: Callable[[], T]) -> T:
         """A step whose questions can be answered differently is done again."""
@@ -168,7 +228,9 @@ class Onboarding:
                 "; ".join(problem.removeprefix(f"{TRIAL}: ") for problem in exc.problems)
                 or exc.message
             )
-            raise ConfigError(found, hint="Answer it differently.") from exc
+            raise ConfigError(
+                found, hint="Correct the answer or the flag that this names, and try again."
+            ) from exc
         return Porter(text, is_library=False, notify=self._interview.say)
 
     def _timeout_s(self) -> float:
@@ -178,30 +240,62 @@ class Onboarding:
 
     def _choose_vendor(self) -> Answers:
         vendor = self._given.vendor or self._ask(
-            "--vendor", "Who issues the tokens", "pitchpoint", sorted(VENDORS)
+            "--vendor", "Token issuer", "pitchpoint", sorted(VENDORS)
         )
         settings = {**self._settings_of(VENDORS[vendor]), **self._given.settings}
         answers = Answers(
-            profile=vendor, vendor=vendor, store="local", credentials=TRIAL_PATH, settings=settings
+            profile=vendor,
+            vendor=vendor,
+            store="local",
+            credentials=TRIAL_PATH,
+            settings=self._with_published(settings),
         )
-        with self._trial(answers) as porter:
-            if self._given.is_checked:
-                self._look_for_issuer(porter.broker_for(vendor))
-        return answers
+        if not self._given.is_checked:
+            self._trial(answers).close()
+            return answers
+        return self._look_for_issuer(answers)
 
-    def _look_for_issuer(self, broker: Broker) -> None:
-        try:
-            address, _ = broker.session.probe(time.monotonic() + self._timeout_s())
-        except IssuerError as exc:
-            self._interview.say(exc.message)
-            if (
-                self._interview.is_there
-                and self._question("Go on all the same", default="no", choices=YES_NO) == "no"
-            ):
-                self._has_asked = False  # that is an end, and not an answer to be asked for again
-                raise
-        else:
-            self._interview.say(f"the issuer answers ({address})")
+    def _with_published(self, settings: Mapping[str, str | int]) -> Mapping[str, str | int]:
+        """A reader must know where the access tokens are published."""
+        if settings.get("role") != Role.READ_ONLY.value or "publish_access_token" in settings:
+            return settings
+        path = self._ask("--set publish_access_token=PATH", "Path of the published access token")
+        return {**settings, "publish_access_token": path}
+
+    def _look_for_issuer(self, answers: Answers) -> Answers:
+        """Tries the issuer; where it can't be reached, a person may name another URL."""
+        while True:
+            try:
+                with self._trial(answers) as porter:
+                    session = porter.broker_for(answers.profile).session
+                    url, _ = session.probe(time.monotonic() + self._timeout_s())
+            except IssuerError as exc:
+                self._interview.say(exc.message)
+                other = self._other_url(answers)
+                if other is not None:
+                    answers = replace(answers, settings={**answers.settings, "base_url": other})
+                elif self._is_passed_over():
+                    return answers
+                else:
+                    self._has_asked = False  # an end, and not an answer to be asked for again
+                    raise
+            else:
+                self._interview.say(f"issuer reachable ({url})")
+                return answers
+
+    def _other_url(self, answers: Answers) -> str | None:
+        """Another base URL; None where none is given, or the flags have named it."""
+        usual = answers.settings.get("base_url") or VENDORS[answers.vendor].base_url
+        if not self._interview.is_there or not usual or "base_url" in self._given.settings:
+            return None
+        url = self._question("Base URL of the issuer (Enter: keep it)", default=str(usual))
+        return url if url != usual else None
+
+    def _is_passed_over(self) -> bool:
+        """Whether a person goes on without the issuer. Without a person the first token decides."""
+        if not self._interview.is_there:
+            return True
+        return self._question("Continue anyway?", default="no", choices=YES_NO) == "yes"
 
     def _settings_of(self, vendor: Vendor) -> dict[str, str | int]:
         """What only this vendor's profiles hold, where somebody can be asked."""
@@ -210,7 +304,7 @@ class Onboarding:
             return found
         if "grant" in vendor.options and "grant" not in given:
             found["grant"] = self._question(
-                "How a session begins", default=vendor.grants[0], choices=vendor.grants
+                "Grant type", default=vendor.grants[0], choices=vendor.grants
             )
         grant = found.get("grant") or given.get("grant")
         if (
@@ -219,42 +313,55 @@ class Onboarding:
         ):
             if grant in PERSONS_GRANTS:  # they need more addresses than one
                 found["issuer_url"] = self._question(
-                    "Address of the issuer, which tells the others (RFC 8414)"
+                    "Issuer URL, from which the endpoints are discovered (RFC 8414)"
                 )
             else:
-                found["token_endpoint"] = self._question("Address of its token endpoint")
+                found["token_endpoint"] = self._question("Token endpoint URL")
         if "tenant" in vendor.options and "tenant" not in given:
             usual = str(vendor.preset["tenant"])  # Microsoft's `common` is for people
             default = None if usual == "common" and grant == "client_credentials" else usual
-            found["tenant"] = self._question("Its tenant", default=default)
+            found["tenant"] = self._question("Tenant", default=default)
         if "partner_id" in vendor.options and "partner_id" not in given:
-            found["partner_id"] = self._question("Your partner id")
+            found["partner_id"] = self._question("Partner id")
         if (
             "scopes" in vendor.options
             and "scopes" not in given
             and "login_scopes" not in vendor.preset
         ):
-            scopes = self._question("Scopes, with spaces between (empty: none)", default="")
+            scopes = self._question("Scopes, separated by spaces (empty: none)", default="")
             found |= {"scopes": scopes} if scopes else {}
         return found
 
     def _choose_name(self, answers: Answers) -> Answers:
         name = self._given.profile
         if name is None and self._interview.is_there:
-            name = self._question("A name for the profile", default=answers.vendor)
-        answers = replace(answers, profile=name or answers.vendor)
+            name = self._question("Profile name", default=self._free_name(answers.vendor))
+            if init_config.has_profile(self._existing, name):
+                raise ConfigError(
+                    f"there is a profile called {name!r} already",
+                    hint=f"Choose another name. `nightporter init {name}` checks that one.",
+                )
+        name = name or answers.vendor
+        is_new = not init_config.has_profile(self._existing, name)
+        answers = replace(answers, profile=name, existing=self._existing if is_new else "")
         self._trial(answers).close()
         return answers
+
+    def _free_name(self, vendor: str) -> str:
+        names = [vendor, *(f"{vendor}-{number}" for number in range(2, 100))]
+        return next(
+            (name for name in names if not init_config.has_profile(self._existing, name)), vendor
+        )
 
     # The store.
 
     def _choose_store(self, answers: Answers) -> Answers:
-        kind = self._given.store or self._ask(
-            "--store", "Where is the secret", "local", tuple(STORES)
-        )
+        kind = self._given.store or self._ask("--store", "Secret store", "local", tuple(STORES))
         if problem := one_of(*STORES)(kind):
             raise ConfigError(f"--store {problem}")
         description = STORES[kind]
+        if self._given.is_checked:
+            check_library(description)
         options: dict[str, str | Mapping[str, str]] = dict(self._given.store_options)
         for asked in description.questions:
             if asked.key not in options and self._interview.is_there:
@@ -266,23 +373,26 @@ class Onboarding:
         answers = replace(
             answers, store=kind, options=options, credentials=self._given.credentials or TRIAL_PATH
         )
+        if not self._given.is_checked:
+            self._trial(answers).close()
+            return answers
         with self._trial(answers) as porter:
             session = porter.broker_for(answers.profile).session
             # The path may not be the true one yet, which is tried next.
             with contextlib.suppress(StoreDeniedError):
                 session.read(time.monotonic() + self._timeout_s())
-                self._interview.say(f"the store answers ({kind})")
+                self._interview.say(f"store reachable ({kind})")
         return answers
 
     def _auth(self, description: StoreDescription) -> dict[str, Mapping[str, str]]:
-        """How the store lets us in; nothing for its usual way."""
+        """How to log in to the store; nothing for its usual way."""
         auth: dict[str, str] = {}
         if self._given.auth:
             return {"auth": self._given.auth}
         if self._interview.is_there:
             usual, *_ = description.auth_methods
             auth["method"] = self._question(
-                "How it lets you in", default=usual, choices=sorted(description.auth_methods)
+                "Auth method", default=usual, choices=sorted(description.auth_methods)
             )
             for key in description.auth_methods[auth["method"]].asked:
                 auth[key] = self._question(key)
@@ -294,22 +404,45 @@ class Onboarding:
 
     def _choose_secret(self, answers: Answers) -> Answers:
         with self._trial(answers) as porter:
-            needs_secret = account.needs_secret(porter.broker_for(answers.profile))
+            broker = porter.broker_for(answers.profile)
+            role = broker.profile.role
+            reads_secret = role is Role.FULL and account.needs_secret(broker)
         usual = f"nightporter/{answers.profile}"
-        if needs_secret or self._given.credentials:
+        if reads_secret or self._given.credentials:
             path = self._given.credentials or self._ask(
                 "--credentials", "Path of the secret", usual
             )
-            answers = replace(answers, credentials=path)
+            answers = replace(answers, credentials=self._own_path(answers, path))
         else:
             record = {"refresh_token": f"{usual}/refresh-token", **answers.settings}
+            if role is Role.READ_ONLY:  # it never reads the session record
+                record = dict(answers.settings)
             answers = replace(answers, credentials=None, settings=record)
+        if not self._given.is_checked or role is Role.READ_ONLY:
+            self._trial(answers).close()
+            return answers
         with self._trial(answers) as porter:
             broker = porter.broker_for(answers.profile)
             broker.session.read(time.monotonic() + self._timeout_s())
-            if needs_secret:
+            if reads_secret:
                 self._see_credentials(broker)
         return answers
+
+    def _own_path(self, answers: Answers, path: str) -> str:
+        """The path without what Vault's API and UI put before it, where a person agrees."""
+        mount = str(answers.options.get("mount", "secret"))
+        found = re.match(rf"(?:v1/)?{re.escape(mount)}/(?:(?:meta)?data/)?(?=.)", path.lstrip("/"))
+        if answers.store != "vault" or found is None:
+            return path
+        shorter = path.lstrip("/")[found.end() :]
+        self._interview.say(
+            f"{path!r} begins with the mount or with Vault's API path; inside the mount it would"
+            f" be {shorter!r}"
+        )
+        if not self._interview.is_there:
+            return path
+        answer = self._question(f"Use {shorter!r}?", default="yes", choices=YES_NO)
+        return shorter if answer == "yes" else path
 
     def _see_credentials(self, broker: Broker) -> None:
         try:
@@ -331,8 +464,10 @@ class Onboarding:
     def _choose_hosts(self, answers: Answers) -> Answers:
         hosts = list(self._given.hosts)
         if not hosts and self._interview.is_there:
-            question = "Hosts that may have the token, with spaces between (empty: none)"
+            question = "Hosts that may receive the token, separated by spaces (empty: none)"
             hosts = self._question(question, default="").replace(",", " ").split()
+            if any(host.startswith("http://") for host in hosts):
+                self._interview.say("a host that begins with http:// allows plain http to it")
         answers = replace(answers, hosts=hosts)
         self._trial(answers).close()
         return answers
@@ -342,14 +477,21 @@ class Onboarding:
     def _begin(self, name: str) -> None:
         with open_porter(self._options) as porter:
             broker = porter.broker_for(name)
-            if account.has_session(broker, self._options.timeout_s()):
-                self._interview.say("there is a session already")
-            elif broker.profile.grant == "refresh_token":
-                self._seed(broker)
-            elif broker.profile.grant in PERSONS_GRANTS and self._interview.is_there:
-                account.start_by_log_in(broker, self._interview.person, self._options.log_in_s())
+            if broker.profile.role is not Role.READ_ONLY:
+                self._begin_session(broker)
             until = self._first_token(broker)
-        self._interview.say(f"it works: an access token came, good until {until}")
+        self._interview.say(f"it works: received an access token, valid until {until}")
+
+    def _begin_session(self, broker: Broker) -> None:
+        grant = broker.profile.grant
+        if account.has_session(broker, self._options.timeout_s()):
+            self._interview.say("there is a session already")
+        elif broker.profile.role is not Role.FULL:
+            return  # the first token says who begins it
+        elif grant == "refresh_token":
+            self._seed(broker)
+        elif grant in PERSONS_GRANTS and self._interview.is_there:
+            account.start_by_log_in(broker, self._interview.person, self._options.log_in_s())
 
     def _seed(self, broker: Broker) -> None:
         given = self._interview.read_refresh_token()
@@ -368,7 +510,7 @@ class Onboarding:
                     raise
                 self._interview.say(exc.message)
                 if (
-                    self._interview.ask("Write other credentials", default="no", choices=YES_NO)
+                    self._interview.ask("Enter other credentials?", default="yes", choices=YES_NO)
                     == "no"
                 ):
                     raise
@@ -386,21 +528,26 @@ class Onboarding:
                 client, answers.profile, porter.config, self._options.config, self._environment
             )
 
-    def _offer_clients(self, answers: Answers) -> None:
+    def _offer_clients(self, name: str) -> None:
         clients = self._given.clients
         if not clients and self._has_talked:
-            clients = self._until_it_works(lambda: self._choose_client(answers))
+            clients = self._until_it_works(lambda: self._choose_client(name))
         for client in clients:
-            setups.set_up(
-                client, answers.profile, self._options, self._environment, self._interview.say
+            setups.set_up(client, name, self._options, self._environment, self._interview.say)
+        if not self._given.is_checked:
+            self._interview.say(f"nothing was checked; nightporter doctor {name} does")
+        if clients:
+            self._interview.say(f"next: use {' and '.join(clients)}; nightporter status {name}")
+        else:
+            self._interview.say(
+                f"next: nightporter token {name}, or nightporter setup CLIENT {name}"
             )
-        also = "" if clients else f", or nightporter setup CLIENT {answers.profile}"
-        self._interview.say(f"next: nightporter token {answers.profile}{also}")
 
-    def _choose_client(self, answers: Answers) -> Sequence[str]:
-        question = "Which client is to be set up (kubectl, git, docker, ...)"
+    def _choose_client(self, name: str) -> Sequence[str]:
+        question = "Client to set up (kubectl, git, docker, ...)"
         chosen = self._question(question, default=NOBODY, choices=(*setups.CLIENTS, NOBODY))
         if chosen == NOBODY:
             return ()
-        self._check_client(answers, chosen)
+        with open_porter(self._options) as porter:
+            setups.plan(chosen, name, porter.config, self._options.config, self._environment)
         return (chosen,)

@@ -36,9 +36,11 @@ def open_store(
     try:
         module: Any = importlib.import_module(description.adapter)
     except ModuleNotFoundError as exc:
+        from nightporter.machine.installation import install_hint  # deferred: only a failure
+
         raise ConfigError(
             f"the store type {store.type!r} needs the package {exc.name!r}, which is not installed",
-            hint=f"Install it with `pip install '{description.requirement or exc.name}'`.",
+            hint=install_hint(description, missing=exc.name),
         ) from exc
     return module.open_store(store.options, environment, notify, data_directory())  # type: ignore[no-any-return]  # by name
 

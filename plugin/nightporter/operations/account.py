@@ -30,6 +30,7 @@ from nightporter.machine.places import all_cache_directories, read_environment
 from nightporter.operations.login import Person, log_in
 from nightporter.session.port import ABSENT, KEEP_EXPIRY
 from nightporter.session.repository import Session
+from nightporter.stores.capabilities import Removable
 
 MEMBERS = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
 CLIENT_MEMBERS = (
@@ -139,6 +140,27 @@ def set_credentials(broker: Broker, members: Mapping[str, str], timeout_s: float
         say(f"wrote {', '.join(named)} to {path!r} in store {profile.store.name!r}")
     forget(broker)
     _clear_refusal(session, timeout_s, say)
+
+
+def delete_credentials(broker: Broker, timeout_s: float, say: Say) -> None:
+    """Removes the secrets of the profile from its store, and what this machine has cached of it.
+
+    Raises: ConfigError, StoreError.
+    """
+    profile = broker.profile
+    for path in dict.fromkeys(filter(None, (profile.credentials, profile.client))):
+        note = _remove(broker.session, path, timeout_s)
+        say(f"removed {path!r} from store {profile.store.name!r}{f'; {note}' if note else ''}")
+    forget(broker)
+
+
+def _remove(session: Session, path: str, timeout_s: float) -> str:
+    store = session.store
+    if not isinstance(store, Removable):
+        _delete(session, path, timeout_s)
+        return ""
+    deadline = session.around.monotonic() + timeout_s
+    return session.with_retries(lambda call_s: store.remove(path, timeout_s=call_s), deadline)
 
 
 def _write_members(

@@ -26,6 +26,18 @@ class Inspected(Protocol):
 
 
 @runtime_checkable
+class Removable(Protocol):
+    """A store with a way of its own to remove a secret that a person keeps there (`credentials
+    delete`). The port's `delete` is for session records."""
+
+    def remove(self, path: str, *, timeout_s: float) -> str:
+        """Removes the secret, if it is there. Returns what a person should know of it, or "".
+
+        Raises: StoreError.
+        """
+
+
+@runtime_checkable
 class Labelled(Protocol):
     """A store whose current version is a label that a person can move back (`doctor --repair`)."""
 

@@ -31,6 +31,7 @@ from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.aws import DEFAULT_S, Connection, NotFoundError
 from nightporter.stores.encoding import encode_value
 
+RECOVERY_DAYS = 30  # AWS's own default
 NAMESPACE = uuid.UUID("6f1d1f0e-9a35-5c36-8d0b-3f2f6e6f7a11")
 # the version of a secret that exists, but was never given a value (Terraform makes such)
 NO_VALUE = "no-value"
@@ -170,6 +171,18 @@ class SecretsManagerStore:
                 f"{exc.message}; the value before the deletion stays readable as AWSPREVIOUS."
                 f" {exc.hint}"
             )
+
+    def remove(self, path: str, *, timeout_s: float) -> str:
+        """A deletion with its recovery window: until it is over the name can't be used again."""
+        try:
+            with _translated("secretsmanager:DeleteSecret", path):
+                self._open().delete_secret(SecretId=path, RecoveryWindowInDays=RECOVERY_DAYS)
+        except _NotFoundError:
+            return ""
+        return (
+            f"AWS keeps it for {RECOVERY_DAYS} days: `aws secretsmanager restore-secret --secret-id"
+            f" {path}` brings it back"
+        )
 
     def sweep(self, path: str, *, timeout_s: float) -> bool:
         try:

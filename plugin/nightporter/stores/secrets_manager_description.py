@@ -123,5 +123,5 @@ DESCRIPTION = StoreDescription(
     library="boto3",
     requirement="nightporter[aws]",
     render_policy=_render_policy,
-    questions=(Question(key="region", text="Its Region"),),
+    questions=(Question(key="region", text="AWS region"),),
 )

@@ -121,5 +121,5 @@ DESCRIPTION = StoreDescription(
     library="hvac",
     requirement="nightporter[vault]",
     render_policy=_render_policy,
-    questions=(Question(key="address", text="Its address"),),
+    questions=(Question(key="address", text="Vault URL"),),
 )
