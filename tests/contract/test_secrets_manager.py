@@ -259,3 +259,14 @@ def test_a_sweep_takes_the_former_session_out_of_sight(
         client.get_secret_value(SecretId=PATH, VersionStage="AWSPREVIOUS")
     assert store.read(PATH, timeout_s=T).value == {"refresh_token": "new", "generation": 2}
     assert not store.sweep(PATH, timeout_s=T)
+
+
+def test_a_secret_of_a_person_is_deleted_with_a_recovery_window(moto: str) -> None:
+    """`credentials delete` tells how to bring it back; a secret that isn't there is no error."""
+    name = f"account-{uuid.uuid4().hex}"
+    raw_client(moto).create_secret(Name=name, SecretString='{"username": "u"}')
+    store = SecretsManagerStore({"endpoint_url": moto})
+    assert "restore-secret" in store.remove(name, timeout_s=T)
+    assert "DeletedDate" in raw_client(moto).describe_secret(SecretId=name)
+    assert store.remove("never-there", timeout_s=T) == ""
+    store.close()

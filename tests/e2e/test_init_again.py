@@ -7,9 +7,9 @@ import tomllib
 
 import pytest
 
-from conftest import Vendor
-from support import Home
-from terminal import Answers, at_terminal
+from lab.support import Home
+from lab.terminals.terminal import Answers, at_terminal
+from lab.worlds.vendor import Vendor
 
 MEMBERS = json.dumps({"username": "svc-acme", "password": "correct-horse"})
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from lab.support import ROOT
 from nightporter.core.events import Event
-from support import ROOT
 
 EMITTED = re.compile(r'emit\(\s*(?:"([a-z-]+)")(?: if [^"]+ else "([a-z-]+)")?')
 

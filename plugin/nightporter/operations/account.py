@@ -159,7 +159,7 @@ def _remove(session: Session, path: str, timeout_s: float) -> str:
     if not isinstance(store, Removable):
         _delete(session, path, timeout_s)
         return ""
-    deadline = session.around.monotonic() + timeout_s
+    deadline = session.runtime.monotonic() + timeout_s
     return session.with_retries(lambda call_s: store.remove(path, timeout_s=call_s), deadline)
 
 

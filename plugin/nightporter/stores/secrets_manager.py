@@ -175,9 +175,15 @@ class SecretsManagerStore:
     def remove(self, path: str, *, timeout_s: float) -> str:
         """A deletion with its recovery window: until it is over the name can't be used again."""
         try:
-            with _translated("secretsmanager:DeleteSecret", path):
-                self._open().delete_secret(SecretId=path, RecoveryWindowInDays=RECOVERY_DAYS)
-        except _NotFoundError:
+            self._connection.ask(
+                "secretsmanager:DeleteSecret",
+                path,
+                lambda client: client.delete_secret(
+                    SecretId=path, RecoveryWindowInDays=RECOVERY_DAYS
+                ),
+                timeout_s=timeout_s,
+            )
+        except NotFoundError:
             return ""
         return (
             f"AWS keeps it for {RECOVERY_DAYS} days: `aws secretsmanager restore-secret --secret-id"
