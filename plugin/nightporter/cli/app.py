@@ -928,7 +928,13 @@ def config_path(options: Options) -> None:
 @pass_options
 def config_check(options: Options) -> None:
     """Check the configuration; all errors at once."""
+    from nightporter.operations.doctor import file_problems  # deferred: only here
+
     checked = load_config(options.config)
+    if problems := file_problems(checked, read_environment()):
+        raise ConfigError(
+            f"{checked.source}: a file that it names can't be used", problems=tuple(problems)
+        )
     say(
         f"{checked.source}: {len(checked.profiles)} profile(s), {len(checked.stores)} store(s), no"
         " errors"

@@ -30,10 +30,8 @@ from nightporter.core.errors import (
     ConfigError,
     CredentialsRefusedError,
     HostNotAllowedError,
-    IssuerError,
     LoginRequiredError,
     NightporterError,
-    StoreError,
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS
@@ -43,6 +41,7 @@ from nightporter.machine.access_cache import is_reply
 from nightporter.machine.files import lock_problem
 from nightporter.machine.installation import install_hint
 from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
+from nightporter.net.tls import ca_problem
 from nightporter.operations.policies import needed_paths
 from nightporter.operations.show_config import render_effective
 from nightporter.operations.status import relative
@@ -136,6 +135,8 @@ class Doctor:
         yield ok(
             f"{config.source}: {len(config.profiles)} profile(s), {len(config.stores)} store(s)"
         )
+        for problem in file_problems(config, self._environment):
+            yield failure(ConfigError(problem, hint="Name a file of certificates in PEM form."))
         yield from self._libraries(config)
         yield from self._variables(config)
         yield from self._mishaps(names)
@@ -499,7 +500,7 @@ class Doctor:
             return
         try:
             address, reply = session.probe(time.monotonic() + CALL_S)
-        except (IssuerError, StoreError) as exc:
+        except NightporterError as exc:
             yield failure(exc, profile.name)
             return
         yield ok(f"the issuer answers at {address} (TLS chain and proxy are fine)", profile.name)
@@ -510,6 +511,27 @@ class Doctor:
                 f"this machine is {abs(reply.skew_s):.0f} s {side} the issuer",
                 profile.name,
             )
+
+
+def file_problems(config: Config, environment: Mapping[str, str]) -> list[str]:
+    """Returns what is wrong with the CA files that the configuration and the environment name:
+    they are loaded here, before an exchange finds out."""
+    named = {f"profiles.{item.name}.ca_cert": item.ca_cert for item in config.profiles.values()}
+    for store in config.stores.values():
+        description = STORES[store.type]
+        if "ca_cert" not in description.keys:
+            continue
+        variables = description.variables.get("ca_cert", ())
+        source = next((name for name in variables if environment.get(name)), "")
+        if "ca_cert" in store.options:
+            named[f"stores.{store.name}.ca_cert"] = store.options["ca_cert"]
+        elif source:
+            named[source] = environment[source]
+    problems = []
+    for source, file in named.items():
+        if file and (problem := ca_problem(os.path.expanduser(file))):
+            problems.append(f"{source}: {file} {problem}")
+    return problems
 
 
 def _can_hold(directory: str) -> bool:
