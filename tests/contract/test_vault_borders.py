@@ -411,3 +411,18 @@ def test_a_renewed_ca_file_is_taken_up_without_a_restart(tmp_path: Path) -> None
         file.write_bytes(right)
         assert store.read(PATH, timeout_s=T).value is None
         store.close()
+
+
+@pytest.mark.parametrize("prefix", ["data/", "{mount}/data/"])
+def test_a_path_with_the_mount_or_data_in_it_is_told_so(
+    prefix: str, openbao: OpenBao, mount: str
+) -> None:
+    """Vault's API has data/ between mount and path; its command line and ours don't."""
+    notes: list[str] = []
+    environment = {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.token}
+    options = {"mount": mount, "auth": {"method": "token"}}
+    store = VaultStore(options, environment, notify=notes.append)
+    path = prefix.format(mount=mount) + "ready"
+    assert store.read(path, timeout_s=T).value is None
+    assert "without data/" in notes[0]
+    store.close()

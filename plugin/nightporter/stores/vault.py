@@ -125,6 +125,11 @@ class VaultStore:
             self._seen[path] = (stored.version, time.monotonic())
         except _NothingThereError:
             self._check_version_2(path, timeout_s)
+            if path.startswith(("data/", f"{self._mount}/")):
+                self._notify(
+                    f"there is nothing at {path!r} of the mount {self._mount!r}: a path is given"
+                    " without the mount and without data/"
+                )
             return Stored(None, ABSENT)
         self._is_version_2 = True
         return stored
