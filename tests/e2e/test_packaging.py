@@ -84,7 +84,7 @@ def test_the_single_file_works(home: Home, tmp_path: Path) -> None:
 
 def test_the_steps_of_the_container_file(home: Home, tmp_path: Path) -> None:
     """What it copies and runs, run here; the engine and the base image are all that is missing."""
-    text = (ROOT / "Containerfile").read_text()
+    text = (ROOT / "plugin/packaging/Containerfile").read_text()
     sources = [
         word
         for line in re.findall(r"^COPY (scripts/.*|dist/.*) /src/$", text, re.M)
