@@ -26,7 +26,18 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shared]:
         yield found
 
 
-@pytest.mark.parametrize("shared", ["vault", long_run("moto")], indirect=True)
+@pytest.mark.parametrize(
+    "shared", ["vault", pytest.param("moto", marks=pytest.mark.clients)], indirect=True
+)
+def test_a_cold_storm_on_an_absent_record(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
+    """The world's worst beginning: no record, not a dead one; each process on a host of its own."""
+    vendor.world.latency_s = 0.1
+    outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path), CONSUMERS, kills=0)
+    assert outcome.count(0) == CONSUMERS, [done.err for done in outcome.done if done.code][:3]
+    assert vendor.count("sign-in") == 1
+
+
+@pytest.mark.parametrize("shared", [long_run("vault"), long_run("moto")], indirect=True)
 def test_one_sign_in(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
     vendor.world.latency_s = 0.1
     outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path), CONSUMERS)

@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 
+from nightporter.core.limits import early_renewal_s
 from nightporter.session.lifecycle import (
     TABLE,
     Bar,
@@ -15,7 +16,6 @@ from nightporter.session.lifecycle import (
     Situation,
     Step,
     back_off_s,
-    early_renewal_s,
     next_row,
     next_step,
 )

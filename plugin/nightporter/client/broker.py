@@ -23,11 +23,15 @@ from nightporter.core.errors import (
     NightporterError,
     ResultPendingError,
 )
-from nightporter.core.limits import EARLY_ATTEMPT_S, LOCK_S, STALE_FLOOR_S
+from nightporter.core.limits import (
+    EARLY_ATTEMPT_S,
+    LOCK_S,
+    STALE_FLOOR_S,
+    early_renewal_s,
+)
 from nightporter.core.model import Ask, Profile, Token
 from nightporter.machine import process
 from nightporter.machine.access_cache import AccessCache
-from nightporter.session.lifecycle import early_renewal_s
 
 if TYPE_CHECKING:
     from nightporter.session.repository import Session

@@ -25,8 +25,9 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
         return parse_config(text, source="NIGHTPORTER_CONFIG_TOML", vendors=VENDORS, stores=STORES)
     file = expand(named, "the configuration's path") if named else config_file()
     try:
-        with open(file, encoding="utf-8-sig") as opened:
-            return parse_config(opened.read(), source=file, vendors=VENDORS, stores=STORES)
+        with open(file, encoding="utf-8") as opened:
+            text = opened.read().removeprefix("\ufeff")  # a byte order mark
+        return parse_config(text, source=file, vendors=VENDORS, stores=STORES)
     except FileNotFoundError:
         pass
     except (OSError, UnicodeDecodeError) as exc:

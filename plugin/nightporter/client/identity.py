@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile, StoreConfig
@@ -18,9 +19,11 @@ from nightporter.machine.access_cache import (
     Place,
     cache_key,
 )
-from nightporter.machine.helper_failures import HelperFailures
 from nightporter.machine.places import cache_directories, data_directory
 from nightporter.stores import STORES
+
+if TYPE_CHECKING:
+    from nightporter.machine.helper_failures import HelperFailures
 
 
 def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
@@ -82,6 +85,8 @@ def open_cache(
 def open_helper_failures(environment: Mapping[str, str]) -> HelperFailures:
     """The notes of failures that clients kept to themselves: where the cached tokens are, or
     nowhere."""
+    from nightporter.machine.helper_failures import HelperFailures  # deferred: for helpers alone
+
     if environment.get("NIGHTPORTER_CACHE") == "off" or environment.get("AWS_LAMBDA_FUNCTION_NAME"):
         return HelperFailures(Memory())
     return HelperFailures(Directory(cache_directories(environment)))

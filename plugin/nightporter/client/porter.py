@@ -10,18 +10,16 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.client.configuration import load_config
-from nightporter.client.connections import Pool, open_apart, open_session
 from nightporter.client.identity import open_cache
 from nightporter.core.config import choose_profile, parse_config
 from nightporter.core.model import Config, Profile, Token
 from nightporter.issuers import VENDORS
 from nightporter.machine import lambda_time, process
-from nightporter.machine.audit import audited
 from nightporter.machine.places import APP, read_environment
 from nightporter.stores import STORES
 
@@ -34,6 +32,7 @@ THREADS = 32  # of aget_token; they wait more than they work
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from nightporter.client.connections import Pool
     from nightporter.session.driver import Apart
     from nightporter.session.repository import Session
 
@@ -64,13 +63,13 @@ class Porter:
         self.config = self._read(config)
         # In Lambda a thread would be frozen with its exchange, once the handler has answered.
         self._is_library = is_library and not self._environment.get("AWS_LAMBDA_FUNCTION_NAME")
-        self._emit = audited(emit, self._environment)
+        self._emit = _audited(emit, self._environment)
         self._notify = notify or _log_warning
         self._brokers: dict[str, Broker] = {}
         self.warm: dict[str | None, tuple[float, float, Token]] = {}
         self._lock = threading.Lock()
         self._refusals = 0
-        self._pool = Pool()
+        self._pool: Pool | None = None
         self._executor: Any = None  # of aget_token
         self._apart = apart
         self._renewals: dict[str | None, tuple[threading.Lock, list[float]]] = {}
@@ -188,6 +187,11 @@ class Porter:
         )
 
     def _open_session(self, profile: Profile) -> Session:
+        # Deferred: a cached answer opens no session.
+        from nightporter.client.connections import Pool, open_apart, open_session
+
+        with self._lock:
+            self._pool = self._pool or Pool()
         apart, emit = self._apart, self._emit
         if apart is None:
             apart, emit = open_apart(
@@ -227,7 +231,8 @@ class Porter:
         """Gives connections and leases back."""
         for broker in self._brokers.values():
             broker.close()
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
@@ -242,7 +247,7 @@ class Porter:
     def after_fork(self) -> None:
         self._lock = threading.Lock()
         self._renewals = {}
-        self._pool = Pool()  # the parent's sockets are the parent's
+        self._pool = None  # the parent's sockets are the parent's
         self._executor = None  # and so are its threads
         for broker in self._brokers.values():
             broker.reset_locks()
@@ -256,6 +261,14 @@ def _open_again(
     apart: Apart | None,
 ) -> Porter:
     return Porter(config, is_library=is_library, emit=emit, notify=notify, apart=apart)
+
+
+def _audited(emit: Callable[..., None], environment: Mapping[str, str]) -> Callable[..., None]:
+    if "NIGHTPORTER_LOG" not in environment:
+        return emit
+    from nightporter.machine.audit import audited  # deferred: most users keep no log
+
+    return audited(emit, environment)
 
 
 def _log_warning(text: str) -> None:

@@ -41,3 +41,13 @@ FAILURE_MEMORY_S = 5.0  # a failure is answered from memory for this long
 STALE_FLOOR_S = 5  # a token with more than this left is served while issuer or store is away
 EARLY_ATTEMPT_S = 2.0  # how long a command tries to renew ahead of time
 EARLY_MEMORY_S = 60  # and how long it then leaves it
+
+
+def early_renewal_s(lifetime_s: float, host_fraction: float) -> float:
+    """Returns how many seconds before its end a token is renewed ahead: from the last fifth of its
+    life on, by host.
+
+    `host_fraction` (0 to 1) spreads hosts over half of that fifth, so that a fleet does not renew
+    as one.
+    """
+    return lifetime_s / 5 * (1 - host_fraction / 2)

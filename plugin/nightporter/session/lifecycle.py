@@ -178,13 +178,3 @@ def back_off_s(count: int) -> int:
     """Returns how long nobody tries again after the `count`th refusal in a row of one set of
     credentials, in seconds."""
     return int(min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2 ** max(0, min(count, 20) - 1)))
-
-
-def early_renewal_s(lifetime_s: float, host_fraction: float) -> float:
-    """Returns how many seconds before its end a token is renewed ahead: from the last fifth of its
-    life on, by host.
-
-    `host_fraction` (0 to 1) spreads hosts over half of that fifth, so that a fleet does not renew
-    as one.
-    """
-    return lifetime_s / 5 * (1 - host_fraction / 2)
