@@ -451,6 +451,10 @@ def test_a_token_that_lives_is_served_while_the_issuer_is_away(home: Home, vendo
     done = home.run("token")
     assert (done.code, done.out) == (0, first)
     assert "serving the cached token" in done.err
+    home.set_record(busy=None)
+    client = home.run("exec-credential", "pitchpoint")
+    assert (client.code, client.err) == (0, "")
+    assert first.strip() in client.out
 
 
 def test_a_token_that_lives_is_served_while_the_store_is_away(home: Home) -> None:

@@ -60,7 +60,7 @@ def token(options: Options, ask: TokenAsk) -> None:
 def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
     """Prints kubectl's ExecCredential."""
     info = kubernetes.parse_exec_info(os.environ.get("KUBERNETES_EXEC_INFO"))
-    with open_porter(options) as porter:
+    with open_porter(options, is_for_client=True) as porter:
         broker = porter.broker_for(ask.profile)
         kubernetes.check_server(info, broker.profile)
         found = broker.access_token(

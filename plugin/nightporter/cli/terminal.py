@@ -138,9 +138,13 @@ def exit_code_of(command: Callable[[], object]) -> int:
 
 
 @contextlib.contextmanager
-def open_porter(options: Options) -> Iterator[Porter]:
+def open_porter(options: Options, *, is_for_client: bool = False) -> Iterator[Porter]:
+    """Opens the porter of a command. `is_for_client`: a program runs it, and some take a line on
+    standard error for a failure, so an answer comes without one unless -v asks for it."""
     emit: Callable[..., None] = show_event if options.verbose else show_warning
     notify: Callable[[str], None] = say
+    if is_for_client and not options.verbose:
+        notify = lambda _text: None  # noqa: E731 - the audit log has it
     if options.is_silent:
         emit, notify = lambda _event, **_facts: None, lambda _text: None
     with Porter(options.config, is_library=False, emit=emit, notify=notify) as porter:

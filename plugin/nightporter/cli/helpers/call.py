@@ -107,7 +107,7 @@ def open_call(
     """
     call: HelperCall | None = None
     try:
-        with open_porter(options) as porter:
+        with open_porter(options, is_for_client=True) as porter:
             call = HelperCall(protocol, porter, options, timeout_s)
             yield call
     except NightporterError as exc:
