@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line (sys.argv without `arguments`) and exits by the contract's table."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _harden()
+    if os.environ.get("KUBERNETES_EXEC_INFO") and not _is_for_kubectl(arguments):
+        _write(
+            "nightporter: kubectl runs `exec-credential PROFILE` and nothing else\n"
+            "  what to do: Correct the args of the kubeconfig's exec stanza, or unset"
+            " KUBERNETES_EXEC_INFO.\n  reference: configuration\n",
+            to=2,
+        )
+        os._exit(2)
     try:
         given = _read() if reply_files.takes_input(arguments) else None
         reply = reply_files.answer(arguments, os.environ, time.time(), given)
@@ -68,19 +77,28 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     os._exit(code)
 
 
-def git_main() -> NoReturn:
-    """`git-credential-nightporter`."""
-    main(["credential", "git", *sys.argv[1:]])
+def _is_for_kubectl(arguments: list[str]) -> bool:
+    """Whether the command is the one that kubectl may run; global options may stand before it."""
+    words = iter(arguments)
+    for word in words:
+        if word in ("--config", "--timeout"):
+            next(words, None)
+        elif not word.startswith("-"):
+            return word == "exec-credential"
+    return False
 
 
-def docker_main() -> NoReturn:
-    """`docker-credential-nightporter`."""
-    main(["credential", "docker", *sys.argv[1:]])
-
-
-def cargo_main() -> NoReturn:
-    """`cargo-credential-nightporter`."""
-    main(["credential", "cargo", *sys.argv[1:]])
+def _harden() -> None:
+    """No core dump of a process that holds secrets, and none of its TLS keys in a file."""
+    os.environ.pop("SSLKEYLOGFILE", None)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    if limits[0] != 0:
+        os.environ["NIGHTPORTER_CORE_LIMIT"] = f"{limits[0]}:{limits[1]}"
+        resource.setrlimit(resource.RLIMIT_CORE, (0, limits[1]))
 
 
 def _read() -> bytes:

@@ -488,12 +488,12 @@ def test_installed_into_a_python_of_others(tmp_path: Path) -> None:
     place.mkdir(parents=True)
     shutil.copy(LAUNCHER, place / "nightporter")
     python = place / "python9"
-    python.write_text('#!/bin/sh\necho "$1 $2 $4"\n')
+    python.write_text('#!/bin/sh\necho "$1 $2 $3 $5"\n')
     python.chmod(0o755)
     for shebang in (f"#!{python}", f"#!{python} -sP"):
-        (place / "git-credential-nightporter").write_text(f"{shebang}\nimport sys\n")
+        (place / "nightporter-python").write_text(f"{shebang}\nimport sys\n")
         done = subprocess.run([place / "nightporter", "status"], capture_output=True, text=True)
-        assert (done.stdout, done.stderr) == ("-P -c status\n", "")
+        assert (done.stdout, done.stderr) == ("-E -P -c status\n", "")
 
 
 @pytest.mark.clients

@@ -62,7 +62,7 @@ def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
     info = kubernetes.parse_exec_info(os.environ.get("KUBERNETES_EXEC_INFO"))
     with open_porter(options, is_for_client=True) as porter:
         broker = porter.broker_for(ask.profile)
-        kubernetes.check_server(info, broker.profile)
+        kubernetes.check_cluster(info, broker.profile)
         found = broker.access_token(
             retry_refused=_at_terminal(ask.retry_refused), timeout_s=options.timeout_s()
         )

@@ -24,6 +24,7 @@ from nightporter.core.errors import ConfigError, NightporterError
 from nightporter.core.events import Event
 from nightporter.core.model import Token
 from nightporter.machine.places import read_environment
+from nightporter.machine.streams import write_to_stream
 
 MAX_TIMEOUT_S = 86_400.0
 LOG_IN_S = 300.0
@@ -65,8 +66,7 @@ class Options:
 def say(text: str) -> None:
     """A line for people."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"nightporter: {text}\n")
-        sys.stderr.flush()
+        write_to_stream(sys.stderr, f"nightporter: {text}\n")
 
 
 class OutputError(Exception):
@@ -106,7 +106,7 @@ def show_warning(event: str, **facts: Any) -> None:
 def show_error(error: NightporterError) -> None:
     say(str(error))
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"  what to do: {error.hint}\n  reference: {error.reference}\n")
+        write_to_stream(sys.stderr, f"  what to do: {error.hint}\n  reference: {error.reference}\n")
 
 
 def exit_code_of(command: Callable[[], object]) -> int:

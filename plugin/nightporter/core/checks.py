@@ -5,6 +5,7 @@ No finding repeats a value, since the mistake may be a password in the wrong pla
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -206,3 +207,20 @@ def zone_name(value: Any) -> str | None:
         else:
             return None
     return "must be a time zone such as 'America/New_York'"
+
+
+def kubernetes_pins(value: Any) -> str | None:
+    """Pins of kubectl's clusters: a text or a list of texts each (contract, section 2)."""
+    known = ("ca_sha256", "proxy", "tls_server_name")
+    if not isinstance(value, dict):
+        return f"must be a table of {', '.join(known)}"
+    for key, item in value.items():
+        if key not in known:
+            return f"must hold {', '.join(known)} alone"
+        if problem := text_or_texts(item):
+            return f"{key} {problem}"
+    digests = value.get("ca_sha256", [])
+    for digest in [digests] if isinstance(digests, str) else digests:
+        if not re.fullmatch(r"[0-9A-Fa-f]{64}", digest.replace(":", "")):
+            return "ca_sha256 must be the SHA-256 of a certificate: 64 hexadecimal digits"
+    return None

@@ -30,12 +30,16 @@ HELPER_KEYS: Mapping[str, Check] = {
     "cargo_authorization": checks.one_of("bearer", "token"),
     "google_audiences": checks.texts,
     "google_service_accounts": checks.texts,
+    "kubernetes": checks.kubernetes_pins,
+    "allow_unknown_cluster": checks.flag,
 }
 HELPER_DEFAULTS: Mapping[str, Any] = {
     "git_quit": True,
     "cargo_authorization": "bearer",
     "google_audiences": [],
     "google_service_accounts": [],
+    "kubernetes": {},
+    "allow_unknown_cluster": False,
 }
 
 _PROFILE_KEYS: Mapping[str, Check] = {

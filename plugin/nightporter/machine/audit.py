@@ -18,6 +18,11 @@ from typing import Any
 from nightporter.core.errors import ConfigError
 from nightporter.core.events import Event
 from nightporter.core.expiry import format_rfc3339
+from nightporter.machine.files import is_own_regular_file
+from nightporter.machine.streams import write_to_stream
+
+
+STANDARD_ERROR = ("stderr", "/dev/stderr", "/dev/fd/2", "/proc/self/fd/2")
 
 
 class Audit:
@@ -41,9 +46,8 @@ class Audit:
         }
         line = json.dumps({**head, "pid": os.getpid(), **known}, default=str) + "\n"
         try:
-            if self._place == "stderr":
-                sys.stderr.write(line)
-                sys.stderr.flush()
+            if self._place in STANDARD_ERROR:
+                write_to_stream(sys.stderr, line)
             else:
                 self._append(os.path.expanduser(self._place), line)
         except (OSError, ValueError, AttributeError):
@@ -51,17 +55,20 @@ class Audit:
 
     @staticmethod
     def _append(path: str, line: str) -> None:
-        """In one write, so that the lines of many processes stay whole."""
+        """In one write, so that the lines of many processes stay whole; to a regular file of our
+        own alone, since a FIFO that nobody reads would hold us up, and another's file is theirs."""
         flags = (
             os.O_WRONLY
             | os.O_APPEND
             | os.O_CREAT
             | getattr(os, "O_NOFOLLOW", 0)
             | getattr(os, "O_CLOEXEC", 0)
+            | getattr(os, "O_NONBLOCK", 0)
         )
         descriptor = os.open(path, flags, 0o600)
         try:
-            os.write(descriptor, line.encode())
+            if is_own_regular_file(descriptor):
+                os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)
 

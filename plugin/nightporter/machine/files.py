@@ -180,6 +180,12 @@ def _sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def is_own_regular_file(descriptor: int) -> bool:
+    """Returns whether an open file is a regular one of ours."""
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and _is_mine(status)
+
+
 def remove(path: str) -> bool:
     """Whether there was a file to remove."""
     try:

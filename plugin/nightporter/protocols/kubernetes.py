@@ -8,6 +8,7 @@ clients than kubectl are sloppy.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,15 @@ VERSIONS = (f"{GROUP}/v1", f"{GROUP}/v1beta1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecAsk:
-    """`server` is the cluster's address, where the kubeconfig says `provideClusterInfo`."""
+    """What kubectl asks, and of its cluster all that decides where the token goes.
+
+    `is_told`: kubectl asks (a person or a script does not set KUBERNETES_EXEC_INFO). `cluster`:
+    what the kubeconfig says of it, where it says `provideClusterInfo`.
+    """
 
     api_version: str = VERSIONS[0]
-    server: str | None = None
+    is_told: bool = False
+    cluster: Mapping[str, Any] | None = None
 
 
 def parse_exec_info(exec_info: str | None) -> ExecAsk:
@@ -55,27 +61,96 @@ def parse_exec_info(exec_info: str | None) -> ExecAsk:
         )
     spec = document.get("spec")
     cluster = spec.get("cluster") if isinstance(spec, dict) else None
-    server = cluster.get("server") if isinstance(cluster, dict) else None
-    return ExecAsk(api_version=str(asked), server=server if isinstance(server, str) else None)
+    return ExecAsk(
+        api_version=str(asked), is_told=True, cluster=cluster if isinstance(cluster, dict) else None
+    )
 
 
-def check_server(ask: ExecAsk, profile: Profile) -> None:
-    """A downloaded kubeconfig is in an attacker's hand: a cluster that is told must be in the
-    profile's `hosts`.
+def check_cluster(ask: ExecAsk, profile: Profile) -> None:
+    """Checks that the token goes where the profile wants it: a kubeconfig that somebody sent is in
+    an attacker's hand, and all of it decides (contract, section 8).
 
     Raises: HostNotAllowedError.
     """
-    if ask.server is None:
+    if not ask.is_told or (ask.cluster is None and not profile.hosts):
         return
-    try:
-        allowed = bool(profiles_for(parse_target(ask.server), [profile]))
-    except BadAskError:
-        allowed = False
-    if not allowed:
-        raise HostNotAllowedError(
-            f"the cluster that kubectl talks to is not in `hosts` of profile {profile.name!r}, so"
-            " it gets no token"
+    if ask.cluster is None:
+        if not profile.helper_options["allow_unknown_cluster"]:
+            raise _refusal(
+                profile,
+                "kubectl tells no cluster",
+                "Set `provideClusterInfo: true` in the kubeconfig's exec stanza (`nightporter setup"
+                " kubectl` does), or `allow_unknown_cluster = true` in the profile.",
+            )
+        return
+    cluster, pins = ask.cluster, profile.helper_options["kubernetes"]
+    if not _is_allowed(cluster.get("server"), profile):
+        raise _refusal(profile, "the cluster that kubectl talks to is not in its `hosts`")
+    if cluster.get("insecure-skip-tls-verify") not in (None, False):
+        raise _refusal(
+            profile,
+            "the kubeconfig skips the check of the cluster's certificate",
+            "Remove `insecure-skip-tls-verify` from the cluster, and name its CA.",
         )
+    if cluster.get("proxy-url") not in (None, "", *_pinned(pins, "proxy")):
+        raise _refusal(
+            profile,
+            "the kubeconfig sends it through a proxy that is not pinned",
+            "Name the proxy in the profile: `kubernetes = { proxy = ... }`.",
+        )
+    names = _pinned(pins, "tls_server_name")
+    if names and cluster.get("tls-server-name") not in names:
+        raise _refusal(profile, "its TLS server name is another than the pinned one")
+    authorities = _pinned(pins, "ca_sha256")
+    if authorities and not _fits(cluster.get("certificate-authority-data"), authorities):
+        raise _refusal(profile, "its CA is another than the pinned one")
+
+
+def _is_allowed(server: object, profile: Profile) -> bool:
+    if not isinstance(server, str):
+        return False
+    try:
+        return bool(profiles_for(parse_target(server), [profile]))
+    except BadAskError:
+        return False
+
+
+def _refusal(profile: Profile, why: str, hint: str = "") -> HostNotAllowedError:
+    return HostNotAllowedError(
+        f"profile {profile.name!r} gives this cluster no token: {why}", hint=hint
+    )
+
+
+def _pinned(pins: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = pins.get(key, ())
+    return (found,) if isinstance(found, str) else tuple(found)
+
+
+def _fits(data: object, digests: tuple[str, ...]) -> bool:
+    """Whether there is a CA, and every certificate of it is pinned by its SHA-256."""
+    try:
+        found = certificate_digests(str(data))
+    except ValueError:
+        return False
+    wanted = {digest.replace(":", "").lower() for digest in digests}
+    return bool(found) and set(found) <= wanted
+
+
+def certificate_digests(data: str) -> list[str]:
+    """Returns the SHA-256 (hex) of each certificate's DER in `certificate-authority-data`.
+
+    Raises: ValueError.
+    """
+    import base64  # deferred: only a pinned CA needs them
+    import hashlib
+    import re
+
+    text = base64.b64decode(data, validate=True).decode("ascii")
+    bodies = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", text, re.S)
+    return [
+        hashlib.sha256(base64.b64decode("".join(body.split()), validate=True)).hexdigest()
+        for body in bodies
+    ]
 
 
 def render(token: Token, api_version: str, *, reported_expiry: int) -> str:

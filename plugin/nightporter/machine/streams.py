@@ -1,0 +1,48 @@
+"""Standard error for people: printable, and never a place where we are held up.
+
+Text of others (a record, a vendor, a client) may hold control, escape or bidirectional characters,
+which would drive a terminal (the class of CVE-2024-50349). And whoever should read the stream may
+have stopped: a line that doesn't fit into the pipe at once is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from typing import Any
+
+WAIT_S = 1.0  # for a reader that is only slow
+
+
+def printable(text: str) -> str:
+    """Returns the text with `?` for every character that is not printable; line breaks stay."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
+
+def write_to_stream(stream: Any, text: str) -> None:
+    """Writes the text, made printable, as far as it goes without waiting for a reader.
+
+    Raises: OSError, ValueError, AttributeError as the stream does.
+    """
+    shown = printable(text)
+    if not _is_pipe(stream):
+        stream.write(shown)
+        stream.flush()
+        return
+    stream.flush()
+    descriptor = stream.fileno()
+    content = memoryview(shown.encode(errors="replace"))
+    while content and select.select([], [descriptor], [], WAIT_S)[1]:
+        # A pipe that is ready takes PIPE_BUF bytes at once (POSIX).
+        content = content[os.write(descriptor, content[: select.PIPE_BUF]) :]
+
+
+def _is_pipe(stream: Any) -> bool:
+    """Whether a reader could hold us up: a pipe, a socket, a terminal that was stopped."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        descriptor = stream.fileno()
+        return hasattr(select, "PIPE_BUF") and not os.path.isfile(f"/proc/self/fd/{descriptor}")
+    return False
