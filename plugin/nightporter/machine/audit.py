@@ -21,7 +21,6 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.machine.files import is_own_regular_file
 from nightporter.machine.streams import write_to_stream
 
-
 STANDARD_ERROR = ("stderr", "/dev/stderr", "/dev/fd/2", "/proc/self/fd/2")
 
 
