@@ -34,6 +34,7 @@ from nightporter.core.model import Profile
 from nightporter.issuers.oauth import Request, Response
 from nightporter.net import tls
 from nightporter.net.proxies import environment_proxies, proxy_variable
+from nightporter.net.quiet import quiet
 
 MAX_REPLY_BYTES = 1 << 20
 CONNECT_S = 5.0
@@ -114,7 +115,8 @@ class Transport:
         outcome: list[Response | Exception],
     ) -> None:
         try:
-            outcome.append(self._exchange(request, timeout_s, may_begin))
+            with quiet():
+                outcome.append(self._exchange(request, timeout_s, may_begin))
         except Exception as exc:
             outcome.append(exc)
 

@@ -37,6 +37,7 @@ from nightporter.core.errors import (
     VersionConflictError,
 )
 from nightporter.net import tls
+from nightporter.net.quiet import quiet
 
 T = TypeVar("T")
 CONNECT_S = 3
@@ -137,7 +138,10 @@ class Connection:
 
         def run() -> None:
             try:
-                outcome.append(call(self._open()))
+                with quiet():
+                    client = self._open()
+                with quiet():  # once more: opening it has imported modules with loggers
+                    outcome.append(call(client))
             except BaseException as exc:
                 failure.append(exc)
 

@@ -55,6 +55,7 @@ from nightporter.net.http import (
     words_of,
 )
 from nightporter.net.proxies import environment_proxies
+from nightporter.net.quiet import quiet
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.encoding import encode_value
 from nightporter.stores.vault_description import HOME_TOKEN_FILE, TOKEN_VARIABLES, VARIABLES
@@ -446,7 +447,7 @@ class VaultStore:
         self._timeout_s = timeout_s
         self._refresh_connection()
         had_client = self._client is not None
-        with _translated(self._address, right, self._environment):
+        with quiet(), _translated(self._address, right, self._environment):
             try:
                 return ask(self._open())
             except hvac.exceptions.Forbidden:
