@@ -12,7 +12,7 @@ import pytest
 
 from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError, IssuerReplyError, NightporterError
-from nightporter.core.model import Credentials, Profile, Rotation, Secret
+from nightporter.core.model import Credentials, Grant, Profile, Rotation, Secret
 from nightporter.issuers import VENDORS, issuer_for
 from nightporter.issuers.oauth import Call, Request, Response, form_request, parse_tokens
 from nightporter.stores import STORES
@@ -168,7 +168,7 @@ def test_perspio_rotates_and_shares() -> None:
     assert (which.rotation, which.share_access_token, which.grant) == (
         Rotation.ROTATES,
         True,
-        "authorization_code",
+        Grant.AUTHORIZATION_CODE,
     )
 
 

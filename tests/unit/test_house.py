@@ -1,4 +1,4 @@
-"""The rules that keep the tests in order."""
+"""The rules that keep the house in order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from nightporter.issuers import VENDORS
+
 TESTS = Path(__file__).resolve().parent.parent
+PACKAGE = TESTS.parent / "plugin/nightporter"
 SERVERS = ("lab.servers", "lab.worlds", "lab.terminals", "lab.clients", "lab.support", "subprocess")
 
 
@@ -37,5 +40,34 @@ def test_a_unit_test_starts_no_server_and_no_process() -> None:
         for file in (TESTS / "unit").glob("*.py")
         for name in imports_of(file)
         if name.startswith(SERVERS)
+    ]
+    assert wrong == []
+
+
+def literals_of(file: Path) -> set[str]:
+    return {
+        node.value
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def test_no_vendor_is_named_outside_its_row() -> None:
+    """Whatever is true of a vendor is data that its row has."""
+    rooms = [path for path in PACKAGE.iterdir() if path.name not in ("issuers", "simulator")]
+    files = [file for room in rooms for file in (room.rglob("*.py") if room.is_dir() else [room])]
+    names = set(VENDORS) - {"oauth2"}  # which is a user name at git hosts, too
+    named = {file.name: literals_of(file) & names for file in files if file.suffix == ".py"}
+    assert {name: found for name, found in named.items() if found} == {}
+
+
+def test_grants_are_asked_what_they_are() -> None:
+    """Outside the model and the wire formats no grant is a word."""
+    words = {"authorization_code", "client_credentials", "device_code"}
+    kept = {"model.py", "oauth2.py", "login.py", "world.py"}
+    wrong = [
+        file.name
+        for file in PACKAGE.rglob("*.py")
+        if file.name not in kept and literals_of(file) & words
     ]
     assert wrong == []

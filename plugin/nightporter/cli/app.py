@@ -38,7 +38,7 @@ from nightporter.core.errors import (
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS
 from nightporter.core.model import Ask, Profile, Role
-from nightporter.issuers import VENDORS
+from nightporter.issuers import DEFAULT_VENDOR, VENDORS
 from nightporter.machine import process
 from nightporter.machine.files import replace_private
 from nightporter.machine.places import read_environment
@@ -537,7 +537,7 @@ def _show_report(report: rotate_job.Report, is_text: bool) -> int:
 @click.option(
     "--issuer",
     type=click.Choice(sorted(VENDORS)),
-    default="pitchpoint",
+    default=DEFAULT_VENDOR,
     show_default=True,
     help="Without one: the token issuer.",
 )

@@ -34,9 +34,9 @@ from nightporter.core.errors import (
     StoreDeniedError,
 )
 from nightporter.core.expiry import format_rfc3339
-from nightporter.core.model import Profile, Role, Vendor
+from nightporter.core.model import Grant, Profile, Role, Vendor
 from nightporter.core.store_description import StoreDescription
-from nightporter.issuers import VENDORS
+from nightporter.issuers import DEFAULT_VENDOR, VENDORS
 from nightporter.machine.files import replace_private
 from nightporter.machine.installation import check_library
 from nightporter.machine.places import read_environment
@@ -45,7 +45,6 @@ from nightporter.operations.login import Person
 from nightporter.stores import STORES
 
 T = TypeVar("T")
-PERSONS_GRANTS = ("authorization_code", "device_code")
 YES_NO = ("yes", "no")
 NOBODY = "none"
 TRIAL = "the new configuration"
@@ -53,6 +52,11 @@ TRY_S = 10.0
 TRIAL_PATH = (  # stands for the secret until its path is known; read, never written
     "nightporter/trial"
 )
+
+
+def _grant_of(word: object) -> Grant | None:
+    """The grant that a flag or an answer names; None where there is no such grant."""
+    return next((grant for grant in Grant if grant.value == word), None)
 
 
 class Interview(Protocol):
@@ -240,7 +244,7 @@ class Onboarding:
 
     def _choose_vendor(self) -> Answers:
         vendor = self._given.vendor or self._ask(
-            "--vendor", "Token issuer", "pitchpoint", sorted(VENDORS)
+            "--vendor", "Token issuer", DEFAULT_VENDOR, sorted(VENDORS)
         )
         settings = {**self._settings_of(VENDORS[vendor]), **self._given.settings}
         answers = Answers(
@@ -304,14 +308,16 @@ class Onboarding:
             return found
         if "grant" in vendor.options and "grant" not in given:
             found["grant"] = self._question(
-                "Grant type", default=vendor.grants[0], choices=vendor.grants
+                "Grant type",
+                default=vendor.grants[0].value,
+                choices=[grant.value for grant in vendor.grants],
             )
-        grant = found.get("grant") or given.get("grant")
+        grant = _grant_of(found.get("grant", given.get("grant")))
         if (
             "token_endpoint" in vendor.options
             and not {"token_endpoint", "issuer_url"} & given.keys()
         ):
-            if grant in PERSONS_GRANTS:  # they need more addresses than one
+            if grant is not None and grant.needs_person:  # they need more addresses than one
                 found["issuer_url"] = self._question(
                     "Issuer URL, from which the endpoints are discovered (RFC 8414)"
                 )
@@ -319,7 +325,7 @@ class Onboarding:
                 found["token_endpoint"] = self._question("Token endpoint URL")
         if "tenant" in vendor.options and "tenant" not in given:
             usual = str(vendor.preset["tenant"])  # Microsoft's `common` is for people
-            default = None if usual == "common" and grant == "client_credentials" else usual
+            default = None if usual == "common" and grant is Grant.CLIENT_CREDENTIALS else usual
             found["tenant"] = self._question("Tenant", default=default)
         if "partner_id" in vendor.options and "partner_id" not in given:
             found["partner_id"] = self._question("Partner id")
@@ -488,9 +494,9 @@ class Onboarding:
             self._interview.say("there is a session already")
         elif broker.profile.role is not Role.FULL:
             return  # the first token says who begins it
-        elif grant == "refresh_token":
+        elif grant.is_seeded:
             self._seed(broker)
-        elif grant in PERSONS_GRANTS and self._interview.is_there:
+        elif grant.needs_person and self._interview.is_there:
             account.start_by_log_in(broker, self._interview.person, self._options.log_in_s())
 
     def _seed(self, broker: Broker) -> None:

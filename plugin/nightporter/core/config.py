@@ -17,7 +17,7 @@ from nightporter.core import checks
 from nightporter.core.checks import Check
 from nightporter.core.errors import ConfigError, UnknownProfileError
 from nightporter.core.expiry import parse_duration
-from nightporter.core.model import Config, Profile, Role, Rotation, StoreConfig, Vendor
+from nightporter.core.model import Config, Grant, Profile, Role, Rotation, StoreConfig, Vendor
 from nightporter.core.store_description import AuthMethod, StoreDescription
 
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -288,19 +288,13 @@ class _ProfileParser:
         return None
 
     def _check_vendor_keys(self, table: Mapping[str, Any], vendor: Vendor) -> None:
-        if (
-            "grant" in vendor.options
-            and "grant" in table
-            and (problem := checks.one_of(*vendor.grants)(table["grant"]))
-        ):
+        grants = checks.one_of(*(grant.value for grant in vendor.grants))
+        if "grant" in vendor.options and "grant" in table and (problem := grants(table["grant"])):
             self.findings.add(f"{self.where}.grant", problem)
         if "issuer_url" in vendor.options and not {"issuer_url", "token_endpoint"} & table.keys():
             self.findings.add(f"{self.where}.token_endpoint", "is missing (or name 'issuer_url')")
         role = table.get("role")
-        needs_client = vendor.name not in ("pitchpoint", "vault-ist") or (
-            vendor.name == "vault-ist" and "partner_id" not in table
-        )
-        if role == "refresh-only" and "client" not in table and needs_client:
+        if role == "refresh-only" and "client" not in table and vendor.needs_client(table):
             self.findings.add(
                 f"{self.where}.client", "is missing: role 'refresh-only' never reads `credentials`"
             )
@@ -343,12 +337,13 @@ class _ProfileParser:
             **vendor.preset,
             **{key: table[key] for key in sorted(vendor.options) if key in table},
         }
+        grant = Grant(table.get("grant", vendor.grants[0]))
         rotation = Rotation(options.get("rotation", vendor.rotation.value))
         credentials = table.get("credentials")
         renew = table.get("renew_when_left", "25h")
         return Profile(
             name=self.name,
-            issuer=vendor.name,
+            vendor=vendor,
             store=store,
             credentials=credentials,
             client=table.get("client"),
@@ -366,7 +361,7 @@ class _ProfileParser:
             rotation=rotation,
             grace_s=_seconds_of(options.get("grace", vendor.grace_s)),
             share_access_token=table.get("share_access_token", rotation is Rotation.ROTATES),
-            grant=table.get("grant", vendor.grants[0]),
+            grant=grant,
             ca_cert=table.get("ca_cert"),
             proxy=table.get("proxy"),
             helper_options={

@@ -7,7 +7,7 @@ without a thought.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -122,6 +122,46 @@ class Rotation(Enum):
     ROTATES = "rotates"
 
 
+class Grant(Enum):
+    """How an access token is first had (RFC 6749 section 1.3, RFC 8628)."""
+
+    PASSWORD = "password"
+    CLIENT_CREDENTIALS = "client_credentials"
+    REFRESH_TOKEN = "refresh_token"  # somebody brings one: `nightporter seed`
+    AUTHORIZATION_CODE = "authorization_code"
+    DEVICE_CODE = "device_code"
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether a machine alone can sign in."""
+        return self in (Grant.PASSWORD, Grant.CLIENT_CREDENTIALS)
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether a person approves it: `nightporter login`."""
+        return self in (Grant.AUTHORIZATION_CODE, Grant.DEVICE_CODE)
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether the first refresh token comes from outside."""
+        return self is Grant.REFRESH_TOKEN
+
+    @property
+    def has_session(self) -> bool:
+        """Whether there is a refresh token to keep."""
+        return self is not Grant.CLIENT_CREDENTIALS
+
+    @property
+    def sends_password(self) -> bool:
+        """Whether the sign-in sends a user's name and password."""
+        return self is Grant.PASSWORD
+
+    @property
+    def needs_client_secret(self) -> bool:
+        """Whether the client's own secret is all that there is."""
+        return self is Grant.CLIENT_CREDENTIALS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
     """A row of the table of vendors: data where the vendor follows RFC 6749, a module of its own
@@ -130,7 +170,9 @@ class Vendor:
     `document` names the page that the row was read from, on `read_on`. `rotation` and `grace_s`
     (for how long a rotated refresh token still works) are defaults where the profile may say
     otherwise. `token_endpoint` is a template over the profile's keys; `options` are the keys that
-    only it takes, `preset` their defaults. `module` holds the adapter.
+    only it takes, `preset` their defaults. `module` holds the adapter. `grants`: the first one is
+    the default. `refresh_needs`: members of a secret that a refresh sends, where the profile's keys
+    don't hold them.
     """
 
     name: str
@@ -140,10 +182,15 @@ class Vendor:
     base_url: str | None
     token_endpoint: str
     rotation: Rotation
-    grants: tuple[str, ...]
+    grants: tuple[Grant, ...]
+    refresh_needs: frozenset[str] = frozenset({"client_id"})
     grace_s: int = 0
     options: frozenset[str] = frozenset()
     preset: Mapping[str, Any] = field(default_factory=dict)
+
+    def needs_client(self, keys: Container[str]) -> bool:
+        """Returns whether a refresh needs a secret, where the profile has these keys."""
+        return any(member not in keys for member in self.refresh_needs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +212,7 @@ class Profile:
     """
 
     name: str
-    issuer: str
+    vendor: Vendor
     store: StoreConfig
     credentials: str | None
     client: str | None
@@ -183,11 +230,21 @@ class Profile:
     rotation: Rotation
     grace_s: int
     share_access_token: bool
-    grant: str
+    grant: Grant
     ca_cert: str | None
     proxy: str | None
     helper_options: Mapping[str, Any]
     options: Mapping[str, Any]
+
+    @property
+    def issuer(self) -> str:
+        """The vendor's name, as the session record has it."""
+        return self.vendor.name
+
+    @property
+    def needs_client(self) -> bool:
+        """Whether a refresh needs members of a secret (client_id, client_secret, partner_id)."""
+        return self.vendor.needs_client(self.options)
 
     @property
     def is_exclusive(self) -> bool:
@@ -206,7 +263,7 @@ class Profile:
 
     @property
     def signs_in_unattended(self) -> bool:
-        return self.role is Role.FULL and self.grant in ("password", "client_credentials")
+        return self.role is Role.FULL and self.grant.is_unattended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,21 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
-from nightporter.core.model import Credentials, IssuedTokens, Profile, Rotation, Secret, Vendor
+from nightporter.core.model import (
+    Credentials,
+    Grant,
+    IssuedTokens,
+    Profile,
+    Rotation,
+    Secret,
+    Vendor,
+)
 
 if TYPE_CHECKING:
     from nightporter.issuers.oauth import Call, Request, Response
 
 _ENTRA_OPTIONS = frozenset({"grant", "tenant", "scopes", "redirect_port"})
-_ENTRA_GRANTS = ("authorization_code", "client_credentials", "device_code")
+_ENTRA_GRANTS = (Grant.AUTHORIZATION_CODE, Grant.CLIENT_CREDENTIALS, Grant.DEVICE_CODE)
 
 VENDORS: Mapping[str, Vendor] = {
     vendor.name: vendor
@@ -31,7 +39,8 @@ VENDORS: Mapping[str, Vendor] = {
             base_url="https://api.pointservices.com",
             token_endpoint="{base_url}",
             rotation=Rotation.REUSED,
-            grants=("password",),
+            grants=(Grant.PASSWORD,),
+            refresh_needs=frozenset(),
         ),
         Vendor(
             name="vault-ist",
@@ -41,7 +50,8 @@ VENDORS: Mapping[str, Vendor] = {
             base_url="https://api.vault.ist",
             token_endpoint="{base_url}",
             rotation=Rotation.MAY_ROTATE,
-            grants=("refresh_token",),
+            grants=(Grant.REFRESH_TOKEN,),
+            refresh_needs=frozenset({"partner_id"}),
             options=frozenset({"partner_id"}),
         ),
         Vendor(
@@ -86,11 +96,11 @@ VENDORS: Mapping[str, Vendor] = {
             token_endpoint="{token_endpoint}",
             rotation=Rotation.MAY_ROTATE,
             grants=(
-                "password",
-                "client_credentials",
-                "refresh_token",
-                "authorization_code",
-                "device_code",
+                Grant.PASSWORD,
+                Grant.CLIENT_CREDENTIALS,
+                Grant.REFRESH_TOKEN,
+                Grant.AUTHORIZATION_CODE,
+                Grant.DEVICE_CODE,
             ),
             options=frozenset(
                 {
@@ -117,9 +127,6 @@ VENDORS: Mapping[str, Vendor] = {
 class Issuer(Protocol):
     """One vendor's wire format. The requests take a profile whose addresses are known
     (`with_discovery`)."""
-
-    def needs_client(self, profile: Profile) -> bool:
-        """Whether a refresh wants members of a secret (client_id, client_secret, partner_id)."""
 
     def discovery_request(self, profile: Profile) -> Request | None:
         """What to ask for the issuer's addresses; None where the profile or the vendor names
@@ -163,6 +170,9 @@ class FixedAddresses:
         return None
 
 
+DEFAULT_VENDOR = next(iter(VENDORS))  # what `init` and `policy` take where none is named
+
+
 def issuer_for(profile: Profile) -> Issuer:
     """The adapter of the profile's vendor."""
-    return cast(Issuer, importlib.import_module(VENDORS[profile.issuer].module).Adapter())
+    return cast(Issuer, importlib.import_module(profile.vendor.module).Adapter())

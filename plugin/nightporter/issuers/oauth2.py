@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from nightporter.core.checks import url_problem
 from nightporter.core.errors import IssuerReplyError
 from nightporter.core.expiry import parse_duration, rounded_up_to_midnight
-from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret
+from nightporter.core.model import Credentials, Grant, IssuedTokens, Profile, Secret
 from nightporter.issuers.oauth import (
     Call,
     Request,
@@ -38,9 +38,6 @@ DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 class Adapter:
-    def needs_client(self, profile: Profile) -> bool:
-        return True
-
     # Addresses.
 
     def discovery_request(self, profile: Profile) -> Request | None:
@@ -68,7 +65,7 @@ class Adapter:
     # Requests.
 
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
-        if profile.grant == "client_credentials":
+        if profile.grant is Grant.CLIENT_CREDENTIALS:
             _need(profile, credentials, "client_id", "client_secret")
             members = {"grant_type": "client_credentials", "scope": scope(profile, "client_scopes")}
         else:

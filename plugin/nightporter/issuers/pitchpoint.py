@@ -17,9 +17,6 @@ REFRESH_PATH = "/user-management-services-ws/oauth2/002/refreshIdToken"
 
 
 class Adapter(FixedAddresses):
-    def needs_client(self, profile: Profile) -> bool:
-        return False
-
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         if credentials.username is None or credentials.password is None:
             missing = "username" if credentials.username is None else "password"

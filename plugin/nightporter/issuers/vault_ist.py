@@ -16,9 +16,6 @@ REFRESH_PATH = "/v1/auth/token"
 
 
 class Adapter(FixedAddresses):
-    def needs_client(self, profile: Profile) -> bool:
-        return "partner_id" not in profile.options
-
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         raise ValueError("vault.ist documents no sign-in; the session is seeded")
 

@@ -24,7 +24,6 @@ from nightporter.core.errors import (
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Profile, Role, Secret, SessionRecord
 from nightporter.core.record import Unreadable
-from nightporter.issuers import VENDORS
 from nightporter.machine.access_cache import drop_everywhere
 from nightporter.machine.places import all_cache_directories, read_environment
 from nightporter.operations.login import Person, log_in
@@ -50,7 +49,7 @@ Say = Callable[[str], None]
 def needs_secret(broker: Broker) -> bool:
     """Whether a session of this profile can't be without a credentials secret: a password, or a
     client's id."""
-    return broker.profile.signs_in_unattended or broker.session.issuer.needs_client(broker.profile)
+    return broker.profile.signs_in_unattended or broker.profile.needs_client
 
 
 def check_has_secret(profile: Profile) -> Profile:
@@ -62,13 +61,13 @@ def check_has_secret(profile: Profile) -> Profile:
 
 def members_asked(profile: Profile) -> tuple[tuple[str, bool, bool], ...]:
     """What a person is asked for: a member, whether it is a secret, whether it must be there."""
-    if "partner_id" in VENDORS[profile.issuer].options:
+    if "partner_id" in profile.vendor.options:
         return (("partner_id", False, True),)
-    if profile.grant == "password":
+    if profile.grant.sends_password:
         return (("username", False, True), ("password", True, True))
     return (
         ("client_id", False, True),
-        ("client_secret", True, profile.grant == "client_credentials"),
+        ("client_secret", True, profile.grant.needs_client_secret),
     )
 
 
@@ -285,9 +284,7 @@ def _revoke(session: Session, timeout_s: float, say: Say) -> None:
         record = _own_record(session, deadline)
         if record is None or record.refresh_token is None:
             return
-        client = (
-            session.load_client(deadline) if session.issuer.needs_client(session.profile) else None
-        )
+        client = session.load_client(deadline) if session.profile.needs_client else None
         request = session.issuer.revocation_request(
             session.addressed(deadline), record.refresh_token, client
         )

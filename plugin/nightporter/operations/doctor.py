@@ -343,7 +343,7 @@ class Doctor:
         if profile.signs_in_unattended and profile.credentials:
             session.load_credentials(deadline)
             yield ok(f"the credentials are at {profile.credentials!r}", profile.name)
-        elif profile.role is Role.FULL and session.issuer.needs_client(profile):
+        elif profile.role is Role.FULL and profile.needs_client:
             session.load_client(deadline)
             yield ok(
                 f"the client's secret is at {profile.client or profile.credentials!r}", profile.name

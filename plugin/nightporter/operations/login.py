@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from nightporter.core.errors import ConfigError, IssuerError, IssuerReplyError, LoginRequiredError
-from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret, SessionRecord
+from nightporter.core.model import Credentials, Grant, IssuedTokens, Profile, Secret, SessionRecord
 from nightporter.issuers import oauth2
 from nightporter.issuers.oauth import Call, Request, Response, error_code
 from nightporter.session.repository import Session
@@ -51,11 +51,9 @@ def log_in(session: Session, person: Person, *, deadline: float) -> SessionRecor
     Raises: ConfigError for a grant without a log-in, LoginRequiredError, IssuerError, StoreError.
     """
     profile, adapter = session.profile, session.issuer
-    if profile.grant not in ("authorization_code", "device_code") or not isinstance(
-        adapter, oauth2.Adapter
-    ):
+    if not profile.grant.needs_person or not isinstance(adapter, oauth2.Adapter):
         raise ConfigError(
-            f"profile {profile.name!r} has no log-in: its grant is {profile.grant!r}",
+            f"profile {profile.name!r} has no log-in: its grant is {profile.grant.value!r}",
             hint=(
                 f"Use `nightporter credentials set {profile.name}` or `nightporter seed"
                 f" {profile.name}`."
@@ -66,7 +64,7 @@ def log_in(session: Session, person: Person, *, deadline: float) -> SessionRecor
         raise LoginRequiredError(
             f"the client secret of profile {profile.name!r} lacks the member 'client_id'"
         )
-    flow = _by_code if profile.grant == "authorization_code" else _by_device
+    flow = _by_code if profile.grant is Grant.AUTHORIZATION_CODE else _by_device
     try:
         issued, issued_at = flow(session, adapter, client, person, deadline)
     except ValueError as exc:

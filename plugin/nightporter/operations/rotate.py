@@ -45,16 +45,16 @@ def due(
     """
     has_token = record is not None and record.refresh_token is not None
     ends = record.expires_at if record else None
-    if profile.grant == "client_credentials":
+    if not profile.grant.has_session:
         return Due.NOTHING  # it has no session to keep
-    if profile.grant == "password":
+    if profile.grant.sends_password:
         if not has_token:
             return Due.SIGN_IN
         if ends is None or ends - now >= profile.renew_when_left_s:
             return Due.NOTHING
         gains = sign_in_lasts_until is None or sign_in_lasts_until > ends
         return Due.SIGN_IN if gains else Due.NOTHING
-    if not has_token or profile.grant == "refresh_token":
+    if not has_token or profile.grant.is_seeded:
         return Due.REFRESH  # without a token the refresh says who must log in
     if record is not None and record.sent is not None:
         return Due.REFRESH  # its outcome is unknown, and a grace period may be running

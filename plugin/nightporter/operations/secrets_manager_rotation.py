@@ -122,9 +122,7 @@ class Rotating:
             return self._give_way()
         assert record.refresh_token is not None
         profile = session.addressed(self.deadline)
-        client = (
-            session.load_client(self.deadline) if session.issuer.needs_client(profile) else None
-        )
+        client = session.load_client(self.deadline) if profile.needs_client else None
         request = session.issuer.refresh_request(profile, record.refresh_token, client)
         session.runtime.check_exchange(False)
         left_s = max(0.5, min(10.0, self.deadline - session.runtime.monotonic()))
@@ -224,7 +222,7 @@ def profile_of(config: Config, secret_id: str) -> Profile:
             ),
         )
     profile = next((item for item in found if item.role is Role.FULL), found[0])
-    if profile.role is not Role.FULL or profile.grant != "password":
+    if profile.role is not Role.FULL or not profile.grant.sends_password:
         raise ConfigError(
             f"profile {profile.name!r} can't sign in with a password, which this rotation does",
             hint="Schedule `nightporter rotate` (rotate_handler) instead.",

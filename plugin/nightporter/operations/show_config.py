@@ -107,7 +107,7 @@ def _profile_lines(config: Config, profile: Profile) -> Iterator[Line]:
 
 def _effective(profile: Profile) -> dict[str, Any]:
     """What the profile amounts to, by the keys of the configuration. None: not set."""
-    grant = profile.options.get("grant") if profile.grant == "password" else profile.grant
+    takes_grant = "grant" in profile.vendor.options
     return {
         "issuer": profile.issuer,
         "store": profile.store.name,
@@ -124,7 +124,7 @@ def _effective(profile: Profile) -> dict[str, Any]:
         "username": profile.username,
         "role": profile.role.value,
         "share_access_token": profile.share_access_token,
-        "grant": grant,
+        "grant": profile.grant.value if takes_grant else None,
         "ca_cert": profile.ca_cert,
         "proxy": profile.proxy,
         **{

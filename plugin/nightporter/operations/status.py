@@ -178,7 +178,7 @@ def _row(name: str, text: str) -> str:
 
 
 def _times(unix_s: int) -> str:
-    """Here, UTC and New York, where Pitchpoint's day ends."""
+    """Here, UTC and New York, where a session may end at midnight."""
     from zoneinfo import ZoneInfo
 
     utc = datetime.fromtimestamp(unix_s, UTC)

@@ -94,7 +94,7 @@ def _renewal(
     """From when on `rotate` does something: when little enough is left, and a sign-in gains
     time."""
     due = ends - profile.renew_when_left_s
-    if profile.grant != "password":
+    if not profile.grant.sends_password:
         return due, "renewal is due"
 
     def gains(at: int) -> bool:

@@ -88,12 +88,12 @@ def obtaining(session: Session, ask: Ask) -> Flow[Token]:
 
 def remedy(profile: Profile) -> str:
     """Returns how a session is begun where none can be begun unattended."""
-    if profile.role is Role.REFRESH_ONLY and profile.grant in ("password", "client_credentials"):
+    if profile.role is Role.REFRESH_ONLY and profile.grant.is_unattended:
         return (
             'A machine with role "full" must sign in: run `nightporter rotate'
             f" {profile.name}` there."
         )
-    if profile.grant == "refresh_token":
+    if profile.grant.is_seeded:
         return f"Run `nightporter seed {profile.name}` with a fresh refresh token."
     return f"Run `nightporter login {profile.name}`."
 
@@ -249,7 +249,7 @@ class Attempt:
         record = snapshot.record
         if record is None or self.known.client is not None:
             return False
-        if not self.session.issuer.needs_client(self.profile):
+        if not self.profile.needs_client:
             return False
         return record.identity.client_id is not None or record.refused is not None
 
@@ -548,7 +548,7 @@ class Attempt:
         assert snapshot.record is not None
         assert snapshot.record.refresh_token is not None
         issuer = self.session.issuer
-        if issuer.needs_client(self.profile) and self.known.client is None:
+        if self.profile.needs_client and self.known.client is None:
             self.known.client = yield from self.session.loading_client(self.deadline)
         profile = yield from self.session.addressing(self.deadline)
         try:

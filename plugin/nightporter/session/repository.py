@@ -270,7 +270,7 @@ class Session:
         version's creation counts too, or a digest of what it holds."""
         profile = self.profile
         request_parts = (
-            *(profile.issuer, profile.base_url, profile.token_endpoint, profile.grant),
+            *(profile.issuer, profile.base_url, profile.token_endpoint, profile.grant.value),
             *(dict(profile.fields), dict(profile.options), profile.username),
         )
         return transitions.attempt_key(
