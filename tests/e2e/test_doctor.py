@@ -135,7 +135,7 @@ def test_two_profiles_for_one_host(well: Home, vendor: Vendor) -> None:
         f"{pitchpoint_config(vendor.address, more=hosts)}{two}{hosts}\nbase_url ="
         f' "{vendor.address}"\n'
     )
-    assert "more than one profile" in examined(well, code=7)["host-not-allowed"][0]
+    assert "is in `hosts` of 'pitchpoint' and of 'two'" in examined(well)["host-not-allowed"][0]
 
 
 def test_rights_in_a_real_vault(empty_home: Home, vendor: Vendor, openbao: OpenBao) -> None:

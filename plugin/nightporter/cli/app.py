@@ -928,16 +928,21 @@ def config_path(options: Options) -> None:
 @pass_options
 def config_check(options: Options) -> None:
     """Check the configuration; all errors at once."""
-    from nightporter.operations.doctor import file_problems  # deferred: only here
+    from nightporter.operations import findings  # deferred: only here
 
-    checked = load_config(options.config)
-    if problems := file_problems(checked, read_environment()):
+    environment = read_environment()
+    checked = load_config(options.config, environment)
+    if problems := findings.file_problems(checked, environment):
         raise ConfigError(
             f"{checked.source}: a file that it names can't be used", problems=tuple(problems)
         )
+    found = list(findings.configuration_findings(checked, environment))
+    for finding in found:
+        say(f"warning: {finding.what}\n  what to do: {finding.todo}")
+    warned = f", {len(found)} warning(s)" if found else ""
     say(
         f"{checked.source}: {len(checked.profiles)} profile(s), {len(checked.stores)} store(s), no"
-        " errors"
+        f" errors{warned}"
     )
 
 

@@ -41,6 +41,7 @@ from nightporter.machine.files import replace_private
 from nightporter.machine.installation import check_library
 from nightporter.machine.places import read_environment
 from nightporter.operations import account
+from nightporter.operations.findings import host_findings
 from nightporter.operations.login import Person
 from nightporter.stores import STORES
 
@@ -475,7 +476,9 @@ class Onboarding:
             if any(host.startswith("http://") for host in hosts):
                 self._interview.say("a host that begins with http:// allows plain http to it")
         answers = replace(answers, hosts=hosts)
-        self._trial(answers).close()
+        with self._trial(answers) as porter:
+            for finding in host_findings(porter.config, answers.profile):
+                self._interview.say(f"warning: {finding.what}")
         return answers
 
     # The first token.

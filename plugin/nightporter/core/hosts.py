@@ -233,6 +233,35 @@ def profiles_for(target: Target, profiles: Iterable[Profile]) -> list[Profile]:
     ]
 
 
+def overlap(first: Rule, second: Rule) -> bool:
+    """Whether one ask could be for both rules."""
+    one, other = first.target, second.target
+    if (one.scheme, one.port) != (other.scheme, other.port):
+        return False
+    length = min(len(one.path or ()), len(other.path or ()))
+    if (one.path or ())[:length] != (other.path or ())[:length]:
+        return False
+    if first.is_wildcard == second.is_wildcard:
+        return one.host == other.host
+    plain, pattern = (other, one) if first.is_wildcard else (one, other)
+    label, _, rest = plain.host.partition(".")
+    return bool(label) and rest == pattern.host
+
+
+def shared_hosts(profile: Profile, profiles: Iterable[Profile]) -> list[tuple[str, list[str]]]:
+    """Returns the entries of a profile's `hosts` that other profiles claim too, and their names."""
+    others = [other for other in profiles if other.name != profile.name]
+    found = []
+    for entry in profile.hosts:
+        rule = parse_rule(entry)
+        owners = [
+            other.name for other in others if any(overlap(rule, their) for their in rules_of(other))
+        ]
+        if owners:
+            found.append((entry, owners))
+    return found
+
+
 def profile_for(target: Target, profiles: Mapping[str, Profile]) -> Profile | None:
     """The one profile that may answer; None where the host is none of ours.
 
@@ -242,6 +271,7 @@ def profile_for(target: Target, profiles: Mapping[str, Profile]) -> Profile | No
     if len(found) > 1:
         names = " and ".join(repr(profile.name) for profile in found[:2])
         raise ConfigError(
-            f"the host {target.host} is in `hosts` of {names}", hint="Name it in one profile only."
+            f"the host {target.authority} is in `hosts` of {names}",
+            hint="Name it in one profile only; `nightporter config check` shows where.",
         )
     return found[0] if found else None

@@ -217,7 +217,7 @@ def proxy_error(
     if address.startswith("socks"):
         return ConfigError(
             f"{source} names a SOCKS proxy, and PySocks is not installed",
-            hint="Install it with `pip install PySocks`, or name an http proxy.",
+            hint="Install the package PySocks beside nightporter, or name an http proxy.",
         )
     return ConfigError(
         f"{source} is no address of a proxy ({type(exc).__name__})",

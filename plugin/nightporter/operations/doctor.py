@@ -9,7 +9,6 @@ a label that a person moved back.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import platform
@@ -18,7 +17,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from nightporter import __version__
@@ -29,19 +28,23 @@ from nightporter.client.porter import Porter
 from nightporter.core.errors import (
     ConfigError,
     CredentialsRefusedError,
-    HostNotAllowedError,
     LoginRequiredError,
     NightporterError,
 )
 from nightporter.core.expiry import format_rfc3339
-from nightporter.core.explanations import EXPLANATIONS
-from nightporter.core.hosts import profiles_for, rules_of
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.machine.access_cache import is_reply
 from nightporter.machine.files import lock_problem
-from nightporter.machine.installation import install_hint
+from nightporter.machine.installation import path_hint
 from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
-from nightporter.net.tls import ca_problem
+from nightporter.operations.findings import (
+    Finding,
+    configuration_findings,
+    failure,
+    fault,
+    ok,
+    warning,
+)
 from nightporter.operations.policies import needed_paths
 from nightporter.operations.show_config import render_effective
 from nightporter.operations.status import relative
@@ -59,44 +62,6 @@ COMMANDS = (
     "cargo-credential-nightporter",
 )
 CALL_S = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """`level`: ok, warning or error. `profile`: None for what concerns all."""
-
-    level: str
-    reference: str
-    what: str
-    todo: str = ""
-    profile: str | None = None
-    exit_code: int = 0
-
-
-def ok(what: str, profile: str | None = None) -> Finding:
-    return Finding(level="ok", reference="ok", what=what, profile=profile)
-
-
-def warning(reference: str, what: str, profile: str | None = None, todo: str = "") -> Finding:
-    return Finding(
-        level="warning",
-        reference=reference,
-        what=what,
-        todo=todo or EXPLANATIONS[reference][1],
-        profile=profile,
-    )
-
-
-def failure(error: NightporterError, profile: str | None = None) -> Finding:
-    """An error as a finding."""
-    return Finding(
-        level="error",
-        reference=error.reference,
-        what=error.message,
-        todo=error.hint,
-        profile=profile,
-        exit_code=error.exit_code,
-    )
 
 
 class Doctor:
@@ -135,9 +100,9 @@ class Doctor:
         yield ok(
             f"{config.source}: {len(config.profiles)} profile(s), {len(config.stores)} store(s)"
         )
-        for problem in file_problems(config, self._environment):
-            yield failure(ConfigError(problem, hint="Name a file of certificates in PEM form."))
-        yield from self._libraries(config)
+        for finding in configuration_findings(config, self._environment):
+            if not names or finding.profile in (None, *names):
+                yield finding
         yield from self._variables(config)
         yield from self._mishaps(names)
         with Porter(self._config, is_library=False, notify=lambda _text: None) as porter:
@@ -223,7 +188,7 @@ class Doctor:
         for name in COMMANDS:
             found = shutil.which(name, path=self._environment.get("PATH"))
             if found is None:
-                yield warning("command-missing", f"{name} is not on PATH")
+                yield warning("command-missing", f"{name} is not on PATH", todo=path_hint(name))
             elif os.path.dirname(os.path.realpath(found)) != os.path.realpath(here):
                 yield warning(
                     "command-missing",
@@ -257,16 +222,6 @@ class Doctor:
                 f"docker asks docker-credential-nightporter for {', '.join(hosts)}",
             )
 
-    def _libraries(self, config: Config) -> Iterator[Finding]:
-        for kind in sorted({store.type for store in config.stores.values()}):
-            library = STORES[kind].library
-            if library and importlib.util.find_spec(library) is None:
-                todo = install_hint(STORES[kind])
-                what = f"the store type {kind} needs {library}, which is not installed"
-                yield Finding(
-                    level="error", reference="library-missing", what=what, todo=todo, exit_code=2
-                )
-
     def _variables(self, config: Config) -> Iterator[Finding]:
         """Names only: a value may be a secret."""
         kinds = {profile.store.type for profile in config.profiles.values()}
@@ -297,21 +252,11 @@ class Doctor:
     def _profile(self, porter: Porter, name: str) -> Iterator[Finding]:
         try:
             broker = porter.broker_for(name)
-            yield from self._hosts(porter, broker.profile)
             yield from self._session(broker)
         except NightporterError as exc:
             yield failure(exc, name)
         else:
             yield from self._issuer(broker)
-
-    def _hosts(self, porter: Porter, profile: Profile) -> Iterator[Finding]:
-        for rule in rules_of(profile):
-            if len(profiles_for(rule.target, porter.config.profiles.values())) > 1:
-                what = (
-                    f"{rule.authority} is in `hosts` of more than one profile, so no helper answers"
-                    " for it"
-                )
-                yield failure(HostNotAllowedError(what), profile.name)
 
     def _session(self, broker: Broker) -> Iterator[Finding]:
         profile, session = broker.profile, broker.session
@@ -392,15 +337,11 @@ class Doctor:
             session.overwrite(snapshot, renamed, by_person=True)
             yield ok("repaired: the session goes on from what the store holds", profile.name)
             return
-        yield Finding(
-            level="error",
-            reference="store-rolled-back",
-            what=(
-                f"the store holds generation {record.generation} of the session, and this machine"
-                f" has seen generation {highest}: the store was set back"
-            ),
-            todo=EXPLANATIONS["store-rolled-back"][1],
-            profile=profile.name,
+        yield fault(
+            "store-rolled-back",
+            f"the store holds generation {record.generation} of the session, and this machine"
+            f" has seen generation {highest}: the store was set back",
+            profile.name,
             exit_code=5,
         )
 
@@ -436,14 +377,7 @@ class Doctor:
                 f"refused {record.refused.count} time(s) ({record.refused.error}), not tried again"
                 f" before {until}"
             )
-            yield Finding(
-                level="error",
-                reference="session-refused",
-                what=error.message,
-                todo=EXPLANATIONS["session-refused"][1],
-                profile=name,
-                exit_code=error.exit_code,
-            )
+            yield fault("session-refused", error.message, name, exit_code=error.exit_code)
         yield from self._budget(session, record, name)
 
     def _budget(self, session: Session, record: SessionRecord, name: str) -> Iterator[Finding]:
@@ -475,14 +409,7 @@ class Doctor:
                 )
             else:
                 what = f"AWSCURRENT of {path!r} was moved back by hand, so nothing can be written"
-                yield Finding(
-                    level="error",
-                    reference="store-rolled-back",
-                    what=what,
-                    todo=EXPLANATIONS["store-rolled-back"][1],
-                    profile=profile.name,
-                    exit_code=5,
-                )
+                yield fault("store-rolled-back", what, profile.name, exit_code=5)
 
     def _spilled(self, session: Session, profile: Profile, deadline: float) -> Iterator[Finding]:
         if not session.journal.load():
@@ -511,27 +438,6 @@ class Doctor:
                 f"this machine is {abs(reply.skew_s):.0f} s {side} the issuer",
                 profile.name,
             )
-
-
-def file_problems(config: Config, environment: Mapping[str, str]) -> list[str]:
-    """Returns what is wrong with the CA files that the configuration and the environment name:
-    they are loaded here, before an exchange finds out."""
-    named = {f"profiles.{item.name}.ca_cert": item.ca_cert for item in config.profiles.values()}
-    for store in config.stores.values():
-        description = STORES[store.type]
-        if "ca_cert" not in description.keys:
-            continue
-        variables = description.variables.get("ca_cert", ())
-        source = next((name for name in variables if environment.get(name)), "")
-        if "ca_cert" in store.options:
-            named[f"stores.{store.name}.ca_cert"] = store.options["ca_cert"]
-        elif source:
-            named[source] = environment[source]
-    problems = []
-    for source, file in named.items():
-        if file and (problem := ca_problem(os.path.expanduser(file))):
-            problems.append(f"{source}: {file} {problem}")
-    return problems
 
 
 def _can_hold(directory: str) -> bool:

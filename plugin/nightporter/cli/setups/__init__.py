@@ -4,6 +4,7 @@ it has one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from nightporter.cli.setups import others, packages, tools
 from nightporter.cli.setups.plan import Machine, Plan, Request, carry_out, show
@@ -12,6 +13,7 @@ from nightporter.client.configuration import load_config
 from nightporter.core.config import choose_profile
 from nightporter.core.model import Config
 from nightporter.machine.places import cache_directories, data_directory
+from nightporter.operations.findings import host_findings
 
 CLIENTS: Mapping[str, Callable[[Request], Plan]] = {
     "kubectl": tools.kubectl,
@@ -31,6 +33,9 @@ CLIENTS: Mapping[str, Callable[[Request], Plan]] = {
     "bazel": others.bazel,
     "kubelet": others.kubelet,
 }
+
+# They name a host, and the profile is found by it.
+BY_HOST = ("git", "docker", "cargo", "terraform", "pip", "uv", "twine", "bazel", "kubelet")
 
 __all__ = ["CLIENTS", "plan", "set_up", "show"]
 
@@ -60,7 +65,16 @@ def plan(
         is_undo=is_undo,
         config=config,
     )
-    return CLIENTS[client](request), request
+    return _with_findings(CLIENTS[client](request), client, request, loaded), request
+
+
+def _with_findings(todo: Plan, client: str, request: Request, loaded: Config) -> Plan:
+    """The plan, and what `config check` and doctor say of the profile's hosts too."""
+    if request.is_undo or client not in BY_HOST:
+        return todo
+    found = host_findings(loaded, request.profile.name)
+    said = tuple(f"warning: {item.what}\n  what to do: {item.todo}" for item in found)
+    return replace(todo, notes=(*todo.notes, *said))
 
 
 def set_up(

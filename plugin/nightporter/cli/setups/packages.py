@@ -18,6 +18,7 @@ from nightporter.cli.setups.plan import (
 )
 from nightporter.cli.setups.tools import is_others, needed_rules
 from nightporter.core.errors import ConfigError
+from nightporter.machine.installation import requirement
 
 CARGO_PROGRAM = "cargo-credential-nightporter"
 NPM_VALUE = "${NIGHTPORTER_TOKEN}"
@@ -158,7 +159,7 @@ def _check_keyring(request: Request) -> None:
             " changed",
             hint=(
                 "Install both in one place: `pipx install keyring && pipx inject keyring"
-                " nightporter`."
+                f" {requirement()}`."
             ),
         )
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile
 from nightporter.machine.files import remove, replace_private
+from nightporter.machine.installation import path_hint
 
 RUN_TIMEOUT_S = 60
 
@@ -125,10 +126,7 @@ class Machine:
             return program
         raise ConfigError(
             f"{program} can't be found, so no client could run it",
-            hint=(
-                "Install nightporter so that its commands are on PATH, for example with `pipx"
-                " install nightporter`."
-            ),
+            hint=path_hint(program),
         )
 
     def path_of(self, program: str) -> str:
@@ -147,10 +145,7 @@ class Machine:
         if self.find(program) is None and not self.is_dry:
             raise ConfigError(
                 f"{client} looks for {program} on PATH, and it is not there; nothing was changed",
-                hint=(
-                    "Put nightporter's commands on PATH (`pipx ensurepath`, or a link in"
-                    " ~/.local/bin) and repeat."
-                ),
+                hint=path_hint(program),
             )
         return program
 

@@ -1,0 +1,135 @@
+"""Findings about a configuration and this machine: one set for `config check`, `setup`, `init` and
+`doctor`.
+
+Each finding has a level, a reference, what is so and what to do. What contradicts itself in the
+file must be said by whichever command is run first, so no command has findings of its own here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.core.explanations import EXPLANATIONS
+from nightporter.core.hosts import shared_hosts
+from nightporter.core.model import Config
+from nightporter.machine.installation import install_hint
+from nightporter.net.tls import ca_problem
+from nightporter.stores import STORES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """`level`: ok, warning or error. `profile`: None for what concerns all."""
+
+    level: str
+    reference: str
+    what: str
+    todo: str = ""
+    profile: str | None = None
+    exit_code: int = 0
+
+
+def ok(what: str, profile: str | None = None) -> Finding:
+    """Returns a finding that asks for nothing."""
+    return Finding(level="ok", reference="ok", what=what, profile=profile)
+
+
+def warning(reference: str, what: str, profile: str | None = None, todo: str = "") -> Finding:
+    """Returns a finding that somebody should know; the reference has the usual remedy."""
+    return Finding(
+        level="warning",
+        reference=reference,
+        what=what,
+        todo=_named(todo or EXPLANATIONS[reference][1], profile),
+        profile=profile,
+    )
+
+
+def failure(error: NightporterError, profile: str | None = None) -> Finding:
+    """Returns an error as a finding."""
+    return Finding(
+        level="error",
+        reference=error.reference,
+        what=error.message,
+        todo=_named(error.hint, profile),
+        profile=profile,
+        exit_code=error.exit_code,
+    )
+
+
+def fault(reference: str, what: str, profile: str | None = None, *, exit_code: int) -> Finding:
+    """Returns an error that has no class of its own, with the remedy of its reference."""
+    return Finding(
+        level="error",
+        reference=reference,
+        what=what,
+        todo=_named(EXPLANATIONS[reference][1], profile),
+        profile=profile,
+        exit_code=exit_code,
+    )
+
+
+def _named(todo: str, profile: str | None) -> str:
+    """A remedy is a command that can be typed: with the profile's name where it is known."""
+    return todo.replace("PROFILE", profile) if profile else todo
+
+
+def configuration_findings(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Yields what a configuration that parses has wrong: for every command that looks at one."""
+    for problem in file_problems(config, environment):
+        yield failure(ConfigError(problem, hint="Name a file of certificates in PEM form."))
+    yield from missing_libraries(config)
+    for name in config.profiles:
+        yield from host_findings(config, name)
+
+
+def missing_libraries(config: Config) -> Iterator[Finding]:
+    """Yields the libraries of stores that are not installed here."""
+    for kind in sorted({store.type for store in config.stores.values()}):
+        library = STORES[kind].library
+        if library and importlib.util.find_spec(library) is None:
+            yield Finding(
+                level="error",
+                reference="library-missing",
+                what=f"the store type {kind} needs {library}, which is not installed",
+                todo=install_hint(STORES[kind]),
+                exit_code=2,
+            )
+
+
+def host_findings(config: Config, name: str) -> Iterator[Finding]:
+    """Yields the hosts that other profiles claim too: no helper answers for them."""
+    for entry, others in shared_hosts(config.profiles[name], config.profiles.values()):
+        owners = " and ".join(map(repr, others))
+        yield warning(
+            "host-not-allowed",
+            f"the host {entry} is in `hosts` of {name!r} and of {owners}: helpers such as git's"
+            f" answer for neither (`nightporter exec-credential {name}` does)",
+            name,
+            todo=f"Leave {entry} in `hosts` of one profile ({config.source}).",
+        )
+
+
+def file_problems(config: Config, environment: Mapping[str, str]) -> list[str]:
+    """Returns what is wrong with the CA files that the configuration and the environment name:
+    they are loaded here, before an exchange finds out."""
+    named = {f"profiles.{item.name}.ca_cert": item.ca_cert for item in config.profiles.values()}
+    for store in config.stores.values():
+        description = STORES[store.type]
+        if "ca_cert" not in description.keys:
+            continue
+        variables = description.variables.get("ca_cert", ())
+        source = next((name for name in variables if environment.get(name)), "")
+        if "ca_cert" in store.options:
+            named[f"stores.{store.name}.ca_cert"] = store.options["ca_cert"]
+        elif source:
+            named[source] = environment[source]
+    problems = []
+    for source, file in named.items():
+        if file and (problem := ca_problem(os.path.expanduser(file))):
+            problems.append(f"{source}: {file} {problem}")
+    return problems

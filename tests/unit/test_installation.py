@@ -1,0 +1,123 @@
+"""Remedies are commands for the environment that nightporter runs in, and name no index."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightporter.machine import installation
+from nightporter.machine.installation import Installation
+from nightporter.stores import STORES
+
+PACKAGE = Path(installation.__file__).parent.parent
+INDEXED = re.compile(
+    r"\b(pip|pipx|uv tool|uv pip) (install( -\S+)*|inject \S+)"
+    r" '?nightporter(\[[\w,]+\])?+(?! @)(\W|$)"
+)
+
+
+class Noted:
+    """A distribution with what pip noted about its source."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+
+    def read_text(self, name: str) -> str | None:
+        return None if self.document is None else json.dumps(self.document)
+
+
+def noted(monkeypatch: pytest.MonkeyPatch, document: Any) -> None:
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda _name: Noted(document))
+
+
+def test_no_text_of_the_package_installs_nightporter_from_an_index() -> None:
+    """There is no release: whoever took the name would be run beside credentials."""
+    for file in PACKAGE.rglob("*.py"):
+        text = re.sub(r'"\s*\n\s*f?"', "", file.read_text())
+        assert not INDEXED.search(text), (file.name, INDEXED.search(text))
+
+
+def test_the_rule_sees_what_it_forbids() -> None:
+    for text in ("pip install nightporter", "pip install 'nightporter[vault]'"):
+        assert INDEXED.search(text)
+    assert not INDEXED.search("pipx inject nightporter hvac")
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "library", "leave"),
+    [
+        (
+            "pipx_metadata.json",
+            Installation.PIPX,
+            "pipx inject {name} hvac",
+            "pipx uninstall {name}",
+        ),
+        ("uv-receipt.toml", Installation.UV_TOOL, "uv pip install --python", "uv tool uninstall"),
+        ("pyvenv.cfg", Installation.PIP, "/bin/python -m pip install hvac", "-m pip uninstall"),
+    ],
+)
+def test_each_environment_has_its_command(
+    file: str, kind: Installation, library: str, leave: str, tmp_path: Path
+) -> None:
+    (tmp_path / file).write_text("{}")
+    assert installation.detect(str(tmp_path)) is kind
+    command = installation.install_command("hvac", prefix=str(tmp_path))
+    assert library.format(name=tmp_path.name) in command
+    gone = installation.uninstall_command(prefix=str(tmp_path))
+    assert leave.format(name=tmp_path.name) in gone
+
+
+@pytest.mark.parametrize(
+    ("document", "wanted"),
+    [
+        ({"url": "file:///src/night%20porter", "dir_info": {}}, "/src/night porter[vault]"),
+        (
+            {"url": "https://git.example/n.git", "vcs_info": {"vcs": "git", "commit_id": "1"}},
+            "nightporter[vault] @ git+https://git.example/n.git",
+        ),
+        (
+            {"url": "file:///w/nightporter-1-py3-none-any.whl"},
+            "/w/nightporter-1-py3-none-any.whl[vault]",
+        ),
+        (None, "./nightporter[vault]"),
+        ({}, "./nightporter[vault]"),
+    ],
+)
+def test_what_was_installed_is_named(
+    document: Any, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted(monkeypatch, document)
+    assert shlex.split(installation.requirement(["vault"])) == [wanted]
+    hint = installation.client_hint(STORES["vault"])
+    assert wanted in shlex.split(hint.partition(": ")[2])
+    assert not INDEXED.search(hint)
+
+
+def test_a_container_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file system can't be written, and what is written is gone with it."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    assert installation.detect() is Installation.CONTAINER
+    assert "RUN " in installation.install_hint(STORES["vault"])
+
+
+def test_lambda_takes_another_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
+    assert "nightporter-layer-vault.zip" in installation.install_hint(STORES["vault"])
+
+
+def test_without_pip_uv_installs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual environment that uv has made holds no pip."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(shutil, "which", lambda _name: "/usr/bin/uv")
+    assert installation.install_command("hvac").startswith("uv pip install --python ")
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    assert "-m ensurepip && " in installation.install_command("hvac")
