@@ -28,7 +28,8 @@ from nightporter.core.errors import StoreDeniedError, StoreValueError, VersionCo
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import Unreadable, is_expired
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
-from nightporter.stores.aws import DEFAULT_S, Connection, NotFoundError
+from nightporter.stores.aws import DEFAULT_S, Connection
+from nightporter.stores.aws_errors import NotFoundError, unreadable_answer
 from nightporter.stores.encoding import encode_value
 
 RECOVERY_DAYS = 30  # AWS's own default
@@ -71,11 +72,8 @@ class SecretsManagerStore:
             return Stored(None, Version(NO_VALUE) if exc.has_secret else ABSENT)
         token, arn = str(reply["VersionId"]), str(reply.get("ARN", ""))
         written_at, now = _seconds(reply.get("CreatedDate")), _date_of(reply)
-        try:
-            value = json.loads(reply["SecretString"].removeprefix("\ufeff"))  # Windows writes one
-        except (KeyError, ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
+        value = _value_of(reply)
+        if value is None:
             unreadable = Unreadable(reason=f"the secret {path} holds no JSON object")
             return Stored(unreadable, Version(token, 0, arn), written_at=written_at, now=now)
         version = Version(token, _generation(value), arn)
@@ -121,7 +119,7 @@ class SecretsManagerStore:
             lambda client: client.create_secret(Description="Kept by nightporter", **members),
             timeout_s=timeout_s,
         )
-        return reply
+        return _checked(reply)
 
     def _put(self, path: str, timeout_s: float, **members: Any) -> Mapping[str, Any]:
         reply: Mapping[str, Any] = self._connection.ask(
@@ -130,7 +128,7 @@ class SecretsManagerStore:
             lambda client: client.put_secret_value(SecretId=path, **members),
             timeout_s=timeout_s,
         )
-        return reply
+        return _checked(reply)
 
     def _read_current(self, path: str, timeout_s: float) -> Mapping[str, Any]:
         # The label is named: a default read is right on AWS, but not on every stand-in for it.
@@ -143,7 +141,7 @@ class SecretsManagerStore:
             lambda client: client.get_secret_value(SecretId=path, **members),
             timeout_s=timeout_s,
         )
-        return reply
+        return _checked(reply)
 
     def _label(self, path: str, timeout_s: float, **members: Any) -> None:
         self._connection.ask(
@@ -193,11 +191,12 @@ class SecretsManagerStore:
     def sweep(self, path: str, *, timeout_s: float) -> bool:
         try:
             reply = self._read_current(path, timeout_s)
-            value = json.loads(reply.get("SecretString", ""))
-        except (NotFoundError, ValueError):
+        except NotFoundError:
             return False
-        is_object = isinstance(value, dict)
-        if is_object and value.get("deleted") is not True and is_expired(value, self._clock()):
+        value = _value_of(reply)
+        if value is None:
+            return False
+        if value.get("deleted") is not True and is_expired(value, self._clock()):
             version = Version(
                 str(reply["VersionId"]), _generation(value), str(reply.get("ARN", ""))
             )
@@ -291,12 +290,12 @@ class SecretsManagerStore:
     def read_version(self, path: str, version_id: str) -> Mapping[str, Any] | None:
         try:
             reply = self._get(path, DEFAULT_S, VersionId=version_id)
-            value = json.loads(reply["SecretString"])
-        except (NotFoundError, KeyError):
+        except NotFoundError:
             return None
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
+        if "SecretString" not in reply:
+            return None
+        value = _value_of(reply)
+        if value is None:
             raise StoreValueError(f"{path}: the pending version holds no JSON object")
         return value
 
@@ -353,6 +352,27 @@ class SecretsManagerStore:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _checked(reply: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the reply, if it is one of a version: boto3 takes a proxy's page with status 200 for
+    an empty reply.
+
+    Raises: StoreUnreachableError.
+    """
+    if not isinstance(reply.get("VersionId"), str):
+        raise unreadable_answer("an answer without VersionId")
+    return reply
+
+
+def _value_of(reply: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the JSON object of a version; None where it holds none. A byte order mark, which
+    Windows writes, is skipped."""
+    try:
+        value = json.loads(reply["SecretString"].removeprefix("\ufeff"))
+    except (KeyError, ValueError, AttributeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _generation(value: Mapping[str, Any]) -> int:
