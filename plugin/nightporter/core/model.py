@@ -11,7 +11,10 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+if TYPE_CHECKING:  # a cached answer needs none of it
+    from nightporter.core.told import Claims, Told
 
 
 class Secret:
@@ -386,7 +389,7 @@ class SessionRecord:
 
     Times are Unix seconds. `expires_at` is the end of the refresh token, not of the record.
     `lineage` names the session across its generations; `exchanged_at` is when its access token was
-    asked for. `unknown` keeps members of later versions.
+    asked for. `told` is for people alone. `unknown` keeps members of later versions.
     """
 
     identity: Identity
@@ -406,18 +409,22 @@ class SessionRecord:
     sent: Sent | None = None
     rejected: Rejected | None = None
     busy: Busy | None = None
+    told: Told | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedTokens:
     """What an issuer's reply held. `refresh_token` None: the reply had none, so the old one stays
-    in use."""
+    in use. `scopes`: what it says it granted; None where it says nothing. `claims`: of the
+    id_token."""
 
     access_token: Secret
     token_type: str
     expires_in: int
     refresh_token: Secret | None
+    scopes: tuple[str, ...] | None = None
+    claims: Claims | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ from nightporter.core.model import (
     Token,
     is_token_text,
 )
+from nightporter.core.told import parse_told, render_told
 
 SCHEMA = 1
 _KNOWN = frozenset(
@@ -65,6 +66,7 @@ _KNOWN = frozenset(
         "sent",
         "rejected",
         "busy",
+        "told",
     ]
 )
 
@@ -164,6 +166,7 @@ def _parse_session(value: Mapping[str, Any]) -> SessionRecord:
         sent=_parse_sent(value.get("sent")),
         rejected=_parse_rejected(value.get("rejected")),
         busy=_parse_busy(value.get("busy")),
+        told=parse_told(value.get("told")),
         unknown={key: item for key, item in value.items() if key not in _KNOWN},
     )
 
@@ -215,6 +218,7 @@ def render_session(record: SessionRecord) -> dict[str, Any]:
             "at": _stamp(record.rejected.at),
         },
         "busy": render_busy(record.busy),
+        **({"told": told} if (told := render_told(record.told)) else {}),
         **{key: item for key, item in record.unknown.items() if key not in _KNOWN},
     }
 

@@ -27,6 +27,8 @@ from nightporter.core.errors import (
     SignInThrottledError,
 )
 from nightporter.core.model import IssuedTokens, Secret, is_token_text
+from nightporter.core.scope import scopes_of
+from nightporter.core.told import claims_of
 
 DEFAULT_EXPIRES_IN_S = 3600
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}\Z")
@@ -223,6 +225,8 @@ def parse_tokens(
         token_type="Bearer",
         expires_in=expires_in,
         refresh_token=refresh_token,
+        scopes=scopes_of(document.get("scope")),
+        claims=claims_of(document.get("id_token")),
     )
 
 
@@ -289,6 +293,17 @@ def error_code(document: Mapping[str, Any]) -> str | None:
     if not error:
         return None
     return error if isinstance(error, str) and _ERROR_CODE.match(error) else "unnamed"
+
+
+def description_of(response: Response) -> object:
+    """Returns the issuer's own words about what went wrong, as they came: RFC 6749's
+    `error_description`, Google's text behind the code, else `message`. To be made safe."""
+    document = _members_of(response) or {}
+    found = document.get("error_description")
+    error = document.get("error")
+    if found is None and isinstance(error, dict):
+        found = error.get("message")
+    return document.get("message") if found is None else found
 
 
 def error_of_reply(response: Response, error: str | None, call: Call) -> NightporterError:
