@@ -374,8 +374,9 @@ def login(options: Options, profile: str | None, no_browser: bool, check: bool) 
     """Start a session of PROFILE with a person: through the browser, or by a device code."""
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
-        account.start_by_log_in(broker, _person(no_browser=no_browser), options.log_in_s())
-        _after_login(broker, options, check, "logged in")
+        person = _person(no_browser=no_browser)
+        who = account.start_by_log_in(broker, person, options.log_in_s())
+        _after_login(broker, options, check, f"logged in as {who}" if who else "logged in")
 
 
 @cli.command()

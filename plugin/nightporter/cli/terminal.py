@@ -103,6 +103,13 @@ def show_warning(event: str, **facts: Any) -> None:
         show_event(event, **facts)
 
 
+def show_warning_to_client(event: str, **facts: Any) -> None:
+    """As `show_warning`, without what is for people alone."""
+    found = Event.parse(event)
+    if found is not None and not found.is_for_people:
+        show_warning(event, **facts)
+
+
 def show_error(error: NightporterError) -> None:
     say(str(error))
     with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -144,10 +151,14 @@ def open_porter(options: Options, *, is_for_client: bool = False) -> Iterator[Po
     emit: Callable[..., None] = show_event if options.verbose else show_warning
     notify: Callable[[str], None] = say
     if is_for_client and not options.verbose:
+        emit = show_warning_to_client
         notify = lambda _text: None  # noqa: E731 - the audit log has it
     if options.is_silent:
         emit, notify = lambda _event, **_facts: None, lambda _text: None
-    with Porter(options.config, is_library=False, emit=emit, notify=notify) as porter:
+    is_heard = not (is_for_client or options.is_silent)
+    with Porter(
+        options.config, is_library=False, emit=emit, notify=notify, is_heard=is_heard
+    ) as porter:
         yield porter
 
 

@@ -135,9 +135,11 @@ def open_session(
     emit: Callable[..., None],
     notify: Callable[[str], None],
     apart: Apart,
+    is_heard: bool = False,
 ) -> Session:
     """Returns the session of a profile, with everything real behind it; closed, it gives its
-    connections to the pool. `apart`: how an exchange that must end is set apart."""
+    connections to the pool. `apart`: how an exchange that must end is set apart. `is_heard`: a
+    person reads what is reported."""
     from nightporter.machine.journal import FileJournal
     from nightporter.session.driver import Runtime
 
@@ -170,6 +172,7 @@ def open_session(
             machine=process.machine_mark(environment),
             emit=emit,
             check_exchange=lambda_time.check_exchange,
+            is_heard=is_heard,
         ),
         on_close=give_back,
     )

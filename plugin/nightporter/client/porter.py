@@ -46,7 +46,8 @@ class Porter:
 
     `config` is a `Config`, the path of a TOML file, TOML text (anything with a line break), or None
     for the usual places. `apart`: how an exchange that must end is set apart from who asked; by
-    default in a thread (library), in a child (command), or not at all (Lambda).
+    default in a thread (library), in a child (command), or not at all (Lambda). `is_heard`: a
+    person reads what `emit` gets.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Porter:
         emit: Callable[..., None] = _emit_nothing,
         notify: Callable[[str], None] | None = None,
         apart: Apart | None = None,
+        is_heard: bool = False,
     ) -> None:
-        self._given = (is_library, emit, notify, apart)
+        self._given = (is_library, emit, notify, apart, is_heard)
+        self._is_heard = is_heard
         self._environment = read_environment()
         self.config = self._read(config)
         # In Lambda a thread would be frozen with its exchange, once the handler has answered.
@@ -204,6 +207,7 @@ class Porter:
             emit=emit,
             notify=self._notify,
             apart=apart,
+            is_heard=self._is_heard,
         )
 
     def refuse(self, profile: str | None, value: str) -> None:
@@ -259,8 +263,16 @@ def _open_again(
     emit: Callable[..., None],
     notify: Callable[[str], None] | None,
     apart: Apart | None,
+    is_heard: bool,
 ) -> Porter:
-    return Porter(config, is_library=is_library, emit=emit, notify=notify, apart=apart)
+    return Porter(
+        config,
+        is_library=is_library,
+        emit=emit,
+        notify=notify,
+        apart=apart,
+        is_heard=is_heard,
+    )
 
 
 def _audited(emit: Callable[..., None], environment: Mapping[str, str]) -> Callable[..., None]:

@@ -268,8 +268,9 @@ class OutcomeUnknownError(IssuerError):
 class IssuerReplyError(IssuerError):
     """An answer that can't be used.
 
-    `refresh_token` (a `Secret`) is one that it held although the rest is of no use, or None.
-    `is_refusal`: a token endpoint has answered, and gave no token: at a sign-in that is a no.
+    `error`: the issuer's code, where it gave one. `refresh_token` (a `Secret`) is one that the
+    answer held although the rest is of no use, or None. `is_refusal`: a token endpoint has
+    answered, and gave no token: at a sign-in that is a no.
     """
 
     def __init__(
@@ -278,9 +279,11 @@ class IssuerReplyError(IssuerError):
         *,
         refresh_token: object = None,
         is_refusal: bool = False,
+        error: str = "",
         hint: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
+        self.error = error
         self.refresh_token = refresh_token
         self.is_refusal = is_refusal
 

@@ -23,6 +23,8 @@ class Event(StrEnum):
     EXCHANGE_FAILED = "exchange-failed"
     FENCED = "fenced"
     FOREIGN_RECORD = "foreign-record"
+    ISSUER_SAYS = "issuer-says"
+    OTHER_USER = "other-user"
     PENDING_UNREADABLE = "pending-unreadable"
     PUBLISHED = "published"
     PUBLISH_FAILED = "publish-failed"
@@ -31,6 +33,7 @@ class Event(StrEnum):
     REFUSED = "refused"
     SAVE = "save"
     SAVED = "saved"
+    SCOPE_NARROWED = "scope-narrowed"
     SEND = "send"
     SPILLED = "spilled"
     SPILL_CONSUMED = "spill-consumed"
@@ -53,6 +56,12 @@ class Event(StrEnum):
         a look."""
         return self in _WARNINGS
 
+    @property
+    def is_for_people(self) -> bool:
+        """Whether a program that runs us for its own user must not show it: no helper says it,
+        and status does."""
+        return self in _FOR_PEOPLE
+
     @classmethod
     def parse(cls, name: str) -> Event | None:
         """Returns the event of that name, or None."""
@@ -60,12 +69,25 @@ class Event(StrEnum):
 
 
 _BY_NAME = {event.value: event for event in Event}
-_STEPS = frozenset({Event.CLAIM, Event.CLAIM_WON, Event.READ, Event.SAVE, Event.SEND, Event.STEP})
+_FOR_PEOPLE = frozenset({Event.OTHER_USER, Event.SCOPE_NARROWED})
+_STEPS = frozenset(
+    {
+        Event.CLAIM,
+        Event.CLAIM_WON,
+        Event.ISSUER_SAYS,
+        Event.READ,
+        Event.SAVE,
+        Event.SEND,
+        Event.STEP,
+    }
+)
 _WARNINGS = frozenset(
     {
         Event.FOREIGN_RECORD,
+        Event.OTHER_USER,
         Event.PENDING_UNREADABLE,
         Event.PUBLISH_FAILED,
+        Event.SCOPE_NARROWED,
         Event.SPILL_CONSUMED,
         Event.WRITE_BACK_FAILED,
     }

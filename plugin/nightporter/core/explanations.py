@@ -272,6 +272,26 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
             " record."
         ),
     ),
+    "scope-narrowed": (
+        (
+            "The issuer granted less than was asked for (RFC 6749 section 5.1), so the vendor's API"
+            " will refuse some calls with 403. Said once; `nightporter status` shows it."
+        ),
+        (
+            "Let the vendor give the client or the user those scopes, and start the session again;"
+            " or leave them out of `scopes` in the profile."
+        ),
+    ),
+    "other-user": (
+        (
+            "The issuer's id_token names another user than `username` in the profile: somebody"
+            " logged in, or seeded, as somebody else."
+        ),
+        (
+            "Start the session again as the right user (`nightporter login PROFILE`, `nightporter"
+            " seed PROFILE`), or correct `username`."
+        ),
+    ),
     "file-mode": (
         "A file or directory of nightporter's can be read or written by others.",
         (

@@ -50,9 +50,9 @@ class Told:
     words: str = ""
 
     @property
-    def is_news(self) -> bool:
-        """Whether a person has yet to hear of something."""
-        return bool(self.missing or self.is_other_user) and not self.is_said
+    def who(self) -> str | None:
+        """Whose session it is, as the issuer says."""
+        return self.user or self.subject
 
 
 NOTHING = Told()

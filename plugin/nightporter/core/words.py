@@ -17,6 +17,23 @@ from urllib.parse import quote, quote_plus
 MAX_WORDS = 200
 MASK = "***"
 _PART = 8  # so many characters of a secret in a row are masked wherever they are
+# Parts that give nothing away: many a password has `password` in it, and so has its refusal.
+_USUAL = frozenset(
+    {
+        "password",
+        "username",
+        "incorrect",
+        "credential",
+        "credentials",
+        "refresh_token",
+        "refresh token",
+        "access_token",
+        "access token",
+        "client_secret",
+        "client secret",
+        "client_id",
+    }
+)
 _READ = 4_000  # characters that are looked at
 _JWT = re.compile(r"eyJ[\w-]{5,}(\.[\w-]*){0,4}")
 _LONG = re.compile(r"[\w+/=~.-]{20,}", re.ASCII)
@@ -61,7 +78,12 @@ def _masked(text: str, secret: str) -> str:
     for start in range(len(text) - size + 1):
         if lowered[start : start + size] in parts:
             hidden[start : start + size] = [True] * size
-    return "".join("*" if is_hidden else char for char, is_hidden in zip(text, hidden, strict=True))
+    marks = "".join("*" if is_hidden else " " for is_hidden in hidden)
+    for run in re.finditer(r"\*+", marks):
+        word = lowered[run.start() : run.end()]
+        if len(word) < len(secret) and word.strip(" -_./") in _USUAL:
+            marks = marks[: run.start()] + " " * len(word) + marks[run.end() :]
+    return "".join("*" if mark == "*" else char for mark, char in zip(marks, text, strict=True))
 
 
 def _mask_token(found: re.Match[str]) -> str:

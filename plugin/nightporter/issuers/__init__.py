@@ -149,6 +149,10 @@ class Issuer(Protocol):
     def refresh_expires_at(self, profile: Profile, issued_at: int) -> int | None:
         """When a refresh token issued at `issued_at` dies; None where the vendor states nothing."""
 
+    def asked_scope(self, profile: Profile, call: Call) -> str | None:
+        """The scopes that the session is to have with this call, as one text; None where the
+        vendor's document names none."""
+
     def revocation_request(
         self, profile: Profile, refresh_token: Secret, client: Credentials | None
     ) -> Request | None:
@@ -163,6 +167,9 @@ class FixedAddresses:
 
     def with_discovery(self, profile: Profile, response: Response) -> Profile:
         return profile
+
+    def asked_scope(self, profile: Profile, call: Call) -> str | None:
+        return None
 
     def revocation_request(
         self, profile: Profile, refresh_token: Secret, client: Credentials | None

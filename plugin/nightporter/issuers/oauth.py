@@ -342,6 +342,7 @@ def error_of_reply(response: Response, error: str | None, call: Call) -> Nightpo
         return IssuerReplyError(
             f"the issuer calls the {call.value} request wrong {said}",
             is_refusal=is_refusal,
+            error=error or "",
             hint=(
                 "This is a configuration error or a defect: check the profile's keys against the"
                 " vendor's document."

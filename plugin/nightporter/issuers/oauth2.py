@@ -3,8 +3,7 @@ preset of it.
 
 Grants: password, client_credentials, refresh_token, authorization_code with PKCE (RFC 7636) and
 device_code (RFC 8628, both driven by `login`). Addresses from the profile, from Entra's tenant, or
-by discovery (RFC 8414, and OpenID Connect's own place for the same document). An `id_token` in an
-answer is ignored.
+by discovery (RFC 8414, and OpenID Connect's own place for the same document).
 """
 
 from __future__ import annotations
@@ -157,6 +156,12 @@ class Adapter:
         return _posted(profile, members, client, profile.options["revocation_endpoint"])
 
     # Answers.
+
+    def asked_scope(self, profile: Profile, call: Call) -> str | None:
+        if call is Call.REFRESH:
+            return scope(profile, "refresh_scopes")
+        is_client = call is Call.SIGN_IN and profile.grant is Grant.CLIENT_CREDENTIALS
+        return scope(profile, "client_scopes" if is_client else "login_scopes")
 
     def parse(self, response: Response, call: Call) -> IssuedTokens:
         return parse_tokens(response, call)

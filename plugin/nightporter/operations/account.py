@@ -214,13 +214,15 @@ def _clear_refusal(session: Session, timeout_s: float, say: Say) -> None:
 # Sessions.
 
 
-def start_by_log_in(broker: Broker, person: Person, timeout_s: float) -> None:
-    """A session by the profile's grant of a person: authorization code or device code.
+def start_by_log_in(broker: Broker, person: Person, timeout_s: float) -> str | None:
+    """A session by the profile's grant of a person: authorization code or device code. Returns
+    whose session the issuer says it is, where it says so.
 
     Raises: as `login.log_in`.
     """
-    log_in(broker.session, person, deadline=time.monotonic() + timeout_s)
+    record = log_in(broker.session, person, deadline=time.monotonic() + timeout_s)
     forget(broker)
+    return record.told.who if record.told else None
 
 
 def start_by_seed(broker: Broker, given: str, timeout_s: float) -> None:

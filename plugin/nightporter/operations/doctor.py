@@ -30,9 +30,11 @@ from nightporter.core.errors import (
     CredentialsRefusedError,
     LoginRequiredError,
     NightporterError,
+    SessionRejectedError,
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
+from nightporter.core.told import NOTHING
 from nightporter.machine.access_cache import is_reply
 from nightporter.machine.files import lock_problem
 from nightporter.machine.installation import path_hint
@@ -48,8 +50,10 @@ from nightporter.operations.findings import (
 from nightporter.operations.policies import needed_paths
 from nightporter.operations.show_config import render_effective
 from nightporter.operations.status import relative
+from nightporter.session import transitions
 from nightporter.session.engine import remedy
 from nightporter.session.repository import Session, new_lineage
+from nightporter.session.telling import narrowed, other_user
 from nightporter.session.transitions import Snapshot
 from nightporter.stores import STORES
 from nightporter.stores.capabilities import Inspected, Labelled
@@ -375,10 +379,29 @@ class Doctor:
             until = format_rfc3339(record.refused.until)
             error = CredentialsRefusedError(
                 f"refused {record.refused.count} time(s) ({record.refused.error}), not tried again"
-                f" before {until}"
+                f" before {until}{_said_by_issuer(record)}"
             )
             yield fault("session-refused", error.message, name, exit_code=error.exit_code)
+        yield from self._told(profile, record)
         yield from self._budget(session, record, name)
+
+    def _told(self, profile: Profile, record: SessionRecord) -> Iterator[Finding]:
+        """What the issuer's replies told."""
+        told = record.told or NOTHING
+        if told.words and not record.refused and not record.rejected:
+            what = f"the last exchange brought no token{_said_by_issuer(record)}"
+            yield warning("issuer-reply", what, profile.name)
+        if transitions.is_marked(record) and record.rejected:
+            error = SessionRejectedError(
+                f"the issuer refused the refresh token ({record.rejected.error}), and it is not"
+                f" sent again{_said_by_issuer(record)}",
+                hint=remedy(profile),
+            )
+            yield failure(error, profile.name)
+        if told.missing:
+            yield warning("scope-narrowed", narrowed(told), profile.name)
+        if told.is_other_user:
+            yield warning("other-user", other_user(told, profile), profile.name)
 
     def _budget(self, session: Session, record: SessionRecord, name: str) -> Iterator[Finding]:
         per_day, writes = session.store.versions_per_day, record.unknown.get("writes")
@@ -438,6 +461,11 @@ class Doctor:
                 f"this machine is {abs(reply.skew_s):.0f} s {side} the issuer",
                 profile.name,
             )
+
+
+def _said_by_issuer(record: SessionRecord) -> str:
+    """The issuer's own words about its last refusal, as the record keeps them."""
+    return f'; the issuer says: "{record.told.words}"' if record.told and record.told.words else ""
 
 
 def _can_hold(directory: str) -> bool:

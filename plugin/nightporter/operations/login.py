@@ -20,10 +20,18 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from nightporter.core.errors import ConfigError, IssuerError, IssuerReplyError, LoginRequiredError
+from nightporter.core.errors import (
+    ConfigError,
+    IssuerError,
+    IssuerReplyError,
+    LoginRequiredError,
+    NightporterError,
+)
 from nightporter.core.model import Credentials, Grant, IssuedTokens, Profile, Secret, SessionRecord
+from nightporter.core.told import is_user
 from nightporter.issuers import oauth2
 from nightporter.issuers.oauth import Call, Request, Response, error_code
+from nightporter.session import telling
 from nightporter.session.repository import Session
 
 PAGE = "<html><body><h1>{title}</h1><p>{text}</p></body></html>"
@@ -69,6 +77,7 @@ def log_in(session: Session, person: Person, *, deadline: float) -> SessionRecor
         issued, issued_at = flow(session, adapter, client, person, deadline)
     except ValueError as exc:
         raise ConfigError(f"profile {profile.name!r}: {exc}") from exc
+    check_account(profile, issued)
     if issued.refresh_token is None:
         raise IssuerReplyError(
             "the issuer gave no refresh token, so there is no session to keep",
@@ -77,6 +86,34 @@ def log_in(session: Session, person: Person, *, deadline: float) -> SessionRecor
     return session.store_login(
         issued.refresh_token, issued_at=issued_at, client=client, issued=issued, deadline=deadline
     )
+
+
+def check_account(profile: Profile, issued: IssuedTokens) -> None:
+    """Raises: LoginRequiredError where the id_token names another user than the profile does: who
+    shares a browser logs in as somebody else by mistake."""
+    claims = issued.claims
+    if claims is None or profile.username is None or is_user(claims, profile.username):
+        return
+    raise LoginRequiredError(
+        f"the log-in was as {claims.names[0]!r}, and the profile's `username` is"
+        f" {profile.username!r}: nothing was stored",
+        hint=(
+            f"Log out of the issuer in the browser, and run `nightporter login {profile.name}` as"
+            " that user; or correct `username` in the profile."
+        ),
+    )
+
+
+def _parsed(
+    session: Session, adapter: oauth2.Adapter, response: Response, client: Credentials
+) -> IssuedTokens:
+    """Returns the tokens of the answer; where it has none, the issuer's words are for -v."""
+    try:
+        return adapter.parse(response, Call.LOG_IN)
+    except NightporterError:
+        if words := telling.words_of(response, None, (client,)):
+            session.records.emit("issuer-says", words=words)
+        raise
 
 
 def _exchange(session: Session, request: Request, deadline: float) -> Response:
@@ -123,7 +160,7 @@ def _by_code(
         profile, code=Secret(code), redirect_uri=redirect_uri, verifier=verifier, client=client
     )
     issued_at = int(session.runtime.clock())
-    return adapter.parse(_exchange(session, request, deadline), Call.LOG_IN), issued_at
+    return _parsed(session, adapter, _exchange(session, request, deadline), client), issued_at
 
 
 def _open_server(profile: Profile) -> HTTPServer:
@@ -272,7 +309,7 @@ def _by_device(
                 "the code ran out before it was entered", hint="Start `nightporter login` again."
             )
         elif error != "authorization_pending":
-            return adapter.parse(response, Call.LOG_IN), issued_at
+            return _parsed(session, adapter, response, client), issued_at
     raise LoginRequiredError(
         "nobody entered the code in time", hint="Start `nightporter login` again."
     )

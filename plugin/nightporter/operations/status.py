@@ -10,6 +10,7 @@ from typing import Any
 
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import SessionRecord, Token
+from nightporter.core.told import NOTHING, Told
 from nightporter.machine.helper_failures import HelperFailure
 
 
@@ -54,6 +55,7 @@ def to_json(status: Status) -> dict[str, Any]:
                 "shared_access_token_expires_at": _stamp(record.access_token_expires_at),
                 "generation": record.generation,
                 "username": record.identity.username,
+                **_told_members(record),
                 "by": record.by,
                 "claim": (
                     record.claim
@@ -81,6 +83,17 @@ def to_json(status: Status) -> dict[str, Any]:
         ],
         "problem": status.problem,
         "reference": status.reference,
+    }
+
+
+def _told_members(record: SessionRecord) -> dict[str, Any]:
+    """What the issuer's replies told: whose session it is, and what was not granted."""
+    told = record.told or NOTHING
+    return {
+        "user": told.user,
+        "subject": told.subject,
+        "is_other_user": told.is_other_user,
+        "missing_scopes": list(told.missing),
     }
 
 
@@ -146,6 +159,7 @@ def _session_rows(record: SessionRecord, now: float, paint: Paint) -> list[str]:
     who = f", user {record.identity.username}" if record.identity.username else ""
     since = f" at {format_rfc3339(record.issued_at)}" if record.issued_at else ""
     rows.append(_row("generation", f"{record.generation}, by {record.by or 'unknown'}{since}{who}"))
+    rows += _told_rows(record.told or NOTHING, paint)
     if record.access_token_expires_at is not None:
         rows += _life(
             "shared token", record.issued_at or now, record.access_token_expires_at, now, paint
@@ -161,6 +175,17 @@ def _session_rows(record: SessionRecord, now: float, paint: Paint) -> list[str]:
         )
         rows.append(_row("refused", paint(text, "31")))
         rows.append(_row("", _times(refused.until)))
+    return rows
+
+
+def _told_rows(told: Told, paint: Paint) -> list[str]:
+    rows = []
+    if told.who is not None:
+        subject = f" (subject {told.subject})" if told.user and told.subject else ""
+        other = paint("; not the profile's username", "31") if told.is_other_user else ""
+        rows.append(_row("account", f"{told.who}{subject}{other}"))
+    if told.missing:
+        rows.append(_row("not granted", paint(f"scope {' '.join(told.missing)}", "33")))
     return rows
 
 

@@ -59,7 +59,8 @@ class Runtime:
     `monotonic`: for deadlines. `boot`: seconds since boot, suspends included: for the ages of
     claims and tokens. `host`, `holder`, `machine`: as in `Claim` and the record's
     `by`. `check_exchange(strict)` raises where nothing may be begun (Lambda); `listen_left_s` is
-    how long an answer can be listened to at most, or None.
+    how long an answer can be listened to at most, or None. `is_heard`: a person reads what is
+    reported here.
     """
 
     clock: Callable[[], float] = time.time
@@ -75,6 +76,7 @@ class Runtime:
     emit: Callable[..., None] = lambda _event, **_facts: None
     check_exchange: Callable[[bool], None] = lambda _is_strict: None
     listen_left_s: Callable[[], float | None] = lambda: None
+    is_heard: bool = False
     apart: Apart = field(default_factory=Inline)
 
 

@@ -50,8 +50,9 @@ from nightporter.core.model import (
     SessionRecord,
     Token,
 )
+from nightporter.core.told import NOTHING, Told
 from nightporter.issuers.oauth import Call, Request, Response
-from nightporter.session import effects, transitions
+from nightporter.session import effects, telling, transitions
 from nightporter.session.driver import Backoff
 from nightporter.session.effects import Flow
 from nightporter.session.lease import MAX_TRIES, Lease
@@ -124,7 +125,8 @@ class Attempt:
 
     `rejections`: how often the issuer refused each refresh token in this attempt. `tries`, `waits`:
     exchanges that failed, and looks at another's claim. `news_from`: the generation that was there
-    first. `deadline`: the ask's, or later once the attempt goes on by itself.
+    first. `words`: the issuer's about its last refusal. `deadline`: the ask's, or later once the
+    attempt goes on by itself.
     """
 
     session: Session
@@ -138,6 +140,7 @@ class Attempt:
     looks: int = 0
     resends: int = 0
     lost: OutcomeUnknownError | None = None
+    words: str = ""
     is_apart: bool = False
     can_mark: bool = True
     reported: set[str] = field(default_factory=set)
@@ -633,6 +636,10 @@ class Attempt:
         except IssuerReplyError as exc:
             if isinstance(exc.refresh_token, Secret) and needs_claim:
                 yield from self.rescuing(snapshot, exc.refresh_token, int(at_s))
+            self.note_words(snapshot, response)
+            raise
+        except NightporterError:
+            self.note_words(snapshot, response)
             raise
         return Heard(issued=issued, at_s=int(at_s), at_wall_s=at_wall_s, at_boot_s=at_boot_s)
 
@@ -648,6 +655,19 @@ class Attempt:
         self.emit("answered", call=call.value, status=response.status)
         if response.skew_s is not None and abs(response.skew_s) > SKEW_S:
             self.emit("clock-skew", issuer_is_ahead_s=round(response.skew_s))
+
+    def note_words(self, snapshot: Snapshot, response: Response) -> None:
+        """Keeps the issuer's words about a refusal, made safe: shown under -v and by doctor."""
+        found = self.known.credentials.credentials if self.known.credentials else None
+        self.words = telling.words_of(response, snapshot.record, (found, self.known.client))
+        if self.words:
+            self.emit("issuer-says", words=self.words)
+
+    def with_words(self, snapshot: Snapshot, record: SessionRecord) -> SessionRecord:
+        """Returns the record that keeps them; another identity's keeps every member."""
+        if not self.is_own(snapshot):
+            return record
+        return replace(record, told=replace(record.told or NOTHING, words=self.words))
 
     def rescuing(self, snapshot: Snapshot, refresh_token: Secret, at_s: int) -> Flow[None]:
         """Saves the refresh token of an answer whose rest is of no use."""
@@ -678,8 +698,10 @@ class Attempt:
             if not is_saved:
                 return (yield from self.reading())
         else:
-            yield from self.keeping_changed(snapshot, record)
+            is_saved = yield from self.keeping_changed(snapshot, record)
             yield from self.showing()
+        if is_saved:
+            self.tell(snapshot, record)
         if record.lineage is not None and needs_claim:
             yield effects.Note(record.lineage, record.generation)
         token = self.token_of(heard, record)
@@ -690,6 +712,7 @@ class Attempt:
     def result_record(self, snapshot: Snapshot, call: Call, heard: Heard) -> SessionRecord:
         """Returns the record after the exchange."""
         record = self.base_of_result(snapshot)
+        record = replace(record, told=self.told_after(snapshot, heard.issued, call))
         expires_at = self.session.issuer.refresh_expires_at(self.profile, heard.at_s)
         if call is Call.REFRESH:
             return transitions.refreshed_record(
@@ -718,14 +741,39 @@ class Attempt:
             return snapshot.record
         return transitions.fresh_record(snapshot, self.identity(), by=self.session.runtime.host)
 
-    def keeping_changed(self, snapshot: Snapshot, record: SessionRecord) -> Flow[None]:
-        """Keeps a reused refresh token that came back changed, without a claim: if nobody holds
-        one, nobody was faster, and we may write."""
+    def told_before(self, snapshot: Snapshot) -> Told | None:
+        """Returns what our session's record tells."""
+        record = snapshot.record
+        return record.told if record is not None and self.is_own(snapshot) else None
+
+    def told_after(self, snapshot: Snapshot, issued: IssuedTokens, call: Call) -> Told | None:
+        """Returns what there is to tell after the exchange; None where that is nothing."""
+        after = telling.told_after(
+            self.told_before(snapshot),
+            issued,
+            call,
+            profile=self.profile,
+            issuer=self.session.issuer,
+            is_heard=self.session.runtime.is_heard,
+        )
+        return None if after == NOTHING else after
+
+    def tell(self, snapshot: Snapshot, record: SessionRecord) -> None:
+        """Says what a saved result tells that is new."""
+        telling.tell(self.told_before(snapshot), record.told, self.profile, self.emit)
+
+    def keeping_changed(self, snapshot: Snapshot, record: SessionRecord) -> Flow[bool]:
+        """Keeps a reused refresh token that came back changed, or what there is to tell, without a
+        claim: if nobody holds one, nobody was faster, and we may write. Whether it is saved."""
         before = snapshot.record
-        is_changed = before is not None and record.refresh_token != before.refresh_token
-        if is_changed and snapshot.claim is None:
-            with contextlib.suppress(StoreError):
-                yield from self.session.records.overwriting(snapshot, record)
+        if before is None or snapshot.claim is not None:
+            return False
+        if (before.refresh_token, before.told) == (record.refresh_token, record.told):
+            return False
+        with contextlib.suppress(StoreError):
+            yield from self.session.records.overwriting(snapshot, record)
+            return True
+        return False
 
     def token_of(self, heard: Heard, record: SessionRecord) -> Token:
         """Returns the token of an exchange of ours: it counts from its sending."""
@@ -779,7 +827,11 @@ class Attempt:
             return exc
         key, version = self.refusal_key(call)
         refused = transitions.refused_record(
-            record, key=key, version=version, error=exc.error, now=self.now(snapshot)
+            self.with_words(snapshot, record),
+            key=key,
+            version=version,
+            error=exc.error,
+            now=self.now(snapshot),
         )
         is_written = yield from self.lease.writing_back(snapshot, refused)
         yield effects.Shield(False)
@@ -805,9 +857,28 @@ class Attempt:
         record = snapshot.record
         if self.lease.claim is not None and record is not None:
             self.lease.is_spent = False  # an answer came: nobody has to wait for another
-            yield from self.lease.writing_back(snapshot, transitions.settled(record))
+            told = transitions.settled(self.with_words(snapshot, record))
+            yield from self.lease.writing_back(snapshot, told)
         yield effects.Shield(False)
-        return exc
+        return self.seed_doubted(snapshot, exc, call)
+
+    def seed_doubted(
+        self, snapshot: Snapshot, exc: IssuerReplyError, call: Call
+    ) -> IssuerReplyError:
+        """A token that has never been exchanged, and that the issuer calls a wrong request, may be
+        none of its tokens: vault.ist says `invalid_request` where the request "does not contain a
+        valid refresh token"."""
+        record = snapshot.record
+        is_new = record is not None and record.exchanged_at is None
+        if call is not Call.REFRESH or exc.error != "invalid_request" or not is_new:
+            return exc
+        begin = "log in" if self.profile.grant.needs_person else "seed"
+        return IssuerReplyError(
+            f"{self.profile.name}: {exc.message}; perhaps what was stored is no refresh token of"
+            f" this issuer: {begin} again",
+            error=exc.error,
+            hint=f"{remedy(self.profile)} If that changes nothing: {exc.hint}",
+        )
 
     def refusal_key(self, call: Call) -> tuple[str | None, str]:
         """Returns what a refusal is keyed by: the credentials' key and version."""
@@ -956,7 +1027,9 @@ class Attempt:
         It stays in the record: it is the only copy."""
         assert snapshot.record is not None
         error = self.rejected.error if self.rejected else ""
-        marked = transitions.marked_record(snapshot.record, error=error, now=self.now(snapshot))
+        marked = transitions.marked_record(
+            self.with_words(snapshot, snapshot.record), error=error, now=self.now(snapshot)
+        )
         if not (yield from self.lease.writing_back(snapshot, marked)):
             self.can_mark = False
         raise self.person_needed()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -45,9 +45,10 @@ from nightporter.core.record import (
     parse_session,
     render_published,
 )
+from nightporter.core.told import Told
 from nightporter.issuers import Issuer
-from nightporter.issuers.oauth import Request, Response, get_request
-from nightporter.session import effects, transitions
+from nightporter.issuers.oauth import Call, Request, Response, get_request
+from nightporter.session import effects, telling, transitions
 from nightporter.session.driver import Driver, Runtime
 from nightporter.session.effects import Flow
 from nightporter.session.lease import Records
@@ -297,6 +298,7 @@ class Session:
         """
         # What a person brought is not lost to a blip.
         deadline = max(deadline, self.runtime.monotonic() + CLAIM_S)
+        told = self._told_at_log_in(issued)
 
         def record_over(snapshot: Snapshot) -> SessionRecord:
             record = transitions.brought_record(
@@ -308,13 +310,27 @@ class Session:
                 expires_at=self.issuer.refresh_expires_at(self.profile, issued_at),
                 by=self.runtime.host,
             )
+            record = replace(record, told=told)
             if issued is None or not self.profile.share_access_token:
                 return record
             return transitions.with_access_token(record, issued, exchanged_at=issued_at)
 
         record = self.run(self._bringing(record_over, deadline))
         self._forget_pending()
+        telling.tell(None, told, self.profile, self.records.emit)
         return record
+
+    def _told_at_log_in(self, issued: IssuedTokens | None) -> Told | None:
+        if issued is None:
+            return None
+        return telling.told_after(
+            None,
+            issued,
+            Call.LOG_IN,
+            profile=self.profile,
+            issuer=self.issuer,
+            is_heard=self.runtime.is_heard,
+        )
 
     def end(self, deadline: float) -> None:
         """Empties the record for all machines: lineage and generation stay, so that a result that

@@ -1,0 +1,78 @@
+"""What an issuer's replies tell beside the tokens: what becomes of it in the record, and what is
+said of it. Rules: `core.told`.
+
+A person hears once per record and change: who is heard marks it as said in the same write that
+saves the result. A helper is never heard, so what it learned is said by the next command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nightporter.core import told
+from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret, SessionRecord
+from nightporter.core.told import NOTHING, Told
+from nightporter.core.words import safe_words
+from nightporter.issuers import Issuer
+from nightporter.issuers.oauth import Call, Response, description_of
+
+Emit = Callable[..., Any]
+
+
+def told_after(
+    before: Told | None,
+    issued: IssuedTokens,
+    call: Call,
+    *,
+    profile: Profile,
+    issuer: Issuer,
+    is_heard: bool,
+) -> Told:
+    """Returns what there is to tell after an exchange. Where a password says who signs in, an
+    id_token's names may be others of the same user."""
+    return told.told_after(
+        before or NOTHING,
+        asked=issuer.asked_scope(profile, call),
+        granted=issued.scopes,
+        claims=issued.claims,
+        username=None if profile.grant.is_unattended else profile.username,
+        is_refresh=call is Call.REFRESH,
+        is_heard=is_heard,
+    )
+
+
+def tell(before: Told | None, after: Told | None, profile: Profile, emit: Emit) -> None:
+    """Reports what is new: for the log, and for whoever is heard."""
+    before, after = before or NOTHING, after or NOTHING
+    is_said_now = after.is_said and not before.is_said
+    if after.missing and (after.missing != before.missing or is_said_now):
+        emit("scope-narrowed", detail=narrowed(after))
+    if after.is_other_user and (not before.is_other_user or is_said_now):
+        emit("other-user", detail=other_user(after, profile))
+
+
+def narrowed(found: Told) -> str:
+    """Returns the sentence about scopes that were not granted."""
+    return f"the issuer granted less than was asked for, without {', '.join(found.missing)}"
+
+
+def other_user(found: Told, profile: Profile) -> str:
+    """Returns the sentence about a session of somebody else."""
+    return f"the id_token is about {found.who}, and the profile's username is {profile.username}"
+
+
+def words_of(
+    response: Response, record: SessionRecord | None, known: tuple[Credentials | None, ...]
+) -> str:
+    """Returns the issuer's words about a refusal, without the secrets that it may have seen."""
+    return safe_words(description_of(response), _secrets(record, known))
+
+
+def _secrets(record: SessionRecord | None, known: tuple[Credentials | None, ...]) -> Iterator[str]:
+    found: list[Secret | None] = []
+    for credentials in filter(None, known):
+        found += [credentials.password, credentials.client_secret]
+    if record is not None:
+        found += [record.refresh_token, record.access_token]
+    yield from (secret.reveal() for secret in found if secret is not None)
