@@ -38,9 +38,9 @@ class NightporterKeyring(KeyringBackend):
             target = parse_target(service, has_path=True)
         except BadAskError:
             return None  # many services are no hosts at all
-        if not has_config(None, read_environment()):
-            return None  # installed beside somebody's keyring, and not used
         try:
+            if not has_config(None, read_environment()):
+                return None  # installed beside somebody's keyring, and not used
             with open_call("keyring", Options()) as call:
                 return _credential(call, target, username)
         except NightporterError as exc:

@@ -326,3 +326,13 @@ def test_a_rotation_token_is_handed_on(aws: Aws, address: str) -> None:
     store.write_pending(PATH, "b" * 32, {"n": 2}, rotation_token=token)
     assert seen[-1]["RotationToken"] == token
     store.close()
+
+
+def test_sts_is_asked_by_https_alone(
+    files: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who answers for STS chooses the credentials, and reads the session token of the caller."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://sts.example:18497")
+    options = {"endpoint_url": address, "role_arn": "arn:aws:iam::123456789012:role/r"}
+    with pytest.raises(ConfigError, match="the endpoint of STS must be https"):
+        SecretsManagerStore(options, dict(os.environ)).read(PATH, timeout_s=T)

@@ -933,9 +933,10 @@ def config_check(options: Options) -> None:
 
     environment = read_environment()
     checked = load_config(options.config, environment)
-    if problems := findings.file_problems(checked, environment):
+    if errors := findings.file_problems(checked, environment):
+        problems = tuple(f"{error.message}. {error.hint}" for error in errors)
         raise ConfigError(
-            f"{checked.source}: a file that it names can't be used", problems=tuple(problems)
+            f"{checked.source}: a file that it names can't be used", problems=problems
         )
     found = list(findings.configuration_findings(checked, environment))
     for finding in found:

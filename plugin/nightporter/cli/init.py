@@ -37,9 +37,10 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Grant, Profile, Role, Vendor
 from nightporter.core.store_description import StoreDescription
 from nightporter.issuers import DEFAULT_VENDOR, VENDORS
-from nightporter.machine.files import replace_private
+from nightporter.machine.files import make_directories, replace_private
 from nightporter.machine.installation import check_library
 from nightporter.machine.places import read_environment
+from nightporter.machine.trust import check_configuration
 from nightporter.operations import account
 from nightporter.operations.findings import host_findings
 from nightporter.operations.login import Person
@@ -126,6 +127,7 @@ class Onboarding:
         """Raises: any NightporterError, before anything is written unless it came of the first
         token."""
         place = config_place(self._options.config, self._environment)
+        check_configuration(place, self._environment)
         self._existing = self._read_existing(place)
         name = self._given.profile
         if name and init_config.has_profile(self._existing, name) and self._given.is_name_only:
@@ -170,7 +172,7 @@ class Onboarding:
         if self._read_existing(place) != self._existing:  # an interview takes its time
             raise ConfigError(f"{place} has changed meanwhile; run init again")
         target = os.path.realpath(place)  # a link to somebody's dotfiles stays one
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        make_directories(os.path.dirname(target))
         replace_private(target, init_config.render(answers).encode())
         self._interview.say(
             f"added profile {answers.profile!r} to {place}" if self._existing else f"wrote {place}"

@@ -9,8 +9,11 @@ from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Config
 from nightporter.issuers import VENDORS
-from nightporter.machine.places import config_file, expand, read_environment
+from nightporter.machine.places import absolute, config_file, expand, read_environment
+from nightporter.machine.trust import check_configuration
 from nightporter.stores import STORES
+
+IN_VARIABLE = "NIGHTPORTER_CONFIG_TOML"
 
 
 def load_config(path: str | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -20,10 +23,11 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
     Raises: ConfigError.
     """
     environment = read_environment() if environment is None else environment
-    named = path or environment.get("NIGHTPORTER_CONFIG")
-    if not named and (text := environment.get("NIGHTPORTER_CONFIG_TOML")):
-        return parse_config(text, source="NIGHTPORTER_CONFIG_TOML", vendors=VENDORS, stores=STORES)
-    file = expand(named, "the configuration's path") if named else config_file()
+    file = config_place(path, environment)
+    if file == IN_VARIABLE:
+        text = environment[IN_VARIABLE]
+        return parse_config(text, source=IN_VARIABLE, vendors=VENDORS, stores=STORES)
+    check_configuration(file, environment)
     try:
         with open(file, encoding="utf-8") as opened:
             text = opened.read().removeprefix("\ufeff")  # a byte order mark
@@ -42,16 +46,19 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
 
 
 def config_place(path: str | None, environment: Mapping[str, str]) -> str:
-    """What `load_config` would read."""
-    named = path or environment.get("NIGHTPORTER_CONFIG")
-    if named:
-        return expand(named, "the configuration's path")
-    return (
-        "NIGHTPORTER_CONFIG_TOML" if environment.get("NIGHTPORTER_CONFIG_TOML") else config_file()
-    )
+    """Returns the file that `load_config` reads, or the variable's name. `path`: what the caller
+    names, which alone may be relative to the working directory.
+
+    Raises: ConfigError.
+    """
+    if path:
+        return os.path.abspath(expand(path, "the configuration's path"))
+    if named := environment.get("NIGHTPORTER_CONFIG"):
+        return absolute(expand(named, "NIGHTPORTER_CONFIG"), "NIGHTPORTER_CONFIG")
+    return IN_VARIABLE if environment.get(IN_VARIABLE) else config_file()
 
 
 def has_config(path: str | None, environment: Mapping[str, str]) -> bool:
     """Whether `load_config` would find anything, good or bad."""
     place = config_place(path, environment)
-    return place == "NIGHTPORTER_CONFIG_TOML" or os.path.exists(place)
+    return place == IN_VARIABLE or os.path.exists(place)

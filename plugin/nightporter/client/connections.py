@@ -17,6 +17,7 @@ from nightporter.core.model import Profile, StoreConfig
 from nightporter.issuers import issuer_for
 from nightporter.machine import lambda_time, process
 from nightporter.machine.places import data_directory, spill_directory
+from nightporter.machine.trust import check_named_file
 from nightporter.stores import STORES
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class _LazyTransport:
                 Transport,  # deferred: 90 ms that an answer without an exchange doesn't need
             )
 
-            self._transport = Transport(self._profile, self._environment)
+            self._transport = Transport(
+                self._profile, self._environment, check_file=check_named_file
+            )
         return self._transport.send(request, timeout_s=timeout_s, may_begin=may_begin)
 
     def disconnect(self) -> None:

@@ -58,7 +58,7 @@ _PROFILE_KEYS: Mapping[str, Check] = {
     "username": checks.text,
     "role": checks.one_of(*(role.value for role in Role)),
     "share_access_token": checks.flag,
-    "ca_cert": checks.text,
+    "ca_cert": checks.absolute,
     "proxy": checks.proxy_url,
     **HELPER_KEYS,
 }

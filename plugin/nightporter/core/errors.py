@@ -6,7 +6,8 @@ secret or a reply's body.
 
     NightporterError                    1  a defect of ours
     ├── ConfigError                     2  the configuration or the command line
-    │   └── UnknownProfileError
+    │   ├── UnknownProfileError
+    │   └── UntrustedFileError             others can write what would instruct us
     ├── CredentialsRefusedError         3  the issuer refused username, password or client secret
     │   └── SignInThrottledError           too many attempts: the account is locked for a while
     ├── LoginRequiredError              4  a person must log in, seed, or set credentials
@@ -94,6 +95,11 @@ class ConfigError(NightporterError):
 class UnknownProfileError(ConfigError):
     reference = "unknown-profile"
     default_hint = "`nightporter config show` lists the profiles."
+
+
+class UntrustedFileError(ConfigError):
+    reference = "untrusted-file"
+    default_hint = "Make it yours, and close it to others."
 
 
 class CredentialsRefusedError(NightporterError):

@@ -36,6 +36,23 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
             " config path`)."
         ),
     ),
+    "untrusted-file": (
+        (
+            "A file that instructs nightporter (configuration, CA, token, secret-id, client key)"
+            " could be changed by another user: it, a link to it or a directory above it belongs to"
+            " somebody else, or others may write it. Who can change it could send your credentials"
+            " elsewhere."
+        ),
+        (
+            "See that the file holds what you wrote, then close it with the command that the"
+            " message names. Files of root, a user's own group (umask 002), read-only mounts and"
+            " Lambda pass. Where a container's mounts have other owners, set NIGHTPORTER_TRUST=all."
+        ),
+    ),
+    "trust-lifted": (
+        "NIGHTPORTER_TRUST=all is set: nightporter obeys files that others could have changed.",
+        "Unset it where the files are your own or root's, and nobody else can write them.",
+    ),
     "credentials-refused": (
         (
             "The issuer refused username, password or client secret. It is not tried again until"

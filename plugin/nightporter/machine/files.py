@@ -47,7 +47,7 @@ def open_private_directory(path: str) -> bool:
     try:
         status = os.lstat(path)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+        make_directories(os.path.dirname(path))
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
         status = os.lstat(path)
@@ -61,6 +61,19 @@ def open_private_directory(path: str) -> bool:
         os.chmod(path, 0o700)
         _discard_files(path)
     return True
+
+
+def make_directories(path: str) -> None:
+    """Makes the directory and what is missing above it, each ours alone whatever the umask says
+    (`os.makedirs` gives its mode to the last one only).
+
+    Raises: OSError.
+    """
+    if not path or os.path.isdir(path):
+        return
+    make_directories(os.path.dirname(path))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
 
 
 def is_private_directory(path: str) -> bool:
@@ -84,7 +97,7 @@ def close_directory(path: str) -> bool:
 
     Raises: OSError when it can't be made.
     """
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    make_directories(path)
     status = os.stat(path)
     if not _is_mine(status):
         return False

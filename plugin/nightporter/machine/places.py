@@ -72,8 +72,7 @@ def spill_directory(environment: Mapping[str, str]) -> str:
 def expand(path: str, source: str) -> str:
     """Returns a path that may begin with `~`. `source`: what named it, for the message.
 
-    Raises: ConfigError where nothing tells the home; a relative path would be one of the working
-    directory, which others may have written.
+    Raises: ConfigError where nothing tells the home.
     """
     found = os.path.expanduser(path)
     if found.startswith("~"):
@@ -84,10 +83,25 @@ def expand(path: str, source: str) -> str:
     return found
 
 
+def absolute(path: str, source: str) -> str:
+    """Returns the path, which must not depend on the working directory: a cloned repository could
+    have put something there.
+
+    Raises: ConfigError.
+    """
+    if not os.path.isabs(path):
+        raise ConfigError(
+            f"{source} names the relative path {path!r}: the working directory would decide",
+            hint="Name an absolute path, or one that begins with ~.",
+        )
+    return path
+
+
 def cache_directories(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Where cached tokens may lie, the first one first. A relative place is none."""
     if named := environment.get("NIGHTPORTER_CACHE_DIR"):
-        return (os.path.abspath(os.path.expanduser(named)),)
+        place = os.path.expanduser(named)
+        return (place,) if os.path.isabs(place) else ()
     runtime = environment.get("XDG_RUNTIME_DIR")
     found = [os.path.join(runtime, APP)] if runtime else []
     usual = _user_directory(platformdirs.user_cache_dir)

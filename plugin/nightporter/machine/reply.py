@@ -31,7 +31,7 @@ SETTLED_S = 0.05  # several ticks of the clock that file systems use
 # In the door's order. What isn't a name here can't pick another token.
 VARIABLES = (
     *("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"),
-    *("NIGHTPORTER_CONFIG", "NIGHTPORTER_CACHE_DIR", "NIGHTPORTER_TIMEOUT"),
+    *("NIGHTPORTER_CONFIG", "NIGHTPORTER_CACHE_DIR", "NIGHTPORTER_TIMEOUT", "NIGHTPORTER_TRUST"),
     *(
         "AWS_PROFILE",
         "AWS_DEFAULT_PROFILE",

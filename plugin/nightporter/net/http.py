@@ -41,11 +41,28 @@ CONNECT_S = 5.0
 KEPT_S = 5.0  # for how long an idle connection is used again
 
 
-class Transport:
-    """Sends requests to one profile's issuer over one kept connection."""
+# Whether a file may say whom we believe: its path, what names it, the environment. Raises
+# ConfigError. The rule is in `machine.trust`.
+CheckFile = Callable[[str, str, Mapping[str, str]], None]
 
-    def __init__(self, profile: Profile, environment: Mapping[str, str]) -> None:
+
+def _trust_any(_path: str, _source: str, _environment: Mapping[str, str]) -> None:
+    """Takes any file: for tests and tools."""
+
+
+class Transport:
+    """Sends requests to one profile's issuer over one kept connection. `check_file` raises for a
+    CA file that may not be obeyed."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        environment: Mapping[str, str],
+        *,
+        check_file: CheckFile = _trust_any,
+    ) -> None:
         self._profile = profile
+        self._check_file = check_file
         self._environment = environment
         self._session: requests.Session | None = None
         self._used_at = 0.0  # monotonic
@@ -103,6 +120,7 @@ class Transport:
                 proxy=self._profile.proxy,
                 environment=self._environment,
                 key="ca_cert",
+                check_file=self._check_file,
             )
             self._session, self._ca_mark = session, file_mark(session.verify)
         return session
@@ -348,6 +366,7 @@ def open_session(
     client_cert: str | None = None,
     client_key: str | None = None,
     client_cert_key: str = "client_cert",
+    check_file: CheckFile = _trust_any,
 ) -> requests.Session:
     """A requests session by our network rules. `key` is the configuration key that `ca_cert` came
     from, `client_cert_key` that of the client's certificate.
@@ -360,8 +379,10 @@ def open_session(
     """
     session = requests.Session()
     session.trust_env = False
-    session.verify = _ca_bundle(ca_cert, environment, key)
+    session.verify = _ca_bundle(ca_cert, environment, key, check_file)
     if client_cert:
+        for path in filter(None, (client_cert, client_key)):
+            check_file(os.path.expanduser(path), client_cert_key, environment)
         session.cert = _client_cert(client_cert, client_key, client_cert_key)
     if proxy:
         session.proxies = {"http": proxy, "https": proxy}
@@ -399,7 +420,9 @@ def _no_password() -> str:
     raise ValueError("the key has a passphrase")
 
 
-def _ca_bundle(ca_cert: str | None, environment: Mapping[str, str], key: str) -> str | bool:
+def _ca_bundle(
+    ca_cert: str | None, environment: Mapping[str, str], key: str, check_file: CheckFile
+) -> str | bool:
     named = [(key, os.path.expanduser(ca_cert))] if ca_cert else []
     named += [
         (variable, environment[variable])
@@ -409,6 +432,7 @@ def _ca_bundle(ca_cert: str | None, environment: Mapping[str, str], key: str) ->
     if not named:
         return ssl.get_default_verify_paths().cafile or True
     source, path = named[0]
+    check_file(path, source, environment)
     if not os.path.exists(path):
         raise ConfigError(f"{source}: there is no file {path}")
     if problem := tls.ca_problem(path):

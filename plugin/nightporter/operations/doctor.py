@@ -22,7 +22,7 @@ from typing import Any
 
 from nightporter import __version__
 from nightporter.client.broker import Broker
-from nightporter.client.configuration import config_place, has_config, load_config
+from nightporter.client.configuration import load_config
 from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
 from nightporter.core.errors import (
@@ -39,6 +39,7 @@ from nightporter.machine.access_cache import is_reply
 from nightporter.machine.files import lock_problem
 from nightporter.machine.installation import path_hint
 from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
+from nightporter.machine.trust import is_lifted
 from nightporter.operations.findings import (
     Finding,
     configuration_findings,
@@ -117,12 +118,16 @@ class Doctor:
 
     def _files(self) -> Iterator[Finding]:
         with contextlib.suppress(ConfigError):  # it is said where the configuration is read
-            place = config_place(self._config, self._environment)
-            if place != "NIGHTPORTER_CONFIG_TOML" and has_config(self._config, self._environment):
-                yield from self._closed(os.path.realpath(place), 0o022)
+            if is_lifted(self._environment) and self._environment.get("NIGHTPORTER_TRUST"):
+                yield warning("trust-lifted", "NIGHTPORTER_TRUST=all: any file is obeyed")
         for directory in all_cache_directories(self._environment):
             if os.path.lexists(directory):
                 yield from self._directory(directory)
+        named = self._environment.get("NIGHTPORTER_CACHE_DIR")
+        if named and not cache_directories(self._environment):
+            yield warning(
+                "cache-unusable", "NIGHTPORTER_CACHE_DIR is a relative path, which is not used"
+            )
         usable = [path for path in cache_directories(self._environment) if _can_hold(path)]
         if self._environment.get("NIGHTPORTER_CACHE", "file") == "file" and not usable:
             yield warning("cache-unusable", "no directory can hold cached tokens")
@@ -170,15 +175,29 @@ class Doctor:
             if not self._is_repair:
                 yield warning("file-mode", f"{path} has mode {mode:04o}")
                 return
-            if is_reply(os.path.basename(path)) or path.endswith(
-                (".token", ".failure", ".refused", ".tried")
-            ):
-                os.unlink(path)  # others may have written it
-            else:
-                os.chmod(path, mode & ~forbidden)
-            yield ok(f"repaired: {path} was open to others (mode {mode:04o})")
+            yield self._close(path, status)
         elif not quiet:
             yield ok(f"{path}: mode {mode:04o}")
+
+    @staticmethod
+    def _close(path: str, status: os.stat_result) -> Finding:
+        """Closes what others could read. What they could write may be theirs by now: of a cache it
+        is thrown away, anything else is left to a person."""
+        mode = stat.S_IMODE(status.st_mode)
+        is_cached = is_reply(os.path.basename(path)) or path.endswith(
+            (".token", ".failure", ".refused", ".tried")
+        )
+        if is_cached:
+            os.unlink(path)
+        elif mode & 0o022 and not stat.S_ISDIR(status.st_mode):
+            return warning(
+                "file-mode",
+                f"{path} could be written by others (mode {mode:04o}), so it is not used",
+                todo="Look at what is in it, then run `chmod 600` on it, or remove it.",
+            )
+        else:
+            os.chmod(path, mode & ~0o077)
+        return ok(f"repaired: {path} was open to others (mode {mode:04o})")
 
     def _left_over(self, path: str) -> Iterator[Finding]:
         if self._is_repair:

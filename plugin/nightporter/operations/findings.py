@@ -17,6 +17,7 @@ from nightporter.core.explanations import EXPLANATIONS
 from nightporter.core.hosts import shared_hosts
 from nightporter.core.model import Config
 from nightporter.machine.installation import install_hint
+from nightporter.machine.trust import check_named_file
 from nightporter.net.tls import ca_problem
 from nightporter.stores import STORES
 
@@ -80,8 +81,8 @@ def _named(todo: str, profile: str | None) -> str:
 
 def configuration_findings(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Yields what a configuration that parses has wrong: for every command that looks at one."""
-    for problem in file_problems(config, environment):
-        yield failure(ConfigError(problem, hint="Name a file of certificates in PEM form."))
+    for error in file_problems(config, environment):
+        yield failure(error)
     yield from missing_libraries(config)
     for name in config.profiles:
         yield from host_findings(config, name)
@@ -114,7 +115,7 @@ def host_findings(config: Config, name: str) -> Iterator[Finding]:
         )
 
 
-def file_problems(config: Config, environment: Mapping[str, str]) -> list[str]:
+def file_problems(config: Config, environment: Mapping[str, str]) -> list[ConfigError]:
     """Returns what is wrong with the CA files that the configuration and the environment name:
     they are loaded here, before an exchange finds out."""
     named = {f"profiles.{item.name}.ca_cert": item.ca_cert for item in config.profiles.values()}
@@ -128,8 +129,18 @@ def file_problems(config: Config, environment: Mapping[str, str]) -> list[str]:
             named[f"stores.{store.name}.ca_cert"] = store.options["ca_cert"]
         elif source:
             named[source] = environment[source]
-    problems = []
-    for source, file in named.items():
-        if file and (problem := ca_problem(os.path.expanduser(file))):
-            problems.append(f"{source}: {file} {problem}")
-    return problems
+    checked = ((source, file) for source, file in named.items() if file)
+    found = (_ca_error(source, os.path.expanduser(file), environment) for source, file in checked)
+    return [error for error in found if error is not None]
+
+
+def _ca_error(source: str, file: str, environment: Mapping[str, str]) -> ConfigError | None:
+    try:
+        check_named_file(file, source, environment)
+    except ConfigError as exc:
+        return exc
+    problem = ca_problem(file)
+    if problem is None:
+        return None
+    hint = "Name a file of certificates in PEM form."
+    return ConfigError(f"{source}: {file} {problem}", hint=hint)

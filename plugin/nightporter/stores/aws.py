@@ -25,6 +25,7 @@ from botocore.config import Config as ClientConfig
 
 from nightporter.core.checks import is_loopback
 from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.machine.trust import check_named_file
 from nightporter.net.quiet import quiet
 from nightporter.stores.aws_errors import NAME, RENEWABLE, PromptError, Setup, error_of, is_stale
 from nightporter.stores.bounded import bounded
@@ -87,17 +88,14 @@ class Connection:
     def _open(self) -> Any:
         if self._client is None:
             client = self._new_client()
-            url = urlsplit(client.meta.endpoint_url)
-            if url.scheme != "https" and not is_loopback(url.hostname or ""):
-                raise ConfigError(
-                    "the endpoint of Secrets Manager must be https: plain http is taken on loopback"
-                    " only"
-                )
+            _check_https(client, NAME)
             self._client = client
         return self._client
 
     def _new_client(self) -> Any:
         options = self._options
+        if bundle := self._environment.get("AWS_CA_BUNDLE"):
+            check_named_file(bundle, "AWS_CA_BUNDLE", self._environment)
         # botocore itself reads AWS_DEFAULT_REGION alone; every other SDK and the CLI AWS_REGION.
         region = options.get("region") or self._environment.get("AWS_REGION") or None
         session = boto3.session.Session(profile_name=options.get("profile"), region_name=region)
@@ -122,6 +120,18 @@ class Connection:
         except Exception as exc:
             setup = Setup(options=self._options, environment=self._environment)
             raise error_of(exc, right=right, path=path, setup=setup) from exc
+
+
+def _check_https(client: Any, name: str) -> None:
+    """Checks where a client sends to, whatever named that (a key, a variable, the AWS profile).
+
+    Raises: ConfigError.
+    """
+    url = urlsplit(client.meta.endpoint_url)
+    if url.scheme != "https" and not is_loopback(url.hostname or ""):
+        raise ConfigError(
+            f"the endpoint of {name} must be https: plain http is taken on loopback only"
+        )
 
 
 def _refuse_to_prompt(*_args: object, **_options: object) -> NoReturn:
@@ -152,6 +162,7 @@ def _assumed(session: boto3.session.Session, role_arn: str) -> boto3.session.Ses
     from botocore.credentials import RefreshableCredentials
 
     sts = session.client("sts", config=ClientConfig(connect_timeout=CONNECT_S, read_timeout=READ_S))
+    _check_https(sts, "STS")  # who answers there chooses the credentials
 
     def assume() -> dict[str, str]:
         found = sts.assume_role(RoleArn=role_arn, RoleSessionName="nightporter")["Credentials"]

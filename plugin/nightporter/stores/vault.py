@@ -39,12 +39,14 @@ from nightporter.core.errors import (
     StoreSealedError,
     StoreUnreachableError,
     StoreValueError,
+    UntrustedFileError,
     VersionConflictError,
 )
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import is_expired, parse_remains, remains_of
 from nightporter.machine.places import expand
+from nightporter.machine.trust import check_named_file
 from nightporter.net import tls
 from nightporter.net.http import (
     KEPT_S,
@@ -512,6 +514,7 @@ class VaultStore:
             client_cert=self._option("client_cert"),
             client_key=self._option("client_key"),
             client_cert_key=self._source("client_cert"),
+            check_file=check_named_file,
         )
         client = hvac.Client(
             url=self._address.rstrip("/"),
@@ -568,10 +571,10 @@ class VaultStore:
                     auth["username"], password, use_token=False, **mount
                 )
             elif method == "kubernetes":
-                jwt = _read_text(auth.get("jwt_file", SERVICE_ACCOUNT_JWT), "jwt_file")
+                jwt = self._text_of(auth.get("jwt_file", SERVICE_ACCOUNT_JWT), "jwt_file")
                 reply = client.auth.kubernetes.login(auth["role"], jwt, use_token=False, **mount)
             else:
-                jwt = _read_text(auth["jwt_file"], "jwt_file")
+                jwt = self._text_of(auth["jwt_file"], "jwt_file")
                 reply = client.auth.jwt.jwt_login(
                     auth["role"], jwt, use_token=False, path=auth.get("mount", "jwt")
                 )
@@ -597,9 +600,11 @@ class VaultStore:
             if self._environment.get(name):
                 return _one_line(self._environment[name], name)
         if "token_file" in self._auth:
-            return _read_text(self._auth["token_file"], "token_file")
+            return self._text_of(self._auth["token_file"], "token_file")
         try:
-            return _read_text(HOME_TOKEN_FILE, "token_file")
+            return self._text_of(HOME_TOKEN_FILE, "token_file")
+        except UntrustedFileError:
+            raise
         except ConfigError as exc:
             raise StoreDeniedError(
                 "there is no Vault token",
@@ -612,7 +617,16 @@ class VaultStore:
     def _secret_id(self) -> str:
         if "secret_id_env" in self._auth:
             return self._variable(self._auth["secret_id_env"], "secret_id_env")
-        return _read_text(self._auth["secret_id_file"], "secret_id_file")
+        return self._text_of(self._auth["secret_id_file"], "secret_id_file")
+
+    def _text_of(self, path: str, key: str) -> str:
+        """Returns the one line of a file that says who we are.
+
+        Raises: ConfigError.
+        """
+        file = expand(path, key)
+        check_named_file(file, key, self._environment)
+        return _read_text(file, key)
 
     def _variable(self, name: str, key: str) -> str:
         if not self._environment.get(name):
@@ -775,7 +789,7 @@ def _read_text(path: str, key: str) -> str:
     Raises: ConfigError.
     """
     try:
-        with open(expand(path, key), encoding="utf-8-sig") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read(65_536)
     except OSError as exc:
         raise ConfigError(f"{key}: {path} can't be read ({exc.strerror})") from exc

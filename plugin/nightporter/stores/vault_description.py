@@ -74,18 +74,18 @@ DESCRIPTION = StoreDescription(
     keys={
         "address": checks.url_problem,
         "namespace": checks.text,
-        "ca_cert": checks.text,
-        "client_cert": checks.text,
-        "client_key": checks.text,
+        "ca_cert": checks.absolute,
+        "client_cert": checks.absolute,
+        "client_key": checks.absolute,
         "mount": checks.text,
     },
     complete=_complete,
     auth_methods={
-        "token": AuthMethod(keys={"token_file": checks.text, **_MOUNT}, files=("token_file",)),
+        "token": AuthMethod(keys={"token_file": checks.absolute, **_MOUNT}, files=("token_file",)),
         "approle": AuthMethod(
             keys={
                 "role_id": checks.text,
-                "secret_id_file": checks.text,
+                "secret_id_file": checks.absolute,
                 "secret_id_env": checks.text,
                 **_MOUNT,
             },
@@ -102,12 +102,12 @@ DESCRIPTION = StoreDescription(
             variables=("password_env",),
         ),
         "kubernetes": AuthMethod(
-            keys={"role": checks.text, "jwt_file": checks.text, **_MOUNT},
+            keys={"role": checks.text, "jwt_file": checks.absolute, **_MOUNT},
             needs=("role",),
             asked=("role",),
         ),
         "jwt": AuthMethod(
-            keys={"role": checks.text, "jwt_file": checks.text, **_MOUNT},
+            keys={"role": checks.text, "jwt_file": checks.absolute, **_MOUNT},
             needs=("role", "jwt_file"),
             asked=("role", "jwt_file"),
         ),

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile
-from nightporter.machine.files import remove, replace_private
+from nightporter.machine.files import make_directories, remove, replace_private
 from nightporter.machine.installation import path_hint
 
 RUN_TIMEOUT_S = 60
@@ -288,7 +288,7 @@ def _write(step: Write) -> int:
             is_same = content == step.content.encode()
         if is_same:
             return 0
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        make_directories(os.path.dirname(path))
         replace_private(path, step.content.encode(), mode=step.mode if mode is None else mode)
     except OSError as exc:
         raise ConfigError(f"{path} can't be written ({exc.strerror})") from exc
