@@ -11,6 +11,7 @@ import os
 import sys
 import time
 
+from nightporter.machine import client_input
 from nightporter.machine import reply as reply_files
 
 TYPE_CHECKING = False
@@ -31,8 +32,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         )
         os._exit(2)
     try:
-        given = _read() if reply_files.takes_input(arguments) else None
+        given = _read(arguments) if reply_files.takes_input(arguments) else None
         reply = reply_files.answer(arguments, os.environ, time.time(), given)
+    except client_input.LateInputError:
+        _end_late(arguments[1])
     except KeyboardInterrupt:
         _write("nightporter: interrupted\n", to=2)
         os._exit(130)
@@ -101,18 +104,28 @@ def _harden() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, limits[1]))
 
 
-def _read() -> bytes:
-    """Standard input to its end, or beyond what any protocol takes; nothing where it can't be read
-    to there."""
-    found = b""
+def _read(arguments: list[str]) -> bytes:
+    """The client's message, or beyond what any protocol takes; nothing where it can't be read to
+    its end.
+
+    Raises: LateInputError.
+    """
     try:
-        while len(found) < reply_files.MAX_INPUT and (
-            piece := os.read(0, reply_files.MAX_INPUT - len(found))
-        ):
-            found += piece
+        return client_input.read_message(
+            0,
+            max_bytes=reply_files.MAX_INPUT,
+            wait_s=client_input.wait_of(arguments, os.environ),
+            ends_at_blank=arguments[1] == "git",
+        )
     except OSError:
         return b""  # half an ask may name another host
-    return found
+
+
+def _end_late(protocol: str) -> NoReturn:
+    """Ends as the protocol has it: docker's errors are on standard output, git reads no exit
+    code."""
+    _write("nightporter: the client did not end its request in time\n", to=1 + (protocol == "git"))
+    os._exit(int(protocol != "git"))
 
 
 def _write(text: str, to: int = 1) -> bool:

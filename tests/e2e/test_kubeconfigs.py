@@ -100,6 +100,45 @@ def test_what_is_pinned_must_fit(
     assert bool(out) is (code == 0)
 
 
+RANCHER = "https://rancher.example.com/k8s/clusters"
+
+
+def test_a_path_tells_clusters_behind_one_host_apart(home: Home, vendor: Vendor) -> None:
+    """Rancher serves every cluster at one host (jenkinsci/kubernetes-cli-plugin#71)."""
+    hosts = 'hosts = ["rancher.example.com/k8s/clusters/c-abc"]'
+    home.configure(pitchpoint_config(vendor.address, more=hosts))
+    for path in ("c-abc", "c-abc/", "c-abc/below"):
+        assert asked(home, {"server": f"{RANCHER}/{path}"})[0] == 0
+    for path in ("c-other", "c-abcd", "c-abc/../c-other", "c-abc%2f..", "", "c-abc?x", "x/c-abc"):
+        assert asked(home, {"server": f"{RANCHER}/{path}"})[0] == 7, path
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        '{"apiVersion": null, "kind": null, "spec": {"interactive": true}}',
+        '{"apiVersion": "", "spec": null}',
+        '{"spec": {"cluster": null}}',
+        "null",
+        "  \n",
+        "{}",
+        "\ufeff{}",
+    ],
+)
+def test_members_that_are_null_are_members_not_told(home: Home, info: str) -> None:
+    """Other clients than kubectl send them (kube-rs/kube#1318)."""
+    done = home.run("exec-credential", "pitchpoint", KUBERNETES_EXEC_INFO=info)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["apiVersion"] == "client.authentication.k8s.io/v1"
+
+
+def test_a_null_exec_info_is_still_kubectl_s(home: Home, vendor: Vendor) -> None:
+    configure(home, vendor)
+    for info in ("null", " "):
+        done = home.run("exec-credential", "pitchpoint", KUBERNETES_EXEC_INFO=info)
+        assert (done.code, done.out) == (7, "")
+
+
 def test_an_unknown_cluster_can_be_allowed(home: Home, vendor: Vendor) -> None:
     """For old kubeconfigs; a person or a script is asked nothing."""
     configure(home, vendor, "allow_unknown_cluster = true")

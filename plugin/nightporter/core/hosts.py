@@ -23,7 +23,14 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 
 class BadAskError(Exception):
     """The client's ask breaks the rules (control bytes, a host that is none): refused whole, and
-    never repeated."""
+    never repeated.
+
+    `address`: what it asked for, None where nothing tells. `could_mean` says whether that is ours.
+    """
+
+    def __init__(self, why: str, *, address: str | None = None) -> None:
+        super().__init__(why)
+        self.address = address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +98,16 @@ def check_text(value: str) -> str:
 def decode_text(content: bytes) -> str:
     """UTF-8 without control bytes.
 
-    Raises: BadAskError.
+    Raises: BadAskError, with the text as far as it is one as its address.
     """
+    text = content.decode("utf-8", "replace")
     try:
-        return check_text(content.decode("utf-8"))
+        content.decode("utf-8")
+        return check_text(text)
     except UnicodeDecodeError as exc:
-        raise BadAskError("not UTF-8") from exc
+        raise BadAskError("not UTF-8", address=text) from exc
+    except BadAskError as exc:
+        raise BadAskError(str(exc), address=text) from exc
 
 
 def object_in(content: bytes, max_bytes: int) -> dict[str, Any] | None:
@@ -117,6 +128,13 @@ def parse_target(text: str, *, scheme: str = "https", has_path: bool = False) ->
     Raises: BadAskError for an empty host, a user name in it, another scheme than http and https,
     and all that is odd.
     """
+    try:
+        return _parse_target(text, scheme=scheme, has_path=has_path)
+    except BadAskError as exc:
+        raise BadAskError(str(exc), address=text) from exc
+
+
+def _parse_target(text: str, *, scheme: str, has_path: bool) -> Target:
     check_text(text)
     text = text.strip()
     try:
@@ -136,11 +154,11 @@ def parse_target(text: str, *, scheme: str = "https", has_path: bool = False) ->
         scheme=parts.scheme,
         host=_canonical(parts.hostname, is_literal="[" in parts.netloc),
         port=port or DEFAULT_PORTS[parts.scheme],
-        path=_path_of(parts.path) if has_path else None,
+        path=path_of(parts.path) if has_path else None,
     )
 
 
-def _path_of(text: str) -> tuple[str, ...] | None:
+def path_of(text: str) -> tuple[str, ...] | None:
     """A path that servers could read in different ways is told as none: no rule with a path will
     match it."""
     try:
@@ -260,6 +278,36 @@ def shared_hosts(profile: Profile, profiles: Iterable[Profile]) -> list[tuple[st
         if owners:
             found.append((entry, owners))
     return found
+
+
+def could_mean(address: str, profiles: Iterable[Profile]) -> bool:
+    """Whether somebody could read a refused address as one of our hosts. If so, the refusal is
+    told; else the client is told that the address isn't ours, since a helper may be asked for all
+    hosts. Gives nobody a token: scheme, port, path and user name are not compared.
+    """
+    host = _host_in(address)
+    return any(
+        host == rule.target.host or (rule.is_wildcard and host.endswith(f".{rule.target.host}"))
+        for profile in profiles
+        for rule in rules_of(profile)
+    )
+
+
+def _host_in(address: str) -> str:
+    _, separator, rest = address.partition("://")
+    authority = (rest if separator else address).strip().replace("\\", "/")
+    for end in ("/", "?", "#"):
+        authority = authority.partition(end)[0]
+    host = authority.rpartition("@")[2]
+    host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    for at, char in enumerate(host):
+        if not char.isprintable() or char == " ":
+            host = host[:at]
+            break
+    try:
+        return _canonical(host.rstrip("."), is_literal=":" in host)
+    except BadAskError:
+        return host.lower()
 
 
 def profile_for(target: Target, profiles: Mapping[str, Profile]) -> Profile | None:

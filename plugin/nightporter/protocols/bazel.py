@@ -24,8 +24,10 @@ def parse(content: bytes) -> Target:
     Raises: BadAskError.
     """
     uri = (object_in(content, MAX_BYTES) or {}).get("uri")
-    if not isinstance(uri, str) or "://" not in uri:
+    if not isinstance(uri, str):
         raise BadAskError("not a request with a `uri`")
+    if "://" not in uri:  # `unix:` sockets among them
+        raise BadAskError("not an address of a host", address=uri)
     if uri.lower().startswith("grpcs://"):
         uri = f"https{uri[5:]}"
     return parse_target(uri, has_path=True)

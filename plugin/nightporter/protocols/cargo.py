@@ -25,14 +25,29 @@ class CargoAsk:
     """`kind`: get, login, logout, or one that we don't know. `is_known`: an operation that a token
     can be given for.
 
-    `target` None: an address that can't be ours.
+    `target` None: an address that can't be ours. `arguments`: what cargo hands on to every
+    provider, so for registries of others nobody looks at them.
     """
 
     kind: str
     target: Target | None
-    profile: str | None = None
+    arguments: Any = ()
     is_known: bool = True
     brings_token: bool = False
+
+    def profile_named(self) -> str | None:
+        """The profile that the arguments name, if any.
+
+        Raises: BadAskError for any other argument.
+        """
+        match self.arguments or []:
+            case []:
+                return None
+            case ["--profile", str(name)]:
+                return name
+            case [str(word)] if word.startswith("--profile="):
+                return word.removeprefix("--profile=")
+        raise BadAskError("only `--profile NAME` is taken as an argument")
 
 
 def parse(line: bytes) -> CargoAsk:
@@ -51,7 +66,7 @@ def parse(line: bytes) -> CargoAsk:
     return CargoAsk(
         kind=str(document.get("kind")),
         target=_target(index),
-        profile=_profile_of(document.get("args") or []),
+        arguments=document.get("args"),
         is_known=operation in OPERATIONS,
         brings_token=document.get("token") is not None,
     )
@@ -66,17 +81,6 @@ def _target(index: str) -> Target | None:
         return parse_target(index, has_path=True) if "://" in index else None
     except BadAskError:
         return None
-
-
-def _profile_of(arguments: Any) -> str | None:
-    match arguments:
-        case []:
-            return None
-        case ["--profile", str(name)]:
-            return name
-        case [str(word)] if word.startswith("--profile="):
-            return word.removeprefix("--profile=")
-    raise BadAskError("only `--profile NAME` is taken as an argument")
 
 
 def render(token: Token, *, reported_expiry: int, with_type: bool) -> str:

@@ -22,15 +22,21 @@ REFUSES_STORE = (
 MAX_BYTES = 1 << 20
 
 
-def parse_server(content: bytes) -> Target | None:
-    """The registry in the raw server string; None where the string is empty.
+def is_empty(content: bytes) -> bool:
+    """Whether the client names no server."""
+    return not content.strip(b" \t\r\n")
+
+
+def parse_server(content: bytes) -> Target:
+    """The registry in the raw server string. What follows its first slash decides nothing.
 
     Raises: BadAskError.
     """
     if len(content) > MAX_BYTES:
         raise BadAskError("the request is too long")
     text = decode_text(content.strip(b" \t\r\n"))
-    return parse_target(text) if text else None
+    scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
+    return parse_target(f"{scheme}{separator}{rest.lstrip('/').partition('/')[0]}")
 
 
 def render(token: Token, server: bytes, *, username: str) -> str:

@@ -13,15 +13,21 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from nightporter.core.hosts import BadAskError, Target, decode_text, parse_path, parse_target
+from nightporter.core.hosts import (
+    BadAskError,
+    Target,
+    check_text,
+    decode_text,
+    parse_target,
+    path_of,
+)
 from nightporter.core.model import Token
 
 OPERATIONS = ("get", "store", "erase", "capability")
 MAX_BYTES = 1 << 20
 STATE = "nightporter:tried="
-_ONCE = frozenset(
-    {"protocol", "host", "path", "username", "password", "credential", "authtype", "ephemeral"}
-)
+# What decides. Everything else (challenges, states of others, unknown keys) is skipped as bytes.
+_USED = ("protocol", "host", "path", "username", "password", "credential")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,44 +54,68 @@ def parse(content: bytes) -> GitAsk:
     """
     if len(content) > MAX_BYTES:
         raise BadAskError("the request is too long")
-    keys: dict[str, str] = {}
-    capabilities: set[str] = set()
-    states: list[str] = []
+    keys: dict[str, bytes] = {}
+    capabilities: set[bytes] = set()
+    states: list[bytes] = []
     for line in content.split(b"\n"):
         if not line:
             break
-        key, separator, value = decode_text(line).partition("=")
-        if not separator:
-            raise BadAskError("a line without '='")
-        if key == "capability[]":
+        name, separator, value = line.partition(b"=")
+        if b"\r" in line or b"\0" in line or not separator:
+            raise BadAskError("a line that is none of the protocol")
+        if name == b"capability[]":
             capabilities.add(value)
-        elif key == "state[]":
-            states.append(value)
-        elif key in _ONCE:
+        elif name == b"state[]" and value.startswith(STATE.encode()):
+            states.append(value.removeprefix(STATE.encode()))
+        elif (key := name.decode("latin-1")) in _USED:
             if key in keys:
                 raise BadAskError("a key said twice")
             keys[key] = value
-    return GitAsk(
-        target=_target(keys),
-        username=keys.get("username"),
-        refused=keys.get("credential") or keys.get("password"),
-        takes_bearer="authtype" in capabilities,
-        takes_state="state" in capabilities,
-        tried=next(
-            (state.removeprefix(STATE) for state in states if state.startswith(STATE)), None
-        ),
-    )
+    return _ask_of(keys, capabilities, states)
 
 
-def _target(keys: Mapping[str, str]) -> Target | None:
+def _ask_of(keys: Mapping[str, bytes], capabilities: set[bytes], states: list[bytes]) -> GitAsk:
+    host = decode_text(keys.get("host", b""))
+    try:
+        said = {key: decode_text(value) for key, value in keys.items() if key != "path"}
+        return GitAsk(
+            target=_target(said, keys.get("path")),
+            username=said.get("username"),
+            refused=said.get("credential") or said.get("password"),
+            takes_bearer=b"authtype" in capabilities,
+            takes_state=b"state" in capabilities,
+            tried=decode_text(states[0]) if states else None,
+        )
+    except BadAskError as exc:
+        raise BadAskError(str(exc), address=host) from exc
+
+
+def _target(keys: Mapping[str, str], path: bytes | None) -> Target | None:
     """No host or no protocol is never a wildcard (CVE-2020-11008)."""
     protocol, host = keys.get("protocol"), keys.get("host")
     if not protocol or not host or protocol not in ("http", "https"):
         return None
     if "/" in host:
         raise BadAskError("not a host")
-    target = parse_target(host, scheme=protocol)
-    return replace(target, path=parse_path(keys["path"]) if "path" in keys else None)
+    return replace(parse_target(host, scheme=protocol), path=_path(path))
+
+
+def _path(path: bytes | None) -> tuple[str, ...] | None:
+    """The segments of a path; None where git tells none, or one that servers could read in
+    different ways: no entry of `hosts` with a path matches it, and one without a path doesn't
+    care.
+
+    Raises: BadAskError for control bytes.
+    """
+    if path is None:
+        return None
+    if any(byte < 0x20 or byte == 0x7F for byte in path):
+        raise BadAskError("a control character in the request")
+    try:
+        text = path.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return path_of(check_text(text))
 
 
 def render(

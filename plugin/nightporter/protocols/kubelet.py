@@ -29,7 +29,7 @@ def parse(content: bytes) -> Target | None:
         raise BadAskError(f"not a CredentialProviderRequest of {API_VERSION}")
     image = document.get("image")
     if not isinstance(image, str) or "://" in image or image.startswith("/"):
-        raise BadAskError("not an image")
+        raise BadAskError("not an image", address=image if isinstance(image, str) else None)
     first, slash, _ = image.partition("/")
     if not slash or not ("." in first or ":" in first or first == "localhost"):
         return None  # the reference grammar of distribution

@@ -42,16 +42,8 @@ def parse_exec_info(exec_info: str | None) -> ExecAsk:
     """
     if not exec_info:
         return ExecAsk()
-    try:
-        document: Any = json.loads(exec_info)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ConfigError(
-            "KUBERNETES_EXEC_INFO is not a JSON object",
-            hint="It is set by kubectl; unset it when running by hand.",
-        )
-    asked = document.get("apiVersion", VERSIONS[0])
+    document = _document_in(exec_info)
+    asked = document.get("apiVersion") or VERSIONS[0]
     if asked not in VERSIONS:
         raise ConfigError(
             "KUBERNETES_EXEC_INFO asks for an apiVersion that is not supported",
@@ -64,6 +56,24 @@ def parse_exec_info(exec_info: str | None) -> ExecAsk:
     return ExecAsk(
         api_version=str(asked), is_told=True, cluster=cluster if isinstance(cluster, dict) else None
     )
+
+
+def _document_in(exec_info: str) -> dict[str, Any]:
+    """The members that are told; none for white space and `null`, which other clients than kubectl
+    send.
+
+    Raises: ConfigError.
+    """
+    try:
+        document = json.loads(exec_info.removeprefix("\ufeff").strip() or "null") or {}
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise ConfigError(
+            "KUBERNETES_EXEC_INFO is not a JSON object",
+            hint="It is set by kubectl; unset it when running by hand.",
+        )
+    return document
 
 
 def check_cluster(ask: ExecAsk, profile: Profile) -> None:
@@ -107,10 +117,11 @@ def check_cluster(ask: ExecAsk, profile: Profile) -> None:
 
 
 def _is_allowed(server: object, profile: Profile) -> bool:
-    if not isinstance(server, str):
+    """A path is compared where the entry has one (Rancher serves many clusters behind one host)."""
+    if not isinstance(server, str) or "?" in server or "#" in server:
         return False
     try:
-        return bool(profiles_for(parse_target(server), [profile]))
+        return bool(profiles_for(parse_target(server, has_path=True), [profile]))
     except BadAskError:
         return False
 

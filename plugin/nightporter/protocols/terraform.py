@@ -27,7 +27,7 @@ def parse_host(text: str) -> Target:
     Raises: BadAskError.
     """
     if "/" in text or not text.isascii():
-        raise BadAskError("not a host")
+        raise BadAskError("not a host", address=text)
     return parse_target(text)
 
 

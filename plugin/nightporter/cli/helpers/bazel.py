@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from nightporter.cli.helpers.call import open_call, read_input, reported_expiry, write_output
+from nightporter.cli.helpers.call import (
+    HelperCall,
+    open_call,
+    read_input,
+    reported_expiry,
+    write_output,
+)
 from nightporter.cli.terminal import Options, say, show_error
 from nightporter.core.errors import NightporterError
 from nightporter.core.hosts import BadAskError
@@ -14,18 +20,26 @@ def serve(arguments: list[str], options: Options) -> int:
     if arguments != ["get"]:
         say("usage: nightporter credential bazel get")
         return 2
-    content = read_input(bazel.MAX_BYTES)
+    call: HelperCall | None = None
     try:
+        content = read_input(options, bazel.MAX_BYTES, wait_s=bazel.TIMEOUT_S)
         with open_call("bazel", options, bazel.TIMEOUT_S) as call:
-            broker = call.broker_for(bazel.parse(content))
-            if broker is None:
-                write_output(bazel.NONE)
-            else:
-                token = call.token(broker)
-                write_output(bazel.render(token, reported_expiry=reported_expiry(broker, token)))
+            write_output(_answer(content, call))
             return 0
     except BadAskError as exc:
         say(f"the request is refused: {exc}")
     except NightporterError as exc:
+        if call is None or not call.is_ours:  # without a scope it is asked for every download
+            write_output(bazel.NONE)
+            return 0
         show_error(exc)
     return 1
+
+
+def _answer(content: bytes, call: HelperCall) -> str:
+    target = call.asked(lambda: bazel.parse(content))
+    broker = call.broker_for(target) if target else None
+    if broker is None:
+        return bazel.NONE
+    token = call.token(broker)
+    return bazel.render(token, reported_expiry=reported_expiry(broker, token))

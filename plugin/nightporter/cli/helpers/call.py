@@ -7,10 +7,12 @@ Many clients keep a helper's failure to themselves, so each one is noted for `st
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from nightporter.cli.terminal import Options, leave_reply, open_porter, say
 from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
@@ -18,13 +20,22 @@ from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
 from nightporter.core.config import choose_profile
 from nightporter.core.errors import ConfigError, HostNotAllowedError, NightporterError
-from nightporter.core.hosts import BadAskError, Rule, Target, profile_for, rules_of
+from nightporter.core.hosts import (
+    BadAskError,
+    Rule,
+    Target,
+    could_mean,
+    profile_for,
+    rules_of,
+)
 from nightporter.core.model import Profile, Token
+from nightporter.machine.client_input import LateInputError, read_lines, read_message, wait_of
 from nightporter.machine.helper_failures import HelperFailure
 from nightporter.machine.places import read_environment
 from nightporter.protocols import plain
 
 MAX_BYTES = 1 << 20
+T = TypeVar("T")
 
 
 class HelperCall:
@@ -37,7 +48,20 @@ class HelperCall:
         self.is_ours = False
         self.profile: Profile | None = None
         self._options = options
-        self._timeout_s = options.timeout_s(timeout_s)
+        self._default_timeout_s = timeout_s
+
+    def asked(self, parse: Callable[[], T]) -> T | None:
+        """What the client asks; None where that can't be read and is not for a host of ours.
+
+        Raises: BadAskError where it could be ours, or where nothing tells.
+        """
+        try:
+            return parse()
+        except BadAskError as exc:
+            profiles = self.porter.config.profiles.values()
+            if exc.address is None or could_mean(exc.address, profiles):
+                raise
+            return None
 
     def broker_for(self, target: Target, only: str | None = None) -> Broker | None:
         """The broker of the one profile that may answer; None where the host is none of ours (or of
@@ -70,7 +94,8 @@ class HelperCall:
 
         Raises: NightporterError.
         """
-        token = broker.access_token(timeout_s=self._timeout_s)
+        timeout_s = self._options.timeout_s(self._default_timeout_s)
+        token = broker.access_token(timeout_s=timeout_s)
         open_helper_failures(read_environment()).drop(
             self.protocol, broker.profile.name, time.time()
         )
@@ -139,21 +164,53 @@ def rule_for(profile: Profile, target: Target) -> Rule:
     raise HostNotAllowedError(f"{target.host} is not in `hosts` of profile {profile.name!r}")
 
 
-def read_input(limit: int = MAX_BYTES) -> bytes:
-    """Standard input, one byte beyond the limit at most; nothing where it is closed."""
+def read_input(
+    options: Options,
+    limit: int = MAX_BYTES,
+    *,
+    wait_s: float = DEFAULT_TIMEOUT_S,
+    ends_at_blank: bool = False,
+) -> bytes:
+    """The client's message, one byte beyond the limit at most; nothing where standard input is
+    closed. `ends_at_blank`: an empty line ends it. `wait_s`: for its end, where the command line
+    and the environment say nothing else.
+
+    Raises: BadAskError where it doesn't end within the time that the command has.
+    """
     try:
+        return read_message(
+            sys.stdin.buffer.fileno(),
+            max_bytes=limit + 1,
+            wait_s=wait_of(options.line, read_environment(), wait_s),
+            ends_at_blank=ends_at_blank,
+        )
+    except io.UnsupportedOperation:  # it was read already, to look for a reply file
         return sys.stdin.buffer.read(limit + 1)
+    except LateInputError as exc:
+        raise BadAskError("it did not end in time") from exc
     except (AttributeError, OSError, ValueError):  # closed by the client, or not there at all
         return b""
 
 
-def read_line(limit: int = MAX_BYTES) -> bytes:
-    """The next line of standard input, one byte beyond the limit at most; nothing at its end, or
-    where it is closed."""
+def read_requests(options: Options, limit: int = MAX_BYTES) -> Iterator[bytes]:
+    """Yields the lines of a conversation, each one byte beyond the limit at most. It ends with
+    standard input, or where no line comes within the time that the command has."""
+    with contextlib.suppress(AttributeError, OSError, ValueError, LateInputError):
+        if not _has_descriptor():
+            yield from iter(lambda: sys.stdin.buffer.readline(limit + 1), b"")
+            return
+        yield from read_lines(
+            sys.stdin.buffer.fileno(),
+            max_bytes=limit + 1,
+            wait_s=wait_of(options.line, read_environment()),
+        )
+
+
+def _has_descriptor() -> bool:
     try:
-        return sys.stdin.buffer.readline(limit + 1)
-    except (AttributeError, OSError, ValueError):
-        return b""
+        return sys.stdin.fileno() >= 0
+    except io.UnsupportedOperation:  # a program that calls us in its own process
+        return False
 
 
 def write_output(text: str) -> None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 from nightporter.cli.helpers.call import (
     HelperCall,
     open_call,
-    read_line,
+    read_requests,
     reported_expiry,
     write_output,
 )
 from nightporter.cli.terminal import Options, say
 from nightporter.core.errors import NightporterError
-from nightporter.core.hosts import BadAskError
+from nightporter.core.hosts import BadAskError, Target
 from nightporter.protocols import cargo
 
 
@@ -25,24 +25,34 @@ def serve(arguments: list[str], options: Options) -> int:
         )
         return 2
     write_output(cargo.HELLO)
-    while line := read_line(cargo.MAX_BYTES):
+    for line in read_requests(options, cargo.MAX_BYTES):
         if line.strip():
             write_output(_reply(line, options))
     return 0
 
 
 def _reply(line: bytes, options: Options) -> str:
+    """cargo asks for every registry, crates.io included, so nothing goes wrong before the registry
+    is known to be ours."""
+    call: HelperCall | None = None
     try:
+        ask = cargo.parse(line)
+        if ask.target is None:
+            return cargo.render_error("url-not-supported")
         with open_call("cargo", options) as call:
-            return _answer(cargo.parse(line), call)
+            return _answer(ask, ask.target, call)
     except BadAskError as exc:
         return cargo.render_error("other", f"nightporter refuses the request: {exc}")
     except NightporterError as exc:
+        if call is None or not call.is_ours:
+            return cargo.render_error("url-not-supported")
         return cargo.render_error("other", f"{exc.message} [{exc.reference}]; {exc.hint}")
 
 
-def _answer(ask: cargo.CargoAsk, call: HelperCall) -> str:
-    broker = call.broker_for(ask.target, only=ask.profile) if ask.target else None
+def _answer(ask: cargo.CargoAsk, target: Target, call: HelperCall) -> str:
+    broker = call.broker_for(target)
+    if broker is not None and ask.profile_named() not in (None, broker.profile.name):
+        broker = None
     if broker is None:
         return cargo.render_error("url-not-supported")
     if ask.kind == "logout":

@@ -19,11 +19,11 @@ def serve(arguments: list[str], options: Options) -> int:
     if action not in docker.ACTIONS:
         write_output(f"unknown action; there are: {', '.join(docker.ACTIONS)}")
         return 1
-    content = read_input(docker.MAX_BYTES)
-    if action == "store":
-        write_output(docker.REFUSES_STORE)
-        return 1
     try:
+        content = read_input(options, docker.MAX_BYTES)
+        if action == "store":
+            write_output(docker.REFUSES_STORE)
+            return 1
         with open_call("docker", options) as call:
             return _answer(action, content, call)
     except BadAskError as exc:
@@ -37,11 +37,11 @@ def _answer(action: str, content: bytes, call: HelperCall) -> int:
     if action == "list":
         write_output(docker.render_list(_servers(call)))
         return 0
-    target = docker.parse_server(content)
-    if target is None:
+    if docker.is_empty(content):
         write_output(docker.NO_SERVER)
         return 1
-    broker = call.broker_for(target)
+    target = call.asked(lambda: docker.parse_server(content))
+    broker = call.broker_for(target) if target else None
     if action == "erase":
         if broker is not None:
             broker.forget()

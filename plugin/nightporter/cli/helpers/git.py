@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from nightporter.cli.helpers.call import (
@@ -24,18 +25,20 @@ def serve(arguments: list[str], options: Options) -> int:
     if operation == "capability":
         write_output(git.CAPABILITIES)
     elif operation in ("get", "erase"):
-        _answer(operation, read_input(git.MAX_BYTES), options)
-    elif operation == "store":
-        read_input(git.MAX_BYTES)  # a generator keeps nothing of what it receives
+        _answer(operation, options)
+    elif operation == "store":  # a generator keeps nothing of what it receives
+        with contextlib.suppress(BadAskError):
+            read_input(options, git.MAX_BYTES, ends_at_blank=True)
     return 0
 
 
-def _answer(operation: str, content: bytes, options: Options) -> None:
+def _answer(operation: str, options: Options) -> None:
     call: HelperCall | None = None
     try:
+        content = read_input(options, git.MAX_BYTES, ends_at_blank=True)
         with open_call("git", options) as call:
-            ask = git.parse(content)
-            if ask.target is None:
+            ask = call.asked(lambda: git.parse(content))
+            if ask is None or ask.target is None:
                 return
             broker = call.broker_for(ask.target)
             if broker is None or ask.username not in (None, "", broker.profile.helper_username):

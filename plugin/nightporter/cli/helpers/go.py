@@ -28,7 +28,11 @@ def serve(arguments: list[str], options: Options) -> int:
     try:
         with open_call("go", options) as call:
             name = arguments[0] if arguments else None
-            reply = _first(call, name) if url is None else _after_failure(call, name, url)
+            if url is None:
+                reply = _first(call, name)
+            else:
+                response = read_input(options, go.MAX_BYTES)
+                reply = _after_failure(call, name, url, is_refused=go.says_unauthorized(response))
     except BadAskError as exc:
         say(f"the request of go is refused: {exc}")
     except NightporterError as exc:
@@ -55,11 +59,10 @@ def _first(call: HelperCall, name: str | None) -> str:
     return go.render(call.token(broker), urls) if urls else ""
 
 
-def _after_failure(call: HelperCall, name: str | None, url: str) -> str:
-    target = go.parse_url(url)
-    is_refused = go.says_unauthorized(read_input(go.MAX_BYTES))
-    broker = call.broker_for(target, only=name)
-    if broker is None:
+def _after_failure(call: HelperCall, name: str | None, url: str, *, is_refused: bool) -> str:
+    target = call.asked(lambda: go.parse_url(url))
+    broker = call.broker_for(target, only=name) if target else None
+    if broker is None or target is None:
         return ""
     if name is not None and is_refused:  # only then had Go a token of ours to send
         _drop_refused(broker)

@@ -21,8 +21,8 @@ from nightporter.protocols import kubelet
 
 def serve(arguments: list[str], options: Options) -> int:
     """`[PROFILE]`: with a name, only that profile's hosts are answered for."""
-    content = read_input(kubelet.MAX_BYTES)
     try:
+        content = read_input(options, kubelet.MAX_BYTES)
         with open_call("kubelet", options) as call:
             write_output(_answer(content, arguments[0] if arguments else None, call))
             return 0
@@ -34,7 +34,7 @@ def serve(arguments: list[str], options: Options) -> int:
 
 
 def _answer(content: bytes, name: str | None, call: HelperCall) -> str:
-    target = kubelet.parse(content)
+    target = call.asked(lambda: kubelet.parse(content))
     broker = call.broker_for(target, only=name) if target else None
     if broker is None or target is None:
         return kubelet.render_none()

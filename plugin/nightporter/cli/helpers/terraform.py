@@ -18,7 +18,7 @@ def serve(arguments: list[str], options: Options) -> int:
         return 2
     try:
         with open_call("terraform", options) as call:
-            return _answer(verb, host, call)
+            return _answer(verb, host, call, options)
     except BadAskError as exc:
         say(f"the host is refused: {exc}")
     except NightporterError as exc:
@@ -26,10 +26,11 @@ def serve(arguments: list[str], options: Options) -> int:
     return 1
 
 
-def _answer(verb: str, host: str, call: HelperCall) -> int:
-    broker = call.broker_for(terraform.parse_host(host))
+def _answer(verb: str, host: str, call: HelperCall, options: Options) -> int:
+    target = call.asked(lambda: terraform.parse_host(host))
+    broker = call.broker_for(target) if target else None
     if verb == "store":
-        read_input(terraform.MAX_BYTES)
+        read_input(options, terraform.MAX_BYTES)
         say(f"nothing was stored: {terraform.REFUSES_STORE}")
         return 1
     if verb == "forget":
