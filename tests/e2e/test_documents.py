@@ -156,7 +156,9 @@ def test_the_configuration_page_names_every_key_and_variable() -> None:
 def test_the_readme_names_every_command() -> None:
     readme = (ROOT / "README.md").read_text()
     assert [
-        name for name in app.cli.commands if not re.search(rf"^\|.*`{name}\b", readme, re.M)
+        name
+        for name, command in app.cli.commands.items()
+        if not command.hidden and not re.search(rf"^\|.*`{name}\b", readme, re.M)
     ] == []
 
 

@@ -311,7 +311,7 @@ def test_init_without_a_person(empty_home: Home, vendor: Vendor) -> None:
 def test_init_says_precisely_what_is_wrong_and_leaves_nothing(
     empty_home: Home, vendor: Vendor
 ) -> None:
-    assert "--vendor is needed" in empty_home.run("init").err
+    assert "--issuer is needed" in empty_home.run("init").err
     flags = ("--vendor", "pitchpoint", "--credentials", "x")
     empty_home.environment["VAULT_TOKEN"] = "x"
     away = empty_home.run(

@@ -41,6 +41,7 @@ def test_what_the_wheel_holds(tmp_path: Path) -> None:
     assert "nightporter/py.typed" in names
     assert "nightporter/aws_lambda.py" in names
     assert any(name.endswith("bash-completion/completions/nightporter") for name in names)
+    assert any(name.endswith("share/man/man1/nightporter.1") for name in names)
     assert not [name for name in names if "/tests/" in name or name.endswith(".pyc")]
     for command in ("git-credential", "docker-credential", "cargo-credential"):
         assert f"{command}-nightporter" in points

@@ -13,15 +13,25 @@ import signal
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
 from nightporter import __version__
-from nightporter.cli import fast, helpers, setups, terminal
+from nightporter.cli import fast, helpers, setups
 from nightporter.cli import init as init_command
 from nightporter.cli.fast import ExecCredentialAsk, TokenAsk
+from nightporter.cli.frame import (
+    HELP_END,
+    Answer,
+    Choice,
+    Count,
+    Group,
+    Seconds,
+    global_options,
+    with_choices,
+)
 from nightporter.cli.init_config import Answers
 from nightporter.cli.init_config import render as render_init
 from nightporter.cli.terminal import Options, open_porter, put, say
@@ -50,59 +60,6 @@ from nightporter.operations.status import Status, to_json, to_text
 from nightporter.protocols import plain
 from nightporter.stores import OURS, STORES
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-# The frame: global options before and after the command.
-
-
-def _take(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value:
-        setattr(context.ensure_object(Options), str(parameter.name), value)
-
-
-def global_options(command: F) -> F:
-    """Adds the global options to a command or group; the value given last on the line wins."""
-    options = (
-        click.option(
-            "--config",
-            metavar="FILE",
-            expose_value=False,
-            callback=_take,
-            help="The configuration file to read.",
-        ),
-        click.option(
-            "--timeout",
-            type=click.FloatRange(min=0, min_open=True, max=terminal.MAX_TIMEOUT_S),
-            metavar="SECONDS",
-            expose_value=False,
-            callback=_take,
-            help="How long to try, in all (30).",
-        ),
-        click.option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            expose_value=False,
-            callback=_take,
-            help="Say on stderr what is done.",
-        ),
-    )
-    for option in options:
-        command = option(command)
-    return command
-
-
-class _Group(click.Group):
-    """A group whose commands all take the global options."""
-
-    def command(  # type: ignore[override]  # the form without parentheses is not used here
-        self, *args: Any, **kwargs: Any
-    ) -> Callable[[Callable[..., Any]], click.Command]:
-        decorate = super().command(*args, **kwargs)
-        return lambda function: decorate(global_options(function))
-
-
 pass_options = click.make_pass_decorator(Options, ensure=True)
 
 
@@ -121,33 +78,8 @@ def run(arguments: list[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-HELP_END = """\b
-Examples:
-  nightporter init                        set up the first profile
-  nightporter token pitchpoint            print an access token
-  nightporter setup kubectl pitchpoint    let kubectl ask for it
-  nightporter status                      show sessions and cached tokens
-  nightporter doctor                      find out what is wrong
-
-\b
-Environment:
-  NIGHTPORTER_CONFIG      path of the configuration file
-  NIGHTPORTER_TIMEOUT     seconds that a command may take (30)
-  NIGHTPORTER_LOG         audit log: an absolute path, or stderr
-  NIGHTPORTER_CACHE       file, keyring or off
-
-\b
-Exit codes:
-  0 done   2 usage or configuration   3 credentials refused
-  4 a person must log in   5 secret store   6 token issuer   7 host not allowed
-
-\b
-Documentation: README.md and plugin/docs of the repository, `man nightporter`,
-`nightporter explain REFERENCE` for the last line of an error."""
-
-
 @click.group(
-    cls=_Group,
+    cls=Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=HELP_END,
@@ -175,11 +107,15 @@ retry_refused_option = click.option(
 @cli.command()
 @click.argument("profile", required=False)
 @click.option(
-    "-o", "--output", type=click.Choice(plain.OUTPUTS), default="token", show_default=True
+    "-o",
+    "--output",
+    metavar="FORM",
+    type=Choice(plain.OUTPUTS),
+    default="token",
+    show_default=True,
+    help="token, json, header, env, curl, authorization or netrc.",
 )
-@click.option(
-    "--min-ttl", type=click.FloatRange(min=0), metavar="SECONDS", help="Seconds that must be left."
-)
+@click.option("--min-ttl", type=Seconds(), metavar="SECONDS", help="Seconds that must be left.")
 @click.option("--force-refresh", is_flag=True, help="From an exchange that begins now.")
 @retry_refused_option
 @pass_options
@@ -198,11 +134,15 @@ def exec_credential(options: Options, /, **asked: Any) -> None:
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("protocol", type=click.Choice(helpers.PROTOCOLS))
+@click.argument("protocol", metavar="PROTOCOL", type=Choice(helpers.PROTOCOLS))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @pass_options
 def credential(options: Options, protocol: str, arguments: tuple[str, ...]) -> None:
-    """Speak the helper protocol of a client: what git, docker, ... call."""
+    """Answer a client's helper protocol (git, docker, ...).
+
+    Clients run it. PROTOCOL is one of git, docker, cargo, terraform, go, google, bazel, kubelet and
+    pnpm.
+    """
     raise click.exceptions.Exit(helpers.serve(protocol, list(arguments), options))
 
 
@@ -213,7 +153,10 @@ def credential(options: Options, protocol: str, arguments: tuple[str, ...]) -> N
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @pass_options
 def run_command(options: Options, profile: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND with the access token of PROFILE in NIGHTPORTER_TOKEN."""
+    """Run a command with the token in NIGHTPORTER_TOKEN.
+
+    COMMAND and every process that it starts can read the token. The exit code is that of COMMAND.
+    """
     command = command[1:] if command[0] == "--" else command
     if not command:
         raise click.UsageError("Missing argument 'COMMAND'.")
@@ -236,18 +179,20 @@ def run_command(options: Options, profile: str, command: tuple[str, ...]) -> Non
 # Credentials and sessions.
 
 
-@cli.group(cls=_Group)
+@cli.group(cls=Group)
 @global_options
 def credentials() -> None:
-    """The username and password in the store."""
+    """Write or remove the username and password in the store."""
 
 
 @credentials.command("set")
 @click.argument("profile", required=False)
 @pass_options
 def credentials_set(options: Options, profile: str | None) -> None:
-    """Write the username and password of PROFILE to its store: prompted for, or JSON on standard
-    input."""
+    """Write the username and password of PROFILE to its store.
+
+    They are asked for at a terminal; elsewhere standard input holds them as a JSON object.
+    """
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
         members = _Terminal().read_members(account.check_has_secret(broker.profile))
@@ -282,30 +227,6 @@ def _check_agreed(question: str) -> None:
         raise ConfigError("nothing was removed", hint="Answer yes, or add --yes.")
 
 
-class _Choice(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in later clicks
-    """One of several words, in any case, or a beginning that only one of them has."""
-
-    name = "choice"
-
-    def __init__(self, choices: Sequence[str]) -> None:
-        self.choices = tuple(choices)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        word = str(value).strip().casefold()
-        if word in self.choices:
-            return word
-        found = [choice for choice in self.choices if word and choice.startswith(word)]
-        if len(found) == 1:
-            return found[0]
-        near = nearest(word, self.choices)
-        advice = f"; did you mean {near[0]!r}?" if near and not found else ""
-        known = ", ".join(found or self.choices)
-        return self.fail(f"{str(value)!r} is not one of {known}{advice}", param, ctx)
-
-
-SHORT = 60  # choices that fit into the line of a question
-
-
 class _Terminal:
     """Whoever is at standard input: a person at a terminal, or a program's JSON."""
 
@@ -315,11 +236,13 @@ class _Terminal:
         self.say = say
 
     def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
-        kind = _Choice(choices) if choices else None
-        is_short = sum(map(len, choices)) < SHORT
-        text = f"{question} ({', '.join(choices)})" if choices and is_short else question
         answer = click.prompt(
-            text, default=default, show_default=bool(default), type=kind, err=True
+            with_choices(question, choices),
+            default=default,
+            show_default=bool(default),
+            show_choices=False,
+            type=Answer(choices) if choices else None,
+            err=True,
         )
         return str(answer).strip()
 
@@ -371,7 +294,7 @@ def _read_stdin() -> str:
 )
 @pass_options
 def login(options: Options, profile: str | None, no_browser: bool, check: bool) -> None:
-    """Start a session of PROFILE with a person: through the browser, or by a device code."""
+    """Start a session in the browser, or by a device code."""
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
         person = _person(no_browser=no_browser)
@@ -386,7 +309,10 @@ def login(options: Options, profile: str | None, no_browser: bool, check: bool) 
 )
 @pass_options
 def seed(options: Options, profile: str | None, check: bool) -> None:
-    """Store a refresh token for PROFILE, read from standard input (prompted for at a terminal)."""
+    """Store a refresh token that you already have.
+
+    It is read from standard input, and asked for at a terminal.
+    """
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
         account.start_by_seed(broker, _Terminal().read_refresh_token(), options.timeout_s())
@@ -407,15 +333,15 @@ def _after_login(broker: Broker, options: Options, check: bool, done: str) -> No
 
 
 @cli.command()
-@click.argument("profile")
+@click.argument("profile", required=False)
 @click.option(
     "--everywhere",
     is_flag=True,
     help="Drop the records in the store too: ends the session for all machines.",
 )
 @pass_options
-def logout(options: Options, profile: str, everywhere: bool) -> None:
-    """Drop what is cached for PROFILE here."""
+def logout(options: Options, profile: str | None, everywhere: bool) -> None:
+    """Drop what is cached for PROFILE on this machine."""
     with open_porter(options) as porter:
         broker = porter.broker_for(profile)
         removed = account.forget(broker)
@@ -449,10 +375,21 @@ def logout(options: Options, profile: str, everywhere: bool) -> None:
     help="Do only shard I of N; N alone takes I from JOB_COMPLETION_INDEX.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(1, 256), default=8, show_default=True, help="How many at a time."
+    "--jobs",
+    metavar="N",
+    type=Count(1, 256),
+    default=8,
+    show_default=True,
+    help="How many at a time.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what is due, and do nothing.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), help="Lines of JSON, or text.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FORM",
+    type=Choice(["text", "json"]),
+    help="text or json; else text at a terminal, lines of JSON elsewhere.",
+)
 @pass_options
 def rotate(
     options: Options,
@@ -464,8 +401,11 @@ def rotate(
     dry_run: bool,
     output: str | None,
 ) -> None:
-    """The scheduled job: sign in or refresh what is due, publish, sweep. One failure never stops
-    the others."""
+    """Sign in or refresh what is due: the scheduled job.
+
+    It also publishes access tokens and removes what has expired. A profile that fails does not stop
+    the others; the exit code is the lowest that is not 0.
+    """
     environment = read_environment()
     with open_porter(options) as porter:
         named = list(dict.fromkeys(profiles)) if not is_all else []
@@ -529,15 +469,16 @@ def _show_report(report: rotate_job.Report, is_text: bool) -> int:
 @click.argument("profile", required=False)
 @click.option(
     "--role",
-    type=click.Choice([audience.value for audience in Audience]),
+    metavar="ROLE",
+    type=Choice([audience.value for audience in Audience]),
     required=True,
-    help="The role that gets the policy; credentials: the writer of the secret.",
+    help="full, refresh-only, read-only, or credentials (who writes the secret).",
 )
 @click.option("--store", metavar="TYPE", help="Without a configuration: the type of the store.")
 @click.option("--credentials", metavar="PATH", help="Without one: the secret with the password.")
 @click.option(
     "--issuer",
-    type=click.Choice(sorted(VENDORS)),
+    type=Choice(sorted(VENDORS)),
     default=DEFAULT_VENDOR,
     show_default=True,
     help="Without one: the token issuer.",
@@ -568,7 +509,7 @@ def policy(
     settings: tuple[str, ...],
     store_settings: tuple[str, ...],
 ) -> None:
-    """Print the minimal IAM or Vault policy of a role for PROFILE.
+    """Print the minimal IAM or Vault policy of a role.
 
     With --store and --credentials it needs no configuration, and contacts nobody.
     """
@@ -600,12 +541,21 @@ def _known_store(kind: str) -> str:
 @cli.command()
 @click.argument("profiles", nargs=-1)
 @click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+    "-o",
+    "--output",
+    metavar="FORM",
+    type=Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text or json.",
 )
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @pass_options
 def status(options: Options, profiles: tuple[str, ...], output: str, watch: bool) -> None:
-    """Show the session and the cached token of each PROFILE (of all, when none is named)."""
+    """Show sessions and cached tokens.
+
+    Without PROFILES it shows all.
+    """
     with open_porter(options) as porter:
         names = profiles or tuple(porter.config.profiles)
         while True:
@@ -700,14 +650,16 @@ def _names(profile: Profile) -> dict[str, Any]:
     "--issuer",
     "--vendor",
     "vendor",
-    type=click.Choice(sorted(VENDORS)),
-    help="The token issuer (--vendor is its older name).",
+    metavar="NAME",
+    type=Choice(sorted(VENDORS)),
+    help=f"The token issuer: {', '.join(sorted(VENDORS))} (--vendor is the older name).",
 )
 @click.option("--base-url", metavar="URL", help="The base URL of the issuer, if not the usual one.")
 @click.option(
     "--role",
-    type=click.Choice([role.value for role in Role]),
-    help="What this machine may do: sign in (full), refresh, or read published tokens.",
+    metavar="ROLE",
+    type=Choice([role.value for role in Role]),
+    help="What this machine may do: full (sign in), refresh-only, or read-only.",
 )
 @click.option(
     "--credentials",
@@ -726,8 +678,9 @@ def _names(profile: Profile) -> dict[str, Any]:
     "--setup",
     "clients",
     multiple=True,
-    type=click.Choice(tuple(setups.CLIENTS)),
-    help="Set CLIENT up (repeatable).",
+    metavar="CLIENT",
+    type=Choice(tuple(setups.CLIENTS)),
+    help="Set CLIENT up as `nightporter setup` does (repeatable).",
 )
 @click.option(
     "--no-browser",
@@ -755,10 +708,10 @@ def init(
     no_browser: bool,
     **store_options: str | None,
 ) -> None:
-    """Add PROFILE to the configuration, checking each answer, and end with a working token.
+    """Add a profile, check it, and get the first token.
 
-    Run it again for another profile, or with the name of a profile alone to check that one. What a
-    flag answers is not asked.
+    It asks, tries each answer, and writes the configuration. Run it again for another profile, or
+    with the name of a profile alone to check that one. It asks nothing that an option answers.
     """
     given = init_command.Given(
         profile=profile,
@@ -797,7 +750,7 @@ def _parse_pair(flag: str, text: str) -> tuple[str, str]:
 @click.option("--svg", type=click.Path(dir_okay=False), metavar="FILE", help="Draw it into FILE.")
 @pass_options
 def timeline_command(options: Options, profile: str | None, svg: str | None) -> None:
-    """Show past and coming sign-ins, refreshes, expiries and midnights of PROFILE."""
+    """Show past and coming sign-ins, refreshes and expiries."""
     from nightporter.operations import timeline  # deferred: only here
 
     with open_porter(options) as porter:
@@ -834,14 +787,23 @@ def timeline_command(options: Options, profile: str | None, svg: str | None) -> 
     help="Write a report without secrets.",
 )
 @click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+    "-o",
+    "--output",
+    metavar="FORM",
+    type=Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text or json.",
 )
 @pass_options
 def doctor(
     options: Options, profiles: tuple[str, ...], repair: bool, bundle: str | None, output: str
 ) -> None:
-    """Check all that can be checked without spending a token: files, commands, stores, rights,
-    sessions, issuers."""
+    """Find out what is wrong, without spending a token.
+
+    It examines files, commands, stores, rights, sessions and issuers. The exit code is the lowest
+    class among the errors.
+    """
     from nightporter.operations import doctor as examination  # deferred: it knows every room
 
     environment = read_environment()
@@ -874,7 +836,10 @@ def _is_coloured() -> bool:
 @cli.command()
 @click.argument("reference", required=False)
 def explain(reference: str | None) -> None:
-    """Tell what REFERENCE, which ends every error, means and what to do; without one, list them."""
+    """Tell what the reference of an error means.
+
+    Every error ends with its reference. Without REFERENCE all are listed.
+    """
     if reference is None:
         put("\n".join(EXPLANATIONS))
         return
@@ -892,15 +857,24 @@ def explain(reference: str | None) -> None:
 
 
 @cli.command()
-@click.argument("client", type=click.Choice(tuple(setups.CLIENTS)))
+@click.argument("client", metavar="CLIENT", type=Choice(tuple(setups.CLIENTS)))
 @click.argument("profile", required=False)
 @click.option("--print", "prints", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--undo", is_flag=True, help="Take back what this command has set up.")
 @pass_options
 def setup(options: Options, client: str, profile: str | None, prints: bool, undo: bool) -> None:
-    """Write CLIENT's configuration, so that it asks nightporter for PROFILE's token."""
+    """Configure a client so that it asks nightporter.
+
+    CLIENT is one of kubectl, git, docker, cargo, terraform, pip, uv, twine, go, npm, pnpm, curl,
+    httpie, google, bazel and kubelet. Settings of yours are never overwritten. --undo without
+    PROFILE is for all profiles.
+    """
     environment = read_environment()
-    if prints:
+    if undo and profile is None:
+        plans = setups.undo_all(client, options, environment, say, is_dry=prints)
+        if prints:
+            put("\n\n".join(setups.show(item) for item in plans))
+    elif prints:
         loaded = load_config(options.config, environment)
         plan, _ = setups.plan(
             client, profile, loaded, options.config, environment, is_undo=undo, is_dry=True
@@ -912,10 +886,10 @@ def setup(options: Options, client: str, profile: str | None, prints: bool, undo
         setups.set_up(client, profile, options, environment, say, is_undo=undo)
 
 
-@cli.group(cls=_Group)
+@cli.group(cls=Group)
 @global_options
 def config() -> None:
-    """The configuration: where it is, whether it is right, what it amounts to."""
+    """Show or check the configuration."""
 
 
 @config.command("path")
@@ -928,7 +902,7 @@ def config_path(options: Options) -> None:
 @config.command("check")
 @pass_options
 def config_check(options: Options) -> None:
-    """Check the configuration; all errors at once."""
+    """Say everything that is wrong with the configuration."""
     from nightporter.operations import findings  # deferred: only here
 
     environment = read_environment()
@@ -951,7 +925,10 @@ def config_check(options: Options) -> None:
 @config.command("show")
 @pass_options
 def config_show(options: Options) -> None:
-    """Print the effective configuration with the source of each value. It holds no secret."""
+    """Print what is in effect, with the source of each value.
+
+    It holds no secret.
+    """
     from nightporter.operations.show_config import render_effective  # deferred: tomlkit
 
     environment = read_environment()
@@ -961,9 +938,48 @@ def config_show(options: Options) -> None:
 
 
 @cli.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.option("--print", "prints", is_flag=True, help="Print the commands; nothing is removed.")
+@pass_options
+def uninstall(options: Options, prints: bool) -> None:
+    """Print how to remove everything from this machine.
+
+    The result is a shell script: clients are taken back to what they were, sessions end, files go,
+    the package last. What other machines use too (credentials and sessions in a shared store) is
+    in it as a comment. It removes nothing by itself.
+    """
+    from nightporter.cli.uninstall import script  # deferred: only here
+
+    if not prints:
+        raise ConfigError(
+            "nothing was removed: this command prints what there is to remove",
+            hint="Look at `nightporter uninstall --print`, and run what it prints.",
+        )
+    put(script(options, read_environment()), end="")
+
+
+@cli.command("help", hidden=True, add_help_option=False)
+@click.argument("names", nargs=-1)
+@click.pass_context
+def help_command(context: click.Context, names: tuple[str, ...]) -> None:
+    """Print the help of a command."""
+    if context.parent is not None:
+        cli.main([*names, "--help"], prog_name="nightporter", standalone_mode=False)
+
+
+@cli.command("version", hidden=True)
+def version_command() -> None:
+    """Print the version."""
+    put(f"nightporter, version {__version__}")
+
+
+@cli.command()
+@click.argument("shell", metavar="SHELL", type=Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script for SHELL."""
+    """Print the completion script of a shell.
+
+    SHELL is bash, zsh or fish. The wheel brings the scripts too: where its directory `share` is on
+    the search path of the shell, nothing has to be done.
+    """
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)
@@ -974,12 +990,12 @@ def completion(shell: str) -> None:
 @cli.command()
 @click.option(
     "--port",
-    type=click.IntRange(0, 65_535),
+    type=Count(0, 65_535),
     default=0,
     help="The port on 127.0.0.1; 0 takes a free one.",
 )
-@click.option("--username", default="demo", show_default=True)
-@click.option("--password", default="demo", show_default=True)
+@click.option("--username", default="demo", show_default=True, help="The only user.")
+@click.option("--password", default="demo", show_default=True, help="The password of that user.")
 @click.option(
     "--fault",
     "faults",
@@ -988,13 +1004,20 @@ def completion(shell: str) -> None:
     help="Fail so many requests: status-429, status-503, html, truncated, close, lost, hang, ...",
 )
 @click.option(
-    "--expires-in", type=click.IntRange(min=1), default=3600, show_default=True, metavar="SECONDS"
+    "--expires-in",
+    type=Count(min=1),
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long its access tokens are valid.",
 )
 def sandbox(
     port: int, username: str, password: str, faults: tuple[str, ...], expires_in: int
 ) -> None:
-    """Run a local server that plays the vendors, for trying out and for tests. Prints its
-    address."""
+    """Run a local server that plays the token issuers.
+
+    It is for trying out and for tests, and prints its URL. Ctrl-C ends it.
+    """
     from nightporter.simulator.server import open_sandbox
     from nightporter.simulator.world import World
 

@@ -247,7 +247,7 @@ class Onboarding:
 
     def _choose_vendor(self) -> Answers:
         vendor = self._given.vendor or self._ask(
-            "--vendor", "Token issuer", DEFAULT_VENDOR, sorted(VENDORS)
+            "--issuer", "Token issuer", DEFAULT_VENDOR, sorted(VENDORS)
         )
         settings = {**self._settings_of(VENDORS[vendor]), **self._given.settings}
         answers = Answers(

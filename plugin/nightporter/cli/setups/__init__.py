@@ -49,16 +49,19 @@ def plan(
     *,
     is_undo: bool = False,
     is_dry: bool = False,
+    is_alone: bool = False,
 ) -> tuple[Plan, Request]:
     """What has to be done so that `client` asks for the profile's token, or no longer does.
 
-    `config`: the file that `--config` named.
+    `config`: the file that `--config` named. `is_alone`: other profiles' hosts hold nothing back,
+    since what they have set up goes too.
 
     Raises: ConfigError, HostNotAllowedError.
     """
+    chosen = choose_profile(loaded, profile)
     request = Request(
-        profile=choose_profile(loaded, profile),
-        profiles=loaded.profiles,
+        profile=chosen,
+        profiles={chosen.name: chosen} if is_alone else loaded.profiles,
         machine=Machine(
             environment, data_directory(), cache_directories(environment)[0], is_dry=is_dry
         ),
@@ -101,3 +104,31 @@ def set_up(
     )
     for note in todo.notes:
         say(note)
+
+
+def undo_all(
+    client: str,
+    options: Options,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    *,
+    is_dry: bool = False,
+) -> list[Plan]:
+    """Takes back what was set up of a client for all profiles; `is_dry`: only plans it.
+
+    Raises: ConfigError.
+    """
+    loaded = load_config(options.config, environment)
+    plans, changed = [], 0
+    for name in loaded.profiles:
+        todo, request = plan(
+            client, name, loaded, options.config, environment, is_undo=True, is_alone=True
+        )
+        plans.append(todo)
+        if not is_dry:
+            changed += carry_out(todo, request.machine)
+            for note in todo.notes:
+                say(note)
+    if not is_dry:
+        say(f"{client}: undone for all profiles" if changed else f"{client}: nothing to change")
+    return plans

@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nightporter.core.errors import ConfigError
@@ -56,10 +56,25 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Amend:
+    """A change to a file that a step before it has written. No file: nothing to change."""
+
+    path: str
+    change: Callable[[str], str] = field(repr=False)
+    gist: str
+
+    def shown(self) -> str:
+        return f"# {self.path}\n{self.gist}"
+
+
+Step = Run | Write | Amend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`notes`: what the user should know or do next."""
 
-    steps: tuple[Run | Write, ...] = ()
+    steps: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -252,9 +267,18 @@ def carry_out(plan: Plan, machine: Machine) -> int:
 
     Raises: ConfigError.
     """
-    return sum(
-        _run(step, machine) if isinstance(step, Run) else _write(step) for step in plan.steps
-    )
+    return sum(_do(step, machine) for step in plan.steps)
+
+
+def _do(step: Step, machine: Machine) -> int:
+    if isinstance(step, Run):
+        return _run(step, machine)
+    if isinstance(step, Write):
+        return _write(step)
+    content = step.change(machine.read(step.path))
+    if not content or not os.path.lexists(step.path):
+        return 0
+    return _write(Write(path=step.path, content=content, gist=step.gist))
 
 
 def _run(step: Run, machine: Machine) -> int:

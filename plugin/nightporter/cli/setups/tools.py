@@ -6,12 +6,15 @@ import os
 import shlex
 from typing import Any
 
+from nightporter.cli.setups import contexts
 from nightporter.cli.setups.merge import change_json
 from nightporter.cli.setups.plan import Plan, Request, Run, Write, config_arguments, refuse_config
 from nightporter.core.errors import ConfigError, HostNotAllowedError
 from nightporter.core.hosts import BadAskError, Rule, parse_rule, rules_of
 from nightporter.core.model import Profile
+from nightporter.machine.installation import client_hint
 from nightporter.protocols.kubernetes import VERSIONS
+from nightporter.stores import STORES
 
 HELPER = "nightporter"  # docker-credential-nightporter
 
@@ -34,10 +37,10 @@ def needed_rules(profile: Profile) -> list[Rule]:
 def kubectl(request: Request) -> Plan:
     """A user in the kubeconfig. The cluster is told to us, so that the token goes to no other."""
     machine, profile = request.machine, request.profile
-    user = f"nightporter-{profile.name}"
+    user = contexts.user_of(profile.name)
     client = machine.need("kubectl")
     if request.is_undo:
-        return Plan(steps=(Run(argv=(client, "config", "delete-user", user), may_fail=True),))
+        return contexts.undo(machine, client, profile.name)
     needed_rules(profile)
     program = machine.ours("nightporter")
     machine.check_runs(program, "--version")
@@ -47,6 +50,7 @@ def kubectl(request: Request) -> Plan:
     )  # else arguments would pile up
     return Plan(
         steps=(
+            *contexts.note_users(machine, client, profile.name),
             clear,
             Run(
                 argv=(
@@ -61,6 +65,7 @@ def kubectl(request: Request) -> Plan:
                     "--exec-provide-cluster-info",
                 )
             ),
+            *contexts.install_hints(machine, user, client_hint(STORES[profile.store.type])),
         ),
         notes=(f"use it with: kubectl config set-context --current --user={user}",),
     )
