@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import date
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -297,6 +298,33 @@ def test_metadata_that_must_not_be_used(status: int, metadata: Any) -> None:
         issuer_for(which).with_discovery(which, reply(status, metadata))
 
 
+@pytest.mark.parametrize(
+    ("address", "hosts", "said"),
+    [
+        ("https://login.example/t", [], "is on another host"),
+        ("https://issuer.example.evil/t", ["login.example"], "is on another host"),
+        ("https://login.example:8443/t", ["login.example:443"], "is on another host"),
+        ("https://127.0.0.1/t", ["127.0.0.1"], "this machine"),
+        ("https://169.254.169.254/t", ["169.254.169.254"], "this machine"),
+        ("http://localhost/t", ["localhost"], "this machine"),
+        ("https://login.example/t", ["LOGIN.example"], None),
+        ("https://login.example:8443/t", ["login.example:8443"], None),
+        ("https://issuer.example:8443/t", [], None),
+    ],
+)
+def test_discovery_stays_on_the_issuers_host(
+    address: str, hosts: list[str], said: str | None
+) -> None:
+    """Unless the profile names others; and it leads near only where the issuer is near."""
+    which = profile("oauth2", issuer_url="https://issuer.example", endpoint_hosts=hosts)
+    metadata = {"issuer": "https://issuer.example", "token_endpoint": address}
+    if said is None:
+        assert issuer_for(which).with_discovery(which, reply(200, metadata))
+    else:
+        with pytest.raises(IssuerReplyError, match=said):
+            issuer_for(which).with_discovery(which, reply(200, metadata))
+
+
 # The error classes of every vendor: adopt or sign in again, stop, back off, unknown.
 
 DEAD = {
@@ -348,8 +376,9 @@ def test_each_row_for_each_vendor(issuer: str, row: str) -> None:
 
 def test_every_row_names_its_document_and_the_day_it_was_read() -> None:
     for vendor in VENDORS.values():
-        assert vendor.document
-        assert len(vendor.read_on) == 10
+        assert vendor.document.title
+        assert vendor.document.section
+        assert date.fromisoformat(vendor.document.date)
 
 
 def test_no_request_prints_its_secrets() -> None:

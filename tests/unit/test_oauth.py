@@ -19,6 +19,8 @@ from nightporter.core.errors import (
     SessionRejectedError,
     SignInThrottledError,
 )
+from nightporter.core.model import Secret
+from nightporter.issuers.dialect import Dialect
 from nightporter.issuers.oauth import Call, Response, parse_tokens
 
 
@@ -261,3 +263,91 @@ def test_a_wrong_scope_is_no_wrong_password(error: str) -> None:
     """Entra's AADSTS500011: the secret is right, the profile isn't."""
     with pytest.raises(IssuerReplyError, match="request wrong"):
         parse_tokens(reply(400, {"error": error}), Call.SIGN_IN)
+
+
+# Dialects: what a vendor's row says about its words.
+
+ROW = Dialect(
+    dead=frozenset({"bad_refresh_token", "BAD_REFRESH_TOKEN", "unauthorized_client"}),
+    busy=frozenset({"quota", "RESOURCE"}),
+    refused=frozenset({"incorrect_client_credentials"}),
+    token_types=frozenset({"bearer", "bot"}),
+    life_field="refresh_token_expires_in",
+    access_life_s=86_400,
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "call", "error"),
+    [
+        (200, {"error": "bad_refresh_token"}, Call.REFRESH, SessionRejectedError),
+        (400, {"status": "BAD_REFRESH_TOKEN"}, Call.REFRESH, SessionRejectedError),
+        (400, {"error": {"code": "bad_refresh_token"}}, Call.REFRESH, SessionRejectedError),
+        (400, {"error": {"message": "bad_refresh_token: x"}}, Call.REFRESH, SessionRejectedError),
+        (403, {"error": "unauthorized_client"}, Call.REFRESH, SessionRejectedError),
+        (403, {"error": "unauthorized_client"}, Call.SIGN_IN, CredentialsRefusedError),
+        (400, {"error": "bad_refresh_token"}, Call.SIGN_IN, CredentialsRefusedError),
+        (429, {"error": "bad_refresh_token"}, Call.REFRESH, IssuerBusyError),
+        (503, {"error": "incorrect_client_credentials"}, Call.REFRESH, IssuerBusyError),
+        (403, {"error": "quota"}, Call.REFRESH, IssuerBusyError),
+        (403, {"error": "quota"}, Call.SIGN_IN, IssuerBusyError),
+        (200, {"error": {"message": "RESOURCE exhausted"}}, Call.REFRESH, IssuerBusyError),
+        (200, {"error": "incorrect_client_credentials"}, Call.REFRESH, CredentialsRefusedError),
+        (200, {"ok": False, "error": "bad_refresh_token"}, Call.REFRESH, SessionRejectedError),
+        (200, {"ok": False}, Call.REFRESH, IssuerReplyError),
+        (200, {"ok": False, "access_token": "a"}, Call.REFRESH, IssuerReplyError),
+        (200, {"error": "news", "access_token": "a"}, Call.REFRESH, IssuerReplyError),
+        (400, {"status": "news"}, Call.REFRESH, SessionRejectedError),
+        (400, b"error=bad_refresh_token&error_description=x", Call.REFRESH, SessionRejectedError),
+    ],
+)
+def test_what_a_rows_codes_mean(
+    status: int, body: Any, call: Call, error: type[NightporterError]
+) -> None:
+    with pytest.raises(error) as caught:
+        parse_tokens(reply(status, body), call, ROW)
+    if isinstance(caught.value, SessionRejectedError):
+        assert caught.value.is_certain == ("news" not in str(body))
+
+
+def test_a_code_that_the_row_does_not_know_is_no_dead_session() -> None:
+    """Another vendor's word is kept apart: the session stays."""
+    for body in ({"error": "bad_refresh_token"}, {"status": "UNAUTHORIZED"}):
+        with pytest.raises(SessionRejectedError) as caught:
+            parse_tokens(reply(400, body), Call.REFRESH)
+        assert not caught.value.is_certain
+
+
+def test_a_status_in_an_answer_with_tokens_is_no_error() -> None:
+    assert parse_tokens(reply(200, {**GOOD, "status": "BAD_REFRESH_TOKEN"}), Call.REFRESH, ROW)
+    assert parse_tokens(reply(200, {**GOOD, "ok": True, "status": "fine"}), Call.REFRESH, ROW)
+
+
+@pytest.mark.parametrize("word", ["bot", "BOT", "Bearer", "", None])
+def test_words_that_mean_bearer_at_the_vendor(word: str | None) -> None:
+    found = parse_tokens(reply(200, {**GOOD, "token_type": word}), Call.REFRESH, ROW)
+    assert found.token_type == "Bearer"
+    if word in ("bot", "BOT"):
+        with pytest.raises(IssuerReplyError, match="token_type"):
+            parse_tokens(reply(200, {**GOOD, "token_type": word}), Call.REFRESH)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [(15_897_600, 15_897_600), ("1800", 1800), (0, None), (-1, None), ("soon", None), (None, None)],
+)
+def test_the_stated_life_of_a_refresh_token(told: Any, seconds: int | None) -> None:
+    """0 and nonsense state nothing."""
+    answer = reply(200, {**GOOD, "refresh_token_expires_in": told})
+    assert parse_tokens(answer, Call.REFRESH, ROW).refresh_life_s == seconds
+    assert parse_tokens(answer, Call.REFRESH).refresh_life_s is None
+
+
+def test_the_rows_life_of_an_access_token_where_the_answer_has_none() -> None:
+    assert parse_tokens(reply(200, {"access_token": "a"}), Call.REFRESH, ROW).expires_in == 86_400
+
+
+def test_a_refresh_token_beside_an_error_is_rescued() -> None:
+    with pytest.raises(IssuerReplyError) as caught:
+        parse_tokens(reply(200, {**GOOD, "error": "strange"}), Call.REFRESH)
+    assert caught.value.refresh_token == Secret("AMf-1")

@@ -157,7 +157,7 @@ def test_a_version_number_alone_is_no_identity() -> None:
 )
 def test_a_busy_issuer_is_left_alone_for_an_hour_at_most(until: int, bar: Bar) -> None:
     record = replace(RECORD, busy=Busy(call="refresh", until=until))
-    assert transitions.refresh_bar(seen(record), client_version=None, now=NOW)[0] is bar
+    assert transitions.refresh_bar(seen(record), profile(), client_version=None, now=NOW)[0] is bar
     sign_in = transitions.sign_in_bar(seen(record), key="k", version="1", is_own=True, now=NOW)
     assert sign_in[0] is Bar.NOTHING
 

@@ -23,6 +23,7 @@ from nightporter.cli.terminal import Options, open_porter, show_error
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place
 from nightporter.client.porter import Porter
+from nightporter.core import vendor_table
 from nightporter.core.checks import one_of
 from nightporter.core.config import parse_config
 from nightporter.core.errors import (
@@ -309,37 +310,38 @@ class Onboarding:
         given, found = self._given.settings, dict[str, str | int]()
         if not self._interview.is_there:
             return found
-        if "grant" in vendor.options and "grant" not in given:
+        if "grant" in vendor.options and "grant" not in given and len(vendor.grants) > 1:
             found["grant"] = self._question(
                 "Grant type",
                 default=vendor.grants[0].value,
                 choices=[grant.value for grant in vendor.grants],
             )
         grant = _grant_of(found.get("grant", given.get("grant")))
-        if (
-            "token_endpoint" in vendor.options
-            and not {"token_endpoint", "issuer_url"} & given.keys()
-        ):
-            if grant is not None and grant.needs_person:  # they need more addresses than one
-                found["issuer_url"] = self._question(
-                    "Issuer URL, from which the endpoints are discovered (RFC 8414)"
-                )
-            else:
-                found["token_endpoint"] = self._question("Token endpoint URL")
+        found |= self._addresses_of(vendor, grant)
         if "tenant" in vendor.options and "tenant" not in given:
             usual = str(vendor.preset["tenant"])  # Microsoft's `common` is for people
             default = None if usual == "common" and grant is Grant.CLIENT_CREDENTIALS else usual
             found["tenant"] = self._question("Tenant", default=default)
         if "partner_id" in vendor.options and "partner_id" not in given:
             found["partner_id"] = self._question("Partner id")
-        if (
-            "scopes" in vendor.options
-            and "scopes" not in given
-            and "login_scopes" not in vendor.preset
-        ):
+        if "scopes" in vendor.options and "scopes" not in given and not vendor.call_scopes:
             scopes = self._question("Scopes, separated by spaces (empty: none)", default="")
             found |= {"scopes": scopes} if scopes else {}
         return found
+
+    def _addresses_of(self, vendor: Vendor, grant: Grant | None) -> dict[str, str]:
+        """The addresses that neither the vendor's row nor a flag names."""
+        given = self._given.settings
+        if not vendor_table.addresses(vendor, given).keys() & {"token_endpoint", "issuer_url"}:
+            if grant is None or not grant.needs_person:
+                return {"token_endpoint": self._question("Token endpoint URL")}
+            # They need more addresses than one.
+            question = "Issuer URL, from which the endpoints are discovered (RFC 8414)"
+            return {"issuer_url": self._question(question)}
+        base_url = given.get("base_url", vendor.base_url)
+        if vendor_table.needs_base_url(vendor, given) and not base_url:
+            return {"base_url": self._question("Base URL of the issuer")}
+        return {}
 
     def _choose_name(self, answers: Answers) -> Answers:
         name = self._given.profile

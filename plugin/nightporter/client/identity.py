@@ -37,6 +37,7 @@ def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
     ]
     files = [os.path.expanduser(file) for file in credential_files(store, environment)]
     return (
+        profile.issuer,
         repr(profile),
         [(name, environment.get(name)) for name in names],
         [(file, _file_state(file)) for file in files],

@@ -132,6 +132,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_near(host: str) -> bool:
+    """Whether a host can only mean this machine or a machine on its link."""
+    if is_loopback(host):
+        return True
+    import ipaddress  # deferred, as above
+
+    try:
+        return ipaddress.ip_address(host).is_link_local
+    except ValueError:
+        return False
+
+
 def url_problem(value: Any) -> str | None:
     """What is wrong with the address of a store or an issuer, or None."""
     if text(value):

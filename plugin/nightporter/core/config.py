@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from nightporter.core import checks
+from nightporter.core import checks, vendor_table
 from nightporter.core.checks import Check
 from nightporter.core.errors import ConfigError, UnknownProfileError
 from nightporter.core.expiry import parse_duration
+from nightporter.core.findings import Findings
 from nightporter.core.model import Config, Grant, Profile, Role, Rotation, StoreConfig, Vendor
 from nightporter.core.store_description import AuthMethod, StoreDescription
 
@@ -67,71 +69,13 @@ _PROFILE_KEYS: Mapping[str, Check] = {
 _OPTION_KEYS: Mapping[str, Check] = {
     "grant": checks.text,
     "tenant": checks.text,
-    "scopes": checks.text_or_texts,
     "partner_id": checks.int32_text,
-    "token_endpoint": checks.url_problem,
-    "authorization_endpoint": checks.url_problem,
-    "device_authorization_endpoint": checks.url_problem,
-    "revocation_endpoint": checks.url_problem,
-    "issuer_url": checks.url_problem,
-    "token_endpoint_auth_method": checks.one_of(
-        "client_secret_basic", "client_secret_post", "none"
-    ),
-    "extra_parameters": checks.parameters,
     "redirect_port": checks.port,
-    "rotation": checks.one_of(*(rotation.value for rotation in Rotation)),
-    "grace": checks.duration,
-    "refresh_token_life": checks.duration,
-    "refresh_token_midnight": checks.zone_name,
+    **vendor_table.REQUESTS,
+    **vendor_table.LIFE,
+    **vendor_table.WORDS,
 }
 _FIELD_NAMES = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
-
-
-class _Findings:
-    """Collects what is wrong, so that the user mends a file once."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.lines: list[str] = []
-
-    def add(self, key: str, problem: str) -> None:
-        self.lines.append(f"{self.source}: {key}: {problem}")
-
-    def table(self, where: str, value: Any) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return value
-        self.add(where, "must be a table")
-        return {}
-
-    def check_keys(self, where: str, table: Mapping[str, Any], known: Mapping[str, Check]) -> None:
-        for key, value in table.items():
-            if key not in known:
-                self.add(f"{where}.{key}", self.unknown_key(key, known))
-            elif problem := known[key](value):
-                self.add(f"{where}.{key}", problem)
-
-    @staticmethod
-    def unknown_key(key: str, known: Iterable[str]) -> str:
-        if key in checks.SECRET_KEYS:
-            return (
-                "is an unknown key, and secret values may not stand in the file: keep them in the"
-                " store"
-            )
-        near = checks.nearest(key, list(known))
-        return "is an unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-
-    def missing(self, where: str, table: Mapping[str, Any], needed: Iterable[str]) -> None:
-        for key in needed:
-            if key not in table:
-                self.add(f"{where}.{key}", "is missing")
-
-    def raise_if_any(self) -> None:
-        if self.lines:
-            count = len(self.lines)
-            what = "one error" if count == 1 else f"{count} errors"
-            raise ConfigError(
-                f"{self.source}: {what} in the configuration", problems=tuple(self.lines)
-            )
 
 
 def parse_config(
@@ -148,14 +92,14 @@ def parse_config(
 
     Raises: ConfigError with all findings at once.
     """
-    findings = _Findings(source)
+    findings = Findings(source)
     try:
         document = tomllib.loads(text)
     except (RecursionError, ValueError) as exc:
         raise ConfigError(f"{source}: not valid TOML: {_without_values(exc)}") from None
     for key in document:
-        if key not in ("stores", "profiles"):
-            findings.add(key, findings.unknown_key(key, ("stores", "profiles")))
+        if key not in _TABLES:
+            findings.add(key, findings.unknown_key(key, _TABLES))
     written: dict[str, frozenset[str]] = {}
     named: dict[str, StoreConfig] = {}
     for name, table in findings.table("stores", document.get("stores", {})).items():
@@ -163,16 +107,37 @@ def parse_config(
         store = _parse_store(findings, name, table, stores)
         if store:
             named[name] = store
+    own = vendor_table.parse_vendors(findings, document.get("vendors", {}), vendors)
+    known = _Known(built_in=vendors, own=own, named=document.get("vendors", {}))
     profiles: dict[str, Profile] = {}
     named_stores = document.get("stores", {})
     for name, table in findings.table("profiles", document.get("profiles", {})).items():
         written[f"profiles.{name}"] = frozenset(table) if isinstance(table, dict) else frozenset()
-        profile = _ProfileParser(findings, name, vendors, named, named_stores).parse(table)
+        profile = _ProfileParser(findings, name, known, named, named_stores).parse(table)
         if profile:
             profiles[name] = profile
     _check_shared_records(findings, profiles)
     findings.raise_if_any()
-    return Config(source=source, stores=named, profiles=profiles, written=written)
+    return Config(source=source, stores=named, profiles=profiles, vendors=own, written=written)
+
+
+_TABLES = ("stores", "profiles", "vendors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """The vendors that a profile can name. `named`: all tables of the file, faulty ones too."""
+
+    built_in: Mapping[str, Vendor]
+    own: Mapping[str, Vendor]
+    named: Any
+
+    def names(self) -> list[str]:
+        return [*self.built_in, *(self.named if isinstance(self.named, dict) else ())]
+
+    def get(self, name: str) -> Vendor | None:
+        """None: the row has a finding of its own."""
+        return self.built_in.get(name) or self.own.get(name)
 
 
 def _without_values(exc: Exception) -> str:
@@ -183,7 +148,7 @@ def _without_values(exc: Exception) -> str:
 
 
 def _parse_store(
-    findings: _Findings, name: str, value: Any, stores: Mapping[str, StoreDescription]
+    findings: Findings, name: str, value: Any, stores: Mapping[str, StoreDescription]
 ) -> StoreConfig | None:
     where = f"stores.{name}"
     table = dict(findings.table(where, value))
@@ -205,7 +170,7 @@ def _parse_store(
 
 
 def _parse_auth(
-    findings: _Findings, where: str, value: Any, methods: Mapping[str, AuthMethod]
+    findings: Findings, where: str, value: Any, methods: Mapping[str, AuthMethod]
 ) -> Mapping[str, Any]:
     """The `auth` table of a store. Without `method` it is the first of the store's methods."""
     table = dict(findings.table(where, value))
@@ -226,9 +191,9 @@ class _ProfileParser:
 
     def __init__(
         self,
-        findings: _Findings,
+        findings: Findings,
         name: str,
-        vendors: Mapping[str, Vendor],
+        vendors: _Known,
         stores: Mapping[str, StoreConfig],
         named_stores: Any,
     ) -> None:
@@ -252,6 +217,8 @@ class _ProfileParser:
         store = self._store(table)
         if vendor:
             self._check_vendor_keys(table, vendor)
+        if vendor and len(self.findings.lines) == before:
+            vendor_table.check_words(self.findings, self.where, {**vendor.members, **table})
         self._check_paths(table)
         if vendor is None or store is None or len(self.findings.lines) > before:
             return None
@@ -261,10 +228,10 @@ class _ProfileParser:
         issuer = table.get("issuer")
         if issuer is None:
             self.findings.missing(self.where, table, ("issuer",))
-        elif problem := checks.one_of(*self.vendors)(issuer):
+        elif problem := checks.one_of(*self.vendors.names())(issuer):
             self.findings.add(f"{self.where}.issuer", problem)
         else:
-            return self.vendors[issuer]
+            return self.vendors.get(issuer)
         return None
 
     def _store(self, table: Mapping[str, Any]) -> StoreConfig | None:
@@ -291,12 +258,22 @@ class _ProfileParser:
         grants = checks.one_of(*(grant.value for grant in vendor.grants))
         if "grant" in vendor.options and "grant" in table and (problem := grants(table["grant"])):
             self.findings.add(f"{self.where}.grant", problem)
-        if "issuer_url" in vendor.options and not {"issuer_url", "token_endpoint"} & table.keys():
-            self.findings.add(f"{self.where}.token_endpoint", "is missing (or name 'issuer_url')")
+        self._check_addresses(table, vendor)
         role = table.get("role")
         if role == "refresh-only" and "client" not in table and vendor.needs_client(table):
             self.findings.add(
                 f"{self.where}.client", "is missing: role 'refresh-only' never reads `credentials`"
+            )
+
+    def _check_addresses(self, table: Mapping[str, Any], vendor: Vendor) -> None:
+        """Where the row has no address, the profile must."""
+        named = vendor_table.addresses(vendor, table)
+        if not {"issuer_url", "token_endpoint"} & named.keys():
+            self.findings.add(f"{self.where}.token_endpoint", "is missing (or name 'issuer_url')")
+        base_url = table.get("base_url", vendor.base_url)
+        if vendor_table.needs_base_url(vendor, table) and not base_url:
+            self.findings.add(
+                f"{self.where}.base_url", "is missing: each customer of this vendor has another"
             )
 
     def _check_paths(self, table: Mapping[str, Any]) -> None:
@@ -333,12 +310,9 @@ class _ProfileParser:
 
     def _build(self, table: Mapping[str, Any], vendor: Vendor, store: StoreConfig) -> Profile:
         base_url = str(table.get("base_url", vendor.base_url or "")).rstrip("/")
-        options = {
-            **vendor.preset,
-            **{key: table[key] for key in sorted(vendor.options) if key in table},
-        }
+        options = vendor_table.effective(vendor, table, base_url)
         grant = Grant(table.get("grant", vendor.grants[0]))
-        rotation = Rotation(options.get("rotation", vendor.rotation.value))
+        rotation = Rotation(options["rotation"])
         credentials = table.get("credentials")
         renew = table.get("renew_when_left", "25h")
         return Profile(
@@ -350,7 +324,7 @@ class _ProfileParser:
             refresh_token=table.get("refresh_token") or f"{credentials or self.name}/refresh-token",
             publish_access_token=table.get("publish_access_token"),
             base_url=base_url,
-            token_endpoint=_token_endpoint(vendor, options, base_url),
+            token_endpoint=str(options.get("token_endpoint") or options["issuer_url"]),
             hosts=tuple(table.get("hosts", ())),
             helper_username=table.get("helper_username", "oauth2"),
             min_ttl_s=table.get("min_ttl", 60),
@@ -359,7 +333,7 @@ class _ProfileParser:
             username=table.get("username"),
             role=Role(table.get("role", "full")),
             rotation=rotation,
-            grace_s=_seconds_of(options.get("grace", vendor.grace_s)),
+            grace_s=_seconds_of(options.get("grace", 0)),
             share_access_token=table.get("share_access_token", rotation is Rotation.ROTATES),
             grant=grant,
             ca_cert=table.get("ca_cert"),
@@ -375,19 +349,7 @@ def _seconds_of(duration: str | int) -> int:
     return parse_duration(duration) if isinstance(duration, str) else duration
 
 
-def _token_endpoint(vendor: Vendor, options: Mapping[str, Any], base_url: str) -> str:
-    """What the record names as its token endpoint. Where it is discovered, the issuer's own address
-    stands for it."""
-    found = options.get("token_endpoint") or options.get("issuer_url")
-    return str(found) if found else _fill(vendor.token_endpoint, {**options, "base_url": base_url})
-
-
-def _fill(template: str, values: Mapping[str, Any]) -> str:
-    names = re.findall(r"\{(\w+)\}", template)
-    return template.format_map({name: values.get(name, "") for name in names})
-
-
-def _check_shared_records(findings: _Findings, profiles: Mapping[str, Profile]) -> None:
+def _check_shared_records(findings: Findings, profiles: Mapping[str, Profile]) -> None:
     """Two profiles on one record path must mean one session (contract, section 2)."""
     seen: dict[tuple[object, ...], Profile] = {}
     for profile in profiles.values():

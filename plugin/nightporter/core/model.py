@@ -166,30 +166,46 @@ class Grant(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vendor:
-    """A row of the table of vendors: data where the vendor follows RFC 6749, a module of its own
-    where it deviates.
+class Document:
+    """The page that a row was taken from, and when it was seen (a day, ISO 8601)."""
 
-    `document` names the page that the row was read from, on `read_on`. `rotation` and `grace_s`
-    (for how long a rotated refresh token still works) are defaults where the profile may say
-    otherwise. `token_endpoint` is a template over the profile's keys; `options` are the keys that
-    only it takes, `preset` their defaults. `module` holds the adapter. `grants`: the first one is
-    the default. `refresh_needs`: members of a secret that a refresh sends, where the profile's keys
-    don't hold them.
+    title: str
+    section: str = ""
+    date: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """A row of the table of vendors, built in or the user's own.
+
+    `members`: what the vendor does, by the keys of `[vendors.NAME]` (`vendor_table.MEMBERS`); an
+    address may hold {base_url} and other keys of the profile. `module` holds the adapter: RFC
+    6749's, or one of its own where the vendor's requests deviate. `options`: the keys that its
+    profiles take; of the same name as a member, they come before it. `preset`: defaults of those
+    that are no members. `call_scopes`: the documented scopes by call, where a profile names none.
+    `refresh_needs`: members of a secret that a refresh sends, where the profile's keys don't hold
+    them. `written`: the table of the configuration, where it is the user's own row.
     """
 
     name: str
-    module: str
-    document: str
-    read_on: str
-    base_url: str | None
-    token_endpoint: str
-    rotation: Rotation
-    grants: tuple[Grant, ...]
-    refresh_needs: frozenset[str] = frozenset({"client_id"})
-    grace_s: int = 0
-    options: frozenset[str] = frozenset()
+    document: Document
+    members: Mapping[str, Any]
+    options: frozenset[str]
+    module: str = "nightporter.issuers.oauth2"
     preset: Mapping[str, Any] = field(default_factory=dict)
+    call_scopes: Mapping[str, str] = field(default_factory=dict)
+    refresh_needs: frozenset[str] = frozenset({"client_id"})
+    written: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def base_url(self) -> str | None:
+        """The vendor's usual address; None where each customer has one."""
+        return self.members.get("base_url")
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """What the vendor takes; the first one is the default."""
+        return tuple(map(Grant, self.members["grants"]))
 
     def needs_client(self, keys: Container[str]) -> bool:
         """Returns whether a refresh needs a secret, where the profile has these keys."""
@@ -211,11 +227,12 @@ class Profile:
 
     `token_endpoint` is what the session record calls by that name: for vendors with fixed paths
     their base address. `helper_options` holds what only some helper protocols know (git_quit, ...),
-    `options` what only some issuers know (tenant, partner_id, endpoints, ...).
+    `options` the vendor's row with the profile's own keys over it (tenant, partner_id, endpoints,
+    ...).
     """
 
     name: str
-    vendor: Vendor
+    vendor: Vendor = field(repr=False)  # what holds of it is in the other members
     store: StoreConfig
     credentials: str | None
     client: str | None
@@ -271,12 +288,13 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A whole checked configuration, the name of where it came from, and which keys of each table
-    stood there."""
+    """A whole checked configuration, the name of where it came from, the user's own vendors, and
+    which keys of each table stood there."""
 
     source: str
     stores: Mapping[str, StoreConfig]
     profiles: Mapping[str, Profile]
+    vendors: Mapping[str, Vendor] = field(default_factory=dict)
     written: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
@@ -416,8 +434,8 @@ class SessionRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedTokens:
     """What an issuer's reply held. `refresh_token` None: the reply had none, so the old one stays
-    in use. `scopes`: what it says it granted; None where it says nothing. `claims`: of the
-    id_token."""
+    in use. `refresh_life_s`: the seconds that the refresh token has left, where the reply states
+    it. `scopes`: what it says it granted; None where it says nothing. `claims`: of the id_token."""
 
     access_token: Secret
     token_type: str
@@ -425,6 +443,7 @@ class IssuedTokens:
     refresh_token: Secret | None
     scopes: tuple[str, ...] | None = None
     claims: Claims | None = None
+    refresh_life_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

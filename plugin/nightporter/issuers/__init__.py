@@ -10,118 +10,122 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
+from nightporter.core.expiry import rounded_up_to_midnight
 from nightporter.core.model import (
     Credentials,
-    Grant,
+    Document,
     IssuedTokens,
     Profile,
-    Rotation,
     Secret,
     Vendor,
 )
+from nightporter.core.vendor_table import OAUTH_KEYS, SHARED_KEYS
+from nightporter.issuers.dialect import Dialect, dialect_of, seconds
 
 if TYPE_CHECKING:
     from nightporter.issuers.oauth import Call, Request, Response
 
-_ENTRA_OPTIONS = frozenset({"grant", "tenant", "scopes", "redirect_port"})
-_ENTRA_GRANTS = (Grant.AUTHORIZATION_CODE, Grant.CLIENT_CREDENTIALS, Grant.DEVICE_CODE)
-
-VENDORS: Mapping[str, Vendor] = {
-    vendor.name: vendor
-    for vendor in (
-        Vendor(
-            name="pitchpoint",
-            module="nightporter.issuers.pitchpoint",
-            document=(
-                "Pitchpoint developer guide, 'Obtaining An Access Token' and 'Refresh Access Token'"
-            ),
-            read_on="2026-11-21",
-            base_url="https://api.pointservices.com",
-            token_endpoint="{base_url}",
-            rotation=Rotation.REUSED,
-            grants=(Grant.PASSWORD,),
-            refresh_needs=frozenset(),
-        ),
-        Vendor(
-            name="vault-ist",
-            module="nightporter.issuers.vault_ist",
-            document="vault.ist, 'Refreshing Access Tokens'",
-            read_on="2026-11-21",
-            base_url="https://api.vault.ist",
-            token_endpoint="{base_url}",
-            rotation=Rotation.MAY_ROTATE,
-            grants=(Grant.REFRESH_TOKEN,),
-            refresh_needs=frozenset({"partner_id"}),
-            options=frozenset({"partner_id"}),
-        ),
-        Vendor(
-            name="perspio",
-            module="nightporter.issuers.oauth2",
-            document="Perspio, 'Refresh Access Token'",
-            read_on="2026-11-21",
-            base_url="https://login.microsoftonline.com",
-            token_endpoint="{base_url}/{tenant}/oauth2/v2.0/token",
-            rotation=Rotation.ROTATES,
-            grants=_ENTRA_GRANTS,
-            options=_ENTRA_OPTIONS,
-            preset={
-                "tenant": "7d548d61-6361-4a6e-85e6-509e2c05d05e",
-                # The scopes of the vendor's document, by grant.
-                "login_scopes": "api://perspiotalk/access_as_user offline_access",
-                "refresh_scopes": "api://perspiotalk/all_readwrite offline_access",
-                "client_scopes": "api://perspiotalk/.default",
-            },
-        ),
-        Vendor(
-            name="entra",
-            module="nightporter.issuers.oauth2",
-            document=(
-                "Microsoft identity platform v2.0, 'OAuth 2.0 authorization code flow' and its"
-                " neighbours"
-            ),
-            read_on="2026-11-21",
-            base_url="https://login.microsoftonline.com",
-            token_endpoint="{base_url}/{tenant}/oauth2/v2.0/token",
-            rotation=Rotation.ROTATES,
-            grants=_ENTRA_GRANTS,
-            options=_ENTRA_OPTIONS,
-            preset={"tenant": "common"},
-        ),
-        Vendor(
-            name="oauth2",
-            module="nightporter.issuers.oauth2",
-            document="RFC 6749, RFC 7009, RFC 7636, RFC 8414, RFC 8628",
-            read_on="2026-11-21",
-            base_url=None,
-            token_endpoint="{token_endpoint}",
-            rotation=Rotation.MAY_ROTATE,
-            grants=(
-                Grant.PASSWORD,
-                Grant.CLIENT_CREDENTIALS,
-                Grant.REFRESH_TOKEN,
-                Grant.AUTHORIZATION_CODE,
-                Grant.DEVICE_CODE,
-            ),
-            options=frozenset(
-                {
-                    "grant",
-                    "scopes",
-                    "token_endpoint",
-                    "authorization_endpoint",
-                    "device_authorization_endpoint",
-                }
-                | {
-                    "revocation_endpoint",
-                    "issuer_url",
-                    "token_endpoint_auth_method",
-                    "extra_parameters",
-                    "rotation",
-                }
-                | {"grace", "refresh_token_life", "refresh_token_midnight", "redirect_port"}
-            ),
-        ),
-    )
+_ENTRA = {
+    "base_url": "https://login.microsoftonline.com",
+    "token_endpoint": "{base_url}/{tenant}/oauth2/v2.0/token",
+    "authorization_endpoint": "{base_url}/{tenant}/oauth2/v2.0/authorize",
+    "device_authorization_endpoint": "{base_url}/{tenant}/oauth2/v2.0/devicecode",
+    "authorization_parameters": {"response_mode": "query"},
+    "token_endpoint_auth_method": "client_secret_post",
+    "grants": ["authorization_code", "client_credentials", "device_code"],
+    "rotation": "rotates",
 }
+
+_SEEDS = (
+    Vendor(
+        name="pitchpoint",
+        module="nightporter.issuers.pitchpoint",
+        document=Document(
+            title="Pitchpoint developer guide, 'Obtaining An Access Token', 'Refresh Access Token'",
+            section="Step 1: Authenticate and Receive Tokens; Step 3: Refresh your access token",
+            date="2026-11-21",
+        ),
+        members={
+            "base_url": "https://api.pointservices.com",
+            "token_endpoint": "{base_url}",
+            "grants": ["password"],
+            "rotation": "reused",
+            # "24 hours rounded up to midnight eastern time"
+            "refresh_token_life": "24h",
+            "refresh_token_midnight": "America/New_York",
+            "access_token_life": "1h",
+        },
+        options=SHARED_KEYS,
+        refresh_needs=frozenset(),
+    ),
+    Vendor(
+        name="vault-ist",
+        module="nightporter.issuers.vault_ist",
+        document=Document(
+            title="vault.ist, 'Refreshing Access Tokens'",
+            section="Token Refresh Using Refresh Token Grant Type; Error Responses",
+            date="2026-11-21",
+        ),
+        members={
+            "base_url": "https://api.vault.ist",
+            "token_endpoint": "{base_url}",
+            "grants": ["refresh_token"],
+            "rotation": "may-rotate",
+            "access_token_life": "24h",
+            "dead_errors": ["UNAUTHORIZED"],
+        },
+        options=SHARED_KEYS | {"partner_id"},
+        refresh_needs=frozenset({"partner_id"}),
+    ),
+    Vendor(
+        name="perspio",
+        document=Document(
+            title="Perspio, 'Refresh Access Token'",
+            section="Refresh Access Token - Request, - Response",
+            date="2026-11-21",
+        ),
+        members=_ENTRA,
+        options=OAUTH_KEYS | {"tenant"},
+        preset={"tenant": "7d548d61-6361-4a6e-85e6-509e2c05d05e"},
+        call_scopes={
+            "login": "api://perspiotalk/access_as_user offline_access",
+            "refresh": "api://perspiotalk/all_readwrite offline_access",
+            "client": "api://perspiotalk/.default",
+        },
+    ),
+    Vendor(
+        name="entra",
+        document=Document(
+            title="Microsoft identity platform v2.0, 'OAuth 2.0 authorization code flow'",
+            section="Request an access token; Refresh the access token",
+            date="2026-11-21",
+        ),
+        members=_ENTRA,
+        options=OAUTH_KEYS | {"tenant"},
+        preset={"tenant": "common"},
+    ),
+    Vendor(
+        name="oauth2",
+        document=Document(
+            title="RFC 6749, with RFC 7009, RFC 7636, RFC 8414, RFC 8628",
+            section="4, 5, 6",
+            date="2026-11-21",
+        ),
+        members={
+            "grants": [
+                "password",
+                "client_credentials",
+                "refresh_token",
+                "authorization_code",
+                "device_code",
+            ],
+            "rotation": "may-rotate",
+        },
+        options=OAUTH_KEYS,
+    ),
+)
+
+VENDORS: Mapping[str, Vendor] = {vendor.name: vendor for vendor in _SEEDS}
 
 
 class Issuer(Protocol):
@@ -159,7 +163,32 @@ class Issuer(Protocol):
         """RFC 7009, where the issuer has an address for it."""
 
 
-class FixedAddresses:
+class Speaker:
+    """Reads answers in the dialect of the vendor's row."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    def parse(self, response: Response, call: Call) -> IssuedTokens:
+        """Returns the tokens of an answer.
+
+        Raises: as `oauth.parse_tokens`.
+        """
+        from nightporter.issuers.oauth import parse_tokens  # deferred: the table alone needs it not
+
+        return parse_tokens(response, call, self._dialect)
+
+    def refresh_expires_at(self, profile: Profile, issued_at: int) -> int | None:
+        """Returns when a refresh token issued at `issued_at` (Unix seconds) dies, by the row."""
+        life = profile.options.get("refresh_token_life")
+        zone = profile.options.get("refresh_token_midnight")
+        if life is None and zone is None:
+            return None
+        life_s = seconds(life or 0)
+        return rounded_up_to_midnight(issued_at, life_s, zone) if zone else issued_at + life_s
+
+
+class FixedAddresses(Speaker):
     """For vendors whose addresses follow from `base_url`, and that revoke nothing."""
 
     def discovery_request(self, profile: Profile) -> Request | None:
@@ -182,4 +211,5 @@ DEFAULT_VENDOR = next(iter(VENDORS))  # what `init` and `policy` take where none
 
 def issuer_for(profile: Profile) -> Issuer:
     """The adapter of the profile's vendor."""
-    return cast(Issuer, importlib.import_module(profile.vendor.module).Adapter())
+    module = importlib.import_module(profile.vendor.module)
+    return cast(Issuer, module.Adapter(dialect_of(profile.options)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -29,8 +29,8 @@ from nightporter.core.errors import (
 from nightporter.core.model import IssuedTokens, Secret, is_token_text
 from nightporter.core.scope import scopes_of
 from nightporter.core.told import claims_of
+from nightporter.issuers.dialect import RFC_6749, Dialect
 
-DEFAULT_EXPIRES_IN_S = 3600
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}\Z")
 MAX_EXPIRES_IN_S = 10 * 365 * 86_400
 
@@ -137,7 +137,6 @@ _BY_ERROR: Mapping[str, ReplyClass] = {
     "login_required": ReplyClass.DEAD,
     "consent_required": ReplyClass.DEAD,
     "expired_token": ReplyClass.DEAD,
-    "UNAUTHORIZED": ReplyClass.DEAD,
     "TOKEN_EXPIRED": ReplyClass.DEAD,
     "INVALID_REFRESH_TOKEN": ReplyClass.DEAD,
     "INVALID_LOGIN_CREDENTIALS": ReplyClass.DEAD,
@@ -167,52 +166,64 @@ _BY_ERROR: Mapping[str, ReplyClass] = {
 }
 
 
-def classify_reply(status: int, error: str | None) -> ReplyClass:
-    """What an answer that brought no tokens says. `error` is the issuer's code, or None where it
-    gave none.
+def classify_reply(
+    status: int, words: Sequence[str], call: Call, dialect: Dialect = RFC_6749
+) -> ReplyClass:
+    """What an answer that brought no tokens says. `words`: the issuer's codes (`error_words`).
 
     A 429 or 503 says that nothing was done; any other 5xx leaves open whether it was.
     """
-    found = _BY_ERROR.get(error or "")
+    found = _by_words(words, call, dialect)
     if status in (408, 425, 429, 503) and found is not ReplyClass.THROTTLED:
         return ReplyClass.BUSY  # a gateway's words about an overload prove nothing about a grant
     if found:
         return found
     if status >= 500:
         return ReplyClass.UNKNOWN
-    if error and status in (400, 401, 403):
+    if words and status in (400, 401, 403):
         return ReplyClass.DENIED
     return ReplyClass.UNUSABLE
 
 
-def parse_tokens(
-    response: Response, call: Call, *, default_expires_in: int = DEFAULT_EXPIRES_IN_S
-) -> IssuedTokens:
+def _by_words(words: Sequence[str], call: Call, dialect: Dialect) -> ReplyClass | None:
+    """By the codes of the vendor's row, and after them by those of the RFCs. What the row calls
+    dead is so for a refresh alone: at a sign-in the same code is a refused client."""
+    if dialect.busy.intersection(words):
+        return ReplyClass.BUSY
+    if dialect.dead.intersection(words) and call is Call.REFRESH:
+        return ReplyClass.DEAD
+    if dialect.dead.intersection(words) and call is Call.SIGN_IN:
+        return ReplyClass.REFUSED
+    if dialect.refused.intersection(words):
+        return ReplyClass.REFUSED
+    return next((_BY_ERROR[word] for word in words if word in _BY_ERROR), None)
+
+
+def parse_tokens(response: Response, call: Call, dialect: Dialect = RFC_6749) -> IssuedTokens:
     """The tokens of a successful answer, or the error that its failure means for this call.
 
     Raises: SessionRejectedError, CredentialsRefusedError, SignInThrottledError, IssuerBusyError,
     OutcomeUnknownError, IssuerReplyError. RFC 6749 sections 5.1 and 5.2; an error that comes with
     status 200 counts as an error.
     """
-    document = _json_object(response, call)
-    error = error_code(document)
-    if response.status != 200 or error:
-        raise error_of_reply(response, error, call)
+    document = _json_object(response, call, dialect)
     found = document.get("refresh_token")
     # An empty refresh token is none: taking it once replaced a good one (Azure/kubelogin PR #63).
     refresh_token = (
         Secret(found) if isinstance(found, str) and found and found.isprintable() else None
     )
-    problem = None
-    access_token, token_type = document.get("access_token"), document.get("token_type") or "Bearer"
-    expires_in = _expires_in(document.get("expires_in"), default_expires_in)
-    if not is_token_text(access_token):
-        problem = "no usable access_token"
-    elif not isinstance(token_type, str) or token_type.lower() != "bearer":
-        problem = "a token_type other than Bearer"
-    elif expires_in is None:
-        problem = "a senseless expires_in"
-    elif found and refresh_token is None:
+    words = error_words(document, dialect, status=response.status)
+    if response.status == 200 and words and refresh_token is not None:
+        raise IssuerReplyError(
+            f"the answer to the {call.value} holds an error beside tokens",
+            refresh_token=refresh_token,
+        )
+    if response.status != 200 or words:
+        raise error_of_reply(response, words, call, dialect)
+    access_token = document.get("access_token")
+    expires_in = _expires_in(document.get("expires_in"), dialect.access_life_s)
+    problem = _problem_of(document, dialect)
+    if not problem and found and refresh_token is None:
         problem = "a refresh_token that is no text"
     if problem or expires_in is None or not is_token_text(access_token):
         raise IssuerReplyError(
@@ -227,7 +238,29 @@ def parse_tokens(
         refresh_token=refresh_token,
         scopes=scopes_of(document.get("scope")),
         claims=claims_of(document.get("id_token")),
+        refresh_life_s=_stated_life(document, dialect),
     )
+
+
+def _problem_of(document: Mapping[str, Any], dialect: Dialect) -> str | None:
+    """What is wrong with the members of a successful answer."""
+    token_type = document.get("token_type")
+    token_type = "Bearer" if token_type in (None, "") else token_type
+    if not is_token_text(document.get("access_token")):
+        return "no usable access_token"
+    if not isinstance(token_type, str) or token_type.lower() not in dialect.token_types:
+        return "a token_type other than Bearer"
+    if _expires_in(document.get("expires_in"), dialect.access_life_s) is None:
+        return "a senseless expires_in"
+    return None
+
+
+def _stated_life(document: Mapping[str, Any], dialect: Dialect) -> int | None:
+    """The seconds that the refresh token has left, where the answer states them. 0 is no statement
+    (Keycloak's offline sessions), and nonsense none either: nothing is ended by it."""
+    if dialect.life_field is None:
+        return None
+    return _expires_in(document.get(dialect.life_field), 0) or None
 
 
 def _expires_in(value: Any, default: int) -> int | None:
@@ -247,7 +280,7 @@ def _expires_in(value: Any, default: int) -> int | None:
     return int(seconds) if 1 <= seconds <= MAX_EXPIRES_IN_S else None
 
 
-def _json_object(response: Response, call: Call) -> Mapping[str, Any]:
+def _json_object(response: Response, call: Call, dialect: Dialect) -> Mapping[str, Any]:
     if 300 <= response.status < 400:
         raise IssuerReplyError(
             f"the issuer answered the {call.value} with a redirect ({response.status}), which is"
@@ -259,7 +292,7 @@ def _json_object(response: Response, call: Call) -> Mapping[str, Any]:
         return document
     if response.status == 200:
         raise IssuerReplyError(f"the answer to the {call.value} is not a JSON object")
-    raise error_of_reply(response, None, call)
+    raise error_of_reply(response, (), call, dialect)
 
 
 def _members_of(response: Response) -> Mapping[str, Any] | None:
@@ -281,18 +314,24 @@ def _members_of(response: Response) -> Mapping[str, Any] | None:
     return {name: values[0] for name, values in found.items()} if is_form else None
 
 
-def error_code(document: Mapping[str, Any]) -> str | None:
-    """The issuer's error code: RFC 6749's, Google's {"error": {"message": CODE}}, vault.ist's
-    {"status": CODE}."""
-    error = document.get("error")
+def error_words(
+    document: Mapping[str, Any], dialect: Dialect = RFC_6749, *, status: int = 400
+) -> tuple[str, ...]:
+    """The issuer's codes, the most telling first: RFC 6749's `error`, `error.code` and the first
+    word of `error.message` (Google), `status` (HubSpot, vault.ist). Empty: the answer states no
+    error. A 200 with `ok: false` states one."""
+    error, found = document.get("error"), list[object]()
     if isinstance(error, dict):
-        error = error.get("message")
-        error = error.split(":", 1)[0].strip() if isinstance(error, str) else "unnamed"
-    if error is None and "traceId" in document and isinstance(document.get("status"), str):
-        error = document["status"]
-    if not error:
-        return None
-    return error if isinstance(error, str) and _ERROR_CODE.match(error) else "unnamed"
+        found = [error.get("code"), _first_word(error.get("message"))]
+    elif error:
+        found = [error]
+    is_told = bool(error) or document.get("ok") is False
+    if "access_token" not in document:
+        found.append(document.get("status"))
+    words = tuple(word for word in found if isinstance(word, str) and word)
+    if status == 200 and not is_told:
+        return words if dialect.codes.intersection(words) else ()
+    return words or (("unnamed",) if is_told else ())
 
 
 def description_of(response: Response) -> object:
@@ -306,9 +345,16 @@ def description_of(response: Response) -> object:
     return document.get("message") if found is None else found
 
 
-def error_of_reply(response: Response, error: str | None, call: Call) -> NightporterError:
+def _first_word(text: object) -> str | None:
+    return re.split(r"[\s:]", text.strip(), maxsplit=1)[0] if isinstance(text, str) else None
+
+
+def error_of_reply(
+    response: Response, words: Sequence[str], call: Call, dialect: Dialect = RFC_6749
+) -> NightporterError:
     """The error that an answer without tokens means for the call that was made."""
-    kind = classify_reply(response.status, error)
+    kind = classify_reply(response.status, words, call, dialect)
+    error = _shown_word(words, dialect)
     is_refusal = 400 <= response.status < 500 or (response.status == 200 and error is not None)
     said = (
         f"({', '.join(filter(None, (str(response.status), error, _number_for_people(response))))})"
@@ -351,6 +397,13 @@ def error_of_reply(response: Response, error: str | None, call: Call) -> Nightpo
     return IssuerReplyError(
         f"the issuer's answer to the {call.value} can't be used {said}", is_refusal=is_refusal
     )
+
+
+def _shown_word(words: Sequence[str], dialect: Dialect) -> str | None:
+    """The code that is shown and remembered: the one that decided, if it can be shown."""
+    known = [word for word in words if word in dialect.codes or word in _BY_ERROR]
+    word = next(iter([*known, *words]), None)
+    return word if word is None or _ERROR_CODE.match(word) else "unnamed"
 
 
 def _number_for_people(response: Response) -> str:

@@ -14,29 +14,23 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from nightporter.core.checks import url_problem
+from nightporter.core.checks import is_near, url_problem
 from nightporter.core.errors import IssuerReplyError
-from nightporter.core.expiry import parse_duration, rounded_up_to_midnight
-from nightporter.core.model import Credentials, Grant, IssuedTokens, Profile, Secret
+from nightporter.core.model import Credentials, Grant, Profile, Secret
+from nightporter.core.vendor_table import ENDPOINTS
+from nightporter.issuers import Speaker
 from nightporter.issuers.oauth import (
     Call,
     Request,
     Response,
     form_request,
     get_request,
-    parse_tokens,
 )
 
-ENDPOINTS = (
-    "token_endpoint",
-    "authorization_endpoint",
-    "device_authorization_endpoint",
-    "revocation_endpoint",
-)
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
-class Adapter:
+class Adapter(Speaker):
     # Addresses.
 
     def discovery_request(self, profile: Profile) -> Request | None:
@@ -54,8 +48,11 @@ class Adapter:
             address = document.get(name)
             if address is None or name in profile.options:
                 continue
-            if problem := url_problem(address):
-                raise IssuerReplyError(f"the issuer's metadata: {name} {problem}")
+            if problem := url_problem(address) or _place_problem(profile, str(address)):
+                raise IssuerReplyError(
+                    f"the issuer's metadata: {name} {problem}",
+                    hint="Name the host in `endpoint_hosts`, if you trust it.",
+                )
             found[name] = str(address)
         if "token_endpoint" not in found:
             raise IssuerReplyError("the issuer's metadata names no token_endpoint")
@@ -66,14 +63,14 @@ class Adapter:
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         if profile.grant is Grant.CLIENT_CREDENTIALS:
             _need(profile, credentials, "client_id", "client_secret")
-            members = {"grant_type": "client_credentials", "scope": scope(profile, "client_scopes")}
+            members = {"grant_type": "client_credentials", "scope": scope(profile, "client")}
         else:
             _need(profile, credentials, "username", "password")
             members = {
                 "grant_type": "password",
                 "username": credentials.username,
                 "password": credentials.password.reveal() if credentials.password else None,
-                "scope": scope(profile, "login_scopes"),
+                "scope": scope(profile, "login"),
             }
         return _posted(profile, members, credentials)
 
@@ -83,7 +80,7 @@ class Adapter:
         members = {
             "grant_type": "refresh_token",
             "refresh_token": refresh_token.reveal(),
-            "scope": scope(profile, "refresh_scopes"),
+            "scope": scope(profile, "refresh"),
         }
         return _posted(profile, members, client)
 
@@ -107,12 +104,12 @@ class Adapter:
 
     def device_request(self, profile: Profile, client: Credentials | None) -> Request:
         """Starts a device authorization (RFC 8628 section 3.1)."""
-        members = {"scope": scope(profile, "login_scopes")}
+        members = {"scope": scope(profile, "login")}
         return _posted(
             profile,
             members,
             client,
-            _address(profile, "device_authorization_endpoint", "devicecode"),
+            _address(profile, "device_authorization_endpoint"),
         )
 
     def device_token_request(
@@ -135,17 +132,17 @@ class Adapter:
         """Where the person goes (RFC 6749 section 4.1.1, PKCE S256). It holds no secret."""
         members = {
             "response_type": "code",
-            "response_mode": "query" if profile.issuer in ("entra", "perspio") else None,
             "client_id": client.client_id if client else None,
             "redirect_uri": redirect_uri,
-            "scope": scope(profile, "login_scopes"),
+            "scope": scope(profile, "login"),
             "state": state,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
             **profile.options.get("extra_parameters", {}),
+            **profile.options.get("authorization_parameters", {}),
         }
         query = urlencode({key: value for key, value in members.items() if value is not None})
-        return f"{_address(profile, 'authorization_endpoint', 'authorize')}?{query}"
+        return f"{_address(profile, 'authorization_endpoint')}?{query}"
 
     def revocation_request(
         self, profile: Profile, refresh_token: Secret, client: Credentials | None
@@ -159,27 +156,24 @@ class Adapter:
 
     def asked_scope(self, profile: Profile, call: Call) -> str | None:
         if call is Call.REFRESH:
-            return scope(profile, "refresh_scopes")
+            return wanted_scope(profile, "refresh")
         is_client = call is Call.SIGN_IN and profile.grant is Grant.CLIENT_CREDENTIALS
-        return scope(profile, "client_scopes" if is_client else "login_scopes")
-
-    def parse(self, response: Response, call: Call) -> IssuedTokens:
-        return parse_tokens(response, call)
-
-    def refresh_expires_at(self, profile: Profile, issued_at: int) -> int | None:
-        life = profile.options.get("refresh_token_life")
-        zone = profile.options.get("refresh_token_midnight")
-        if life is None and zone is None:
-            return None
-        life_s = parse_duration(life) if isinstance(life, str) else int(life or 0)
-        return rounded_up_to_midnight(issued_at, life_s, zone) if zone else issued_at + life_s
+        return wanted_scope(profile, "client" if is_client else "login")
 
 
 def scope(profile: Profile, kind: str) -> str | None:
-    """The scopes as one string: the profile's own, else the vendor's documented ones for this
-    call."""
-    scopes = profile.options.get("scopes", profile.options.get(kind))
-    return " ".join(scopes) if isinstance(scopes, list) else scopes
+    """The scopes that are sent with a call (`login`, `refresh`, `client`), as one string."""
+    if kind == "refresh" and not profile.options.get("scope_at_refresh", True):
+        return None
+    return wanted_scope(profile, kind)
+
+
+def wanted_scope(profile: Profile, kind: str) -> str | None:
+    """The profile's own scopes, else the vendor's documented ones for this call. An empty `scope`
+    is never sent: RFC 6749 has none."""
+    scopes = profile.options.get("scopes", profile.vendor.call_scopes.get(kind))
+    text = " ".join(scopes) if isinstance(scopes, list) else scopes
+    return text or None
 
 
 def _posted(
@@ -188,28 +182,37 @@ def _posted(
     client: Credentials | None,
     url: str | None = None,
 ) -> Request:
-    default_method = (
-        "client_secret_post" if profile.issuer in ("entra", "perspio") else "client_secret_basic"
-    )
     return form_request(
         url or profile.options.get("token_endpoint") or profile.token_endpoint,
         {**profile.options.get("extra_parameters", {}), **members},
         client_id=client.client_id if client else None,
         client_secret=client.client_secret if client else None,
-        auth_method=profile.options.get("token_endpoint_auth_method", default_method),
+        auth_method=profile.options.get("token_endpoint_auth_method", "client_secret_basic"),
     )
 
 
-def _address(profile: Profile, name: str, entra_name: str) -> str:
-    """An endpoint of the profile; Entra's stand beside its token endpoint.
+def _address(profile: Profile, name: str) -> str:
+    """An endpoint of the profile.
 
     Raises: ValueError.
     """
     if name in profile.options:
         return str(profile.options[name])
-    if profile.issuer in ("entra", "perspio"):
-        return profile.token_endpoint.removesuffix("token") + entra_name
     raise ValueError(f"the profile names no {name}")
+
+
+def _place_problem(profile: Profile, address: str) -> str | None:
+    """What is wrong with where discovery leads: another host may only be one that the profile
+    names, and this machine or its link only where the issuer itself is there."""
+    issuer, found = urlsplit(str(profile.options["issuer_url"])), urlsplit(address)
+    if found.netloc.lower() == issuer.netloc.lower():
+        return None
+    hosts = {host.lower() for host in profile.options.get("endpoint_hosts", ())}
+    if found.hostname != issuer.hostname and not hosts & {found.netloc.lower(), found.hostname}:
+        return "is on another host"
+    if is_near(found.hostname or "") and not is_near(issuer.hostname or ""):
+        return "is on this machine or its link, where the issuer is not"
+    return None
 
 
 def _need(profile: Profile, credentials: Credentials, *names: str) -> None:

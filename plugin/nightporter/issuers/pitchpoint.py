@@ -7,10 +7,9 @@ are never read: the vendor's example token expires in January 1970.
 
 from __future__ import annotations
 
-from nightporter.core.expiry import pitchpoint_refresh_expiry
-from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret
+from nightporter.core.model import Credentials, Profile, Secret
 from nightporter.issuers import FixedAddresses
-from nightporter.issuers.oauth import Call, Request, Response, json_request, parse_tokens
+from nightporter.issuers.oauth import Request, json_request
 
 SIGN_IN_PATH = "/user-management-services-ws/oauth2/002/signInWithPassword"
 REFRESH_PATH = "/user-management-services-ws/oauth2/002/refreshIdToken"
@@ -36,9 +35,3 @@ class Adapter(FixedAddresses):
         return json_request(
             profile.base_url + REFRESH_PATH, {"refresh_token": refresh_token.reveal()}
         )
-
-    def parse(self, response: Response, call: Call) -> IssuedTokens:
-        return parse_tokens(response, call)
-
-    def refresh_expires_at(self, profile: Profile, issued_at: int) -> int | None:
-        return pitchpoint_refresh_expiry(issued_at)

@@ -8,9 +8,9 @@ not stated.
 
 from __future__ import annotations
 
-from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret
+from nightporter.core.model import Credentials, Profile, Secret
 from nightporter.issuers import FixedAddresses
-from nightporter.issuers.oauth import Call, Request, Response, json_request, parse_tokens
+from nightporter.issuers.oauth import Request, json_request
 
 REFRESH_PATH = "/v1/auth/token"
 
@@ -22,7 +22,9 @@ class Adapter(FixedAddresses):
     def refresh_request(
         self, profile: Profile, refresh_token: Secret, client: Credentials | None
     ) -> Request:
-        partner_id = profile.options.get("partner_id") or (client.partner_id if client else None)
+        partner_id = profile.options.get("partner_id")
+        if partner_id is None and client is not None:
+            partner_id = client.partner_id
         if partner_id is None:
             raise ValueError(
                 f"it lacks the member {profile.fields.get('partner_id', 'partner_id')!r}"
@@ -32,12 +34,6 @@ class Adapter(FixedAddresses):
             {"refreshToken": refresh_token.reveal()},
             {"partnerId": str(_int32(partner_id)), "grantType": "refresh_token"},
         )
-
-    def parse(self, response: Response, call: Call) -> IssuedTokens:
-        return parse_tokens(response, call)
-
-    def refresh_expires_at(self, profile: Profile, issued_at: int) -> int | None:
-        return None
 
 
 def _int32(text: str | int) -> int:

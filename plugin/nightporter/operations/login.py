@@ -30,7 +30,7 @@ from nightporter.core.errors import (
 from nightporter.core.model import Credentials, Grant, IssuedTokens, Profile, Secret, SessionRecord
 from nightporter.core.told import is_user
 from nightporter.issuers import oauth2
-from nightporter.issuers.oauth import Call, Request, Response, error_code
+from nightporter.issuers.oauth import Call, Request, Response, error_words
 from nightporter.session import telling
 from nightporter.session.repository import Session
 
@@ -337,4 +337,4 @@ def _error_of(response: Response) -> str | None:
         document = json.loads(response.body)
     except (ValueError, RecursionError):
         return None
-    return error_code(document) if isinstance(document, dict) else None
+    return next(iter(error_words(document)), None) if isinstance(document, dict) else None

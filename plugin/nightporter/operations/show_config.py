@@ -1,7 +1,7 @@
 """The effective configuration as TOML: what `nightporter config show` prints. Pure.
 
-Each value has a comment that tells where it comes from: `file`, `default`, or the variable. tomlkit
-writes the text, so that it can be read back whatever the names and values are.
+Each value has a comment that tells where it comes from: `file`, `vendor` (its row), `default`, or
+the variable. tomlkit writes the text, so that it can be read back whatever names and values are.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ def render_effective(
         profile.name: _table(_profile_lines(config, profile))
         for profile in config.profiles.values()
     }
-    for title, tables in (("stores", found), ("profiles", profiles)):
+    vendors = {
+        vendor.name: _table((key, item, "file") for key, item in vendor.written.items())
+        for vendor in config.vendors.values()
+    }
+    for title, tables in (("stores", found), ("vendors", vendors), ("profiles", profiles)):
         if tables:
             document.add(tomlkit.nl())
             document.add(title, _super_table(tables))
@@ -100,9 +104,11 @@ def _store_lines(
 
 def _profile_lines(config: Config, profile: Profile) -> Iterator[Line]:
     written = config.written.get(f"profiles.{profile.name}", frozenset())
+    row = {*profile.vendor.members, *profile.vendor.preset}
     for key, value in _effective(profile).items():
         if value is not None:
-            yield key, value, "file" if key in written else "default"
+            source = "file" if key in written else "default"
+            yield key, value, "vendor" if key in row and key not in written else source
 
 
 def _effective(profile: Profile) -> dict[str, Any]:
@@ -132,5 +138,5 @@ def _effective(profile: Profile) -> dict[str, Any]:
             for key, value in profile.helper_options.items()
             if value != HELPER_DEFAULTS[key]
         },
-        **{key: value for key, value in profile.options.items() if key != "grant"},
+        **{key: value for key, value in profile.options.items() if key in profile.vendor.options},
     }

@@ -390,7 +390,9 @@ class Attempt:
         if known is None and self.known.credentials is not None:
             known = self.known.credentials.credentials
         version = known.version if known else None
-        return transitions.refresh_bar(snapshot, client_version=version, now=self.now(snapshot))
+        return transitions.refresh_bar(
+            snapshot, self.profile, client_version=version, now=self.now(snapshot)
+        )
 
     # Time.
 
@@ -763,12 +765,14 @@ class Attempt:
         telling.tell(self.told_before(snapshot), record.told, self.profile, self.emit)
 
     def keeping_changed(self, snapshot: Snapshot, record: SessionRecord) -> Flow[bool]:
-        """Keeps a reused refresh token that came back changed, or what there is to tell, without a
-        claim: if nobody holds one, nobody was faster, and we may write. Whether it is saved."""
+        """Keeps a reused refresh token that came back changed or with another end, or what there
+        is to tell, without a claim: if nobody holds one, nobody was faster, and we may write.
+        Whether it is saved."""
         before = snapshot.record
         if before is None or snapshot.claim is not None:
             return False
-        if (before.refresh_token, before.told) == (record.refresh_token, record.told):
+        kept = (before.refresh_token, before.expires_at, before.told)
+        if kept == (record.refresh_token, record.expires_at, record.told):
             return False
         with contextlib.suppress(StoreError):
             yield from self.session.records.overwriting(snapshot, record)

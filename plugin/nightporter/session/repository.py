@@ -307,7 +307,7 @@ class Session:
                 refresh_token=refresh_token,
                 lineage=new_lineage(),
                 issued_at=issued_at,
-                expires_at=self.issuer.refresh_expires_at(self.profile, issued_at),
+                expires_at=self._end_of(issued, issued_at),
                 by=self.runtime.host,
             )
             record = replace(record, told=told)
@@ -331,6 +331,11 @@ class Session:
             issuer=self.issuer,
             is_heard=self.runtime.is_heard,
         )
+
+    def _end_of(self, issued: IssuedTokens | None, issued_at: int) -> int | None:
+        """When a refresh token ends, by the vendor's reply, else by its row (Unix seconds)."""
+        stated = None if issued is None else transitions.stated_end(issued, issued_at)
+        return stated or self.issuer.refresh_expires_at(self.profile, issued_at)
 
     def end(self, deadline: float) -> None:
         """Empties the record for all machines: lineage and generation stay, so that a result that

@@ -50,7 +50,7 @@ from nightporter.core.record import (
 from nightporter.session.lifecycle import Bar, back_off_s
 from nightporter.session.port import Stored, Version
 
-CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
+CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client", "USER_DISABLED"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,11 +229,20 @@ def refused_until(snapshot: Snapshot, *, key: str, version: str, is_own: bool, n
     return refusal.until if is_same else 0
 
 
-def refresh_bar(snapshot: Snapshot, *, client_version: str | None, now: float) -> tuple[Bar, int]:
+def client_errors(profile: Profile) -> frozenset[str]:
+    """Returns the codes by which the vendor refuses the client, whatever it asks for."""
+    row = profile.options
+    return CLIENT_ERRORS.union(row.get("refused_errors", ())).difference(row.get("dead_errors", ()))
+
+
+def refresh_bar(
+    snapshot: Snapshot, profile: Profile, *, client_version: str | None, now: float
+) -> tuple[Bar, int]:
     """Returns what stands against a refresh, and until when. `client_version`: of the secret that
     the client's credentials are in; None where it is not known."""
     refusal = snapshot.refused
-    if refusal is not None and refusal.error in CLIENT_ERRORS and snapshot.foreign is None:
+    is_foreign = snapshot.foreign is not None
+    if refusal is not None and refusal.error in client_errors(profile) and not is_foreign:
         is_now = now < refusal.until <= now + BACK_OFF_MAX_S + 3600
         known = refusal.credentials_version
         is_same = client_version is None or client_version in (known, known.rpartition("/")[2])
@@ -359,14 +368,23 @@ def refreshed_record(
     """Returns the record after a refresh. Without another refresh token the old one stays in use
     (RFC 6749 section 6). `refresh_expires_at`: when one issued now dies."""
     after = _exchanged(record, profile, issued, sent_at=sent_at, by=by)
-    client_refusal = record.refused is not None and record.refused.error in CLIENT_ERRORS
+    client_refusal = record.refused is not None and record.refused.error in client_errors(profile)
     after = replace(after, refused=None if client_refusal else record.refused)
+    stated = stated_end(issued, sent_at)
+    if stated is not None:
+        after = replace(after, expires_at=stated)
     if issued.refresh_token is None or issued.refresh_token == record.refresh_token:
         return after
     after = replace(after, refresh_token=issued.refresh_token)
     if profile.rotation is Rotation.REUSED:
-        return after  # a refresh never extends the life of a token that is reused (Pitchpoint)
-    return replace(after, issued_at=sent_at, expires_at=refresh_expires_at)
+        return after  # by itself a refresh never extends the life of a token that is reused
+    return replace(after, issued_at=sent_at, expires_at=stated or refresh_expires_at)
+
+
+def stated_end(issued: IssuedTokens, sent_at: int) -> int | None:
+    """Returns when the refresh token ends by the vendor's own words; None where it says nothing.
+    Times: Unix seconds."""
+    return None if issued.refresh_life_s is None else sent_at + issued.refresh_life_s
 
 
 def signed_in_record(
@@ -383,13 +401,14 @@ def signed_in_record(
 ) -> SessionRecord:
     """Returns the record after a sign-in: another session, so another lineage."""
     after = _exchanged(without_attempt(record, key), profile, issued, sent_at=sent_at, by=by)
+    stated = stated_end(issued, sent_at)
     return replace(
         after,
         identity=identity,
         lineage=lineage,
         refresh_token=issued.refresh_token,
         issued_at=sent_at,
-        expires_at=refresh_expires_at if issued.refresh_token else None,
+        expires_at=(stated or refresh_expires_at) if issued.refresh_token else None,
         refused=None,
     )
 
