@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nightporter.core.explanations import render_exits, render_page
+from nightporter.core.references import render_exits, render_page
 
 ROOT = Path(__file__).resolve().parent.parent
 

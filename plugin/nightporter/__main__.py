@@ -46,11 +46,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
         sys.stdin = io.TextIOWrapper(
             io.BytesIO(given), encoding="utf-8"
-        )  # for whoever reads it now
+        )  # for what reads it from here on
     import contextlib
     import gc
 
-    from nightporter.cli import (  # deferred: what stands above answers most asks alone
+    from nightporter.cli import (  # deferred: the lines above answer most asks alone
         fast,
         terminal,
     )

@@ -106,7 +106,7 @@ def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _guarded(context: Any) -> Iterator[None]:
-    """The runtime prints an exception's text three times: none may leave that isn't one of ours."""
+    """Replaces exceptions of libraries: the runtime prints their text."""
     with bounded_by(context):
         try:
             yield
@@ -175,7 +175,8 @@ def _parse_step(event: Any) -> tuple[str, str, str]:
     found = tuple(event.get(name) for name in names) if isinstance(event, dict) else (None,)
     if len(found) != len(names) or not all(isinstance(value, str) and value for value in found):
         raise ConfigError(
-            "the event is none of Secrets Manager's rotation: Step, SecretId, ClientRequestToken"
+            "the event is not one of Secrets Manager's rotation: it has Step, SecretId and"
+            " ClientRequestToken"
         )
     step, secret_id, version_id = (str(value) for value in found)
     if step not in secrets_manager_rotation.STEPS:

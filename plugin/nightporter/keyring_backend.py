@@ -1,4 +1,4 @@
-"""A backend of the `keyring` library, for pip, uv, twine and whoever else asks it (entry point
+"""A backend of the `keyring` library, for pip, uv, twine and others that use it (entry point
 `keyring.backends`).
 
 It answers for the hosts of `hosts` alone and leaves everything else to the next backend: None for a
@@ -30,7 +30,7 @@ class NightporterKeyring(KeyringBackend):
     priority = 9
 
     def get_credential(self, service: str, username: str | None) -> SimpleCredential | None:
-        """User name and token for an address or a bare host, None where it is none of ours or can't
+        """User name and token for an address or a bare host, None where it is not ours or can't
         be had."""
         if service == KEYRING_SERVICE:  # our own cache of tokens, with NIGHTPORTER_CACHE=keyring
             return None
@@ -58,7 +58,7 @@ class NightporterKeyring(KeyringBackend):
         Raises: PasswordSetError, NotImplementedError for hosts of others.
         """
         _profile_for(service)
-        raise PasswordSetError("nightporter keeps no passwords: it fetches tokens by itself")
+        raise PasswordSetError("nightporter stores no passwords: it fetches tokens itself")
 
     def delete_password(self, service: str, username: str) -> None:
         """Refused for our hosts.

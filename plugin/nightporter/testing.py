@@ -1,4 +1,4 @@
-"""The contract of stores as a class of tests, for whoever writes a store of their own.
+"""The contract of stores as a class of tests, for people who write a store of their own.
 
     class TestShelf(StoreContract):
         def open_store(self) -> Store:

@@ -66,7 +66,7 @@ def test_the_id_of_a_write_is_derived_from_its_parent(store: SecretsManagerStore
 
 
 def test_the_same_bytes_again_are_the_same_success(store: SecretsManagerStore) -> None:
-    """After a time-out one repeats the call: an earlier success of one's own comes back as
+    """After a timeout one repeats the call: an earlier success of one's own comes back as
     success."""
     first = write(store, {"n": 1})
     second = write(store, {"n": 2}, first)

@@ -1,4 +1,4 @@
-"""Vault's own ways, on a real OpenBao server: TTL, rights, log-ins, and everything that can be
+"""Vault's own ways, on a real OpenBao server: TTL, rights, logins, and everything that can be
 wrong with it."""
 
 from __future__ import annotations
@@ -409,12 +409,12 @@ def test_approle(openbao: OpenBao, mount: str, tmp_path: Path) -> None:
     used_up = store_with(
         openbao, mount, {**auth, "secret_id_env": "SECRET_ID"}, SECRET_ID=secret_id
     )
-    with pytest.raises(StoreDeniedError, match="refused the approle log-in"):
+    with pytest.raises(StoreDeniedError, match="refused the approle login"):
         used_up.read(CREDENTIALS, timeout_s=T)
 
 
 def test_a_login_is_given_back_at_the_end(openbao: OpenBao, mount: str) -> None:
-    """Each log-in leaves a lease: a thousand functions would leave a thousand."""
+    """Each login leaves a lease: a thousand functions would leave a thousand."""
     store = userpass(openbao, mount, "correct")
     store.read(CREDENTIALS, timeout_s=T)
     client = store._client
@@ -453,7 +453,7 @@ def userpass(server: OpenBao, mount: str, password: str) -> VaultStore:
 
 def test_userpass(openbao: OpenBao, mount: str) -> None:
     assert userpass(openbao, mount, "correct").read(CREDENTIALS, timeout_s=T).value is not None
-    with pytest.raises(StoreDeniedError, match="refused the userpass log-in"):
+    with pytest.raises(StoreDeniedError, match="refused the userpass login"):
         userpass(openbao, mount, "wrong").read(CREDENTIALS, timeout_s=T)
 
 
@@ -506,7 +506,7 @@ def test_jwt(openbao: OpenBao, mount: str, tmp_path: Path) -> None:
     (tmp_path / "jwt").write_text(jwt)
     auth = {"method": "jwt", "role": "porter", "jwt_file": str(tmp_path / "jwt"), "mount": path}
     assert store_with(openbao, mount, auth).read(CREDENTIALS, timeout_s=T).value is not None
-    with pytest.raises(StoreDeniedError, match="jwt log-in"):
+    with pytest.raises(StoreDeniedError, match="jwt login"):
         store_with(openbao, mount, {**auth, "role": "other"}).read(CREDENTIALS, timeout_s=T)
 
 

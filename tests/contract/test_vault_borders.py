@@ -1,4 +1,4 @@
-"""Whatever a user's Vault set-up can cause has words, an exit code and a remedy. Each test is named
+"""Whatever a user's Vault setup can cause has words, an exit code and a remedy. Each test is named
 after the report that it came from."""
 
 from __future__ import annotations

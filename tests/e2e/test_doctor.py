@@ -16,7 +16,8 @@ from lab.support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao, pitchpoint_conf
 from lab.worlds.vendor import Vendor
 from nightporter.core import errors
 from nightporter.core.expiry import format_rfc3339
-from nightporter.core.explanations import EXPLANATIONS, render_exits, render_page
+from nightporter.core.explanations import EXPLANATIONS
+from nightporter.core.references import render_exits, render_page
 from nightporter.stores.secrets_manager import derived_id
 
 

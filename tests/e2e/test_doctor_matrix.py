@@ -1,4 +1,4 @@
-"""Every set-up that a user can have, broken in turn: what `doctor` says, with which exit code, and
+"""Every setup that a user can have, broken in turn: what `doctor` says, with which exit code, and
 that it never fails itself."""
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def test_every_error_has_a_reference_of_its_own_and_a_hint() -> None:
     assert len({item.reference for item in found}) == len(found)
     for item in found:
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", item.reference)
-        assert item.default_hint
+        assert item("what happened").hint
 
 
 def test_every_option_has_help() -> None:

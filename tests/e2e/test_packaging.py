@@ -16,6 +16,7 @@ import pytest
 from lab.support import ROOT, Home
 
 pytestmark = pytest.mark.clients
+HELPERS = tuple(f"{client}-credential-nightporter" for client in ("git", "docker", "cargo"))
 
 
 def built(kind: str, target: Path) -> Path:
@@ -35,16 +36,15 @@ def test_the_same_input_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
 def test_what_the_wheel_holds(tmp_path: Path) -> None:
     with zipfile.ZipFile(built("wheel", tmp_path)) as wheel:
         names = wheel.namelist()
-        door = wheel.getinfo("nightporter-0.1.0.data/scripts/nightporter")
         points = wheel.read("nightporter-0.1.0.dist-info/entry_points.txt").decode()
-    assert door.external_attr >> 16 & 0o111
+        for command in ("nightporter", *HELPERS):
+            launcher = wheel.getinfo(f"nightporter-0.1.0.data/scripts/{command}")
+            assert launcher.external_attr >> 16 & 0o111
     assert "nightporter/py.typed" in names
     assert "nightporter/aws_lambda.py" in names
     assert any(name.endswith("bash-completion/completions/nightporter") for name in names)
     assert any(name.endswith("share/man/man1/nightporter.1") for name in names)
     assert not [name for name in names if "/tests/" in name or name.endswith(".pyc")]
-    for command in ("git-credential", "docker-credential", "cargo-credential"):
-        assert f"{command}-nightporter" in points
     assert "[keyring.backends]" in points
 
 

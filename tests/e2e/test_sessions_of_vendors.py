@@ -1,5 +1,5 @@
 """Sessions of every vendor with the real command against the sandbox: seed, client credentials,
-log-in, device code."""
+login, device code."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_before_the_first_seed(empty_home: Home, vendor: Vendor) -> None:
     done = empty_home.run("token")
     assert done.code == 4
     assert "nightporter seed acme" in done.err
-    assert "no log-in" in empty_home.run("login", "acme").err
+    assert "no login" in empty_home.run("login", "acme").err
 
 
 @pytest.mark.parametrize("text", ["", "\n", "two\nlines", "x" * 40_000])

@@ -107,7 +107,7 @@ role = "read-only"
         "config.toml: profiles.p.issuer: is missing",
         "config.toml: profiles.p.isuer: is an unknown key; did you mean 'issuer'?",
         "config.toml: profiles.p.store: is missing, and there is more than one store",
-        "config.toml: profiles.p.credentials: is missing (or name 'refresh_token' outright)",
+        "config.toml: profiles.p.credentials: is missing (or name 'refresh_token' explicitly)",
         (
             f"config.toml: profiles.q.issuer: must be one of {', '.join(map(repr, VENDORS))}; did"
             " you mean 'pitchpoint'?"
@@ -136,7 +136,7 @@ role = "read-only"
         ('role = "admin"', "'full'"),
         ('fields = { user = "x" }', "unknown key; did you mean 'username'"),
         ('share_access_token = "yes"', "true or false"),
-        ('password = "hunter2"', "secret values may not stand in the file"),
+        ('password = "hunter2"', "must not hold secret values"),
         ('store = "nowhere"', "not in the file"),
         ('refresh_token = "prod/p"', "same path"),
         ('refresh_token = "../x"', "'..'"),
@@ -264,7 +264,7 @@ def test_no_secret_among_the_extra_parameters() -> None:
         ' "c"\nextra_parameters = { client_secret = "hunter2" }\n'
     )
     found = problems(text)
-    assert "secret values may not stand in the file" in found[0]
+    assert "must not hold secret values" in found[0]
     assert "hunter2" not in found[0]
 
 

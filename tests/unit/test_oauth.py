@@ -233,7 +233,7 @@ def test_a_form_without_an_access_token_keeps_its_refresh_token() -> None:
 
 @pytest.mark.parametrize("page", [b"<html>error=1</html>", b"a=1&b=2", b"error", b"\xff\xfe"])
 def test_a_page_is_no_form(page: bytes) -> None:
-    """A log-in page or a proxy's words are no members."""
+    """A login page or a proxy's words are no members."""
     with pytest.raises(IssuerReplyError):
         parse_tokens(reply(200, page), Call.REFRESH)
 

@@ -1,7 +1,7 @@
 """The command line, with click: every command, its options and its help.
 
 Standard output carries the result alone; whatever is for people goes to standard error. What
-`token` and `exec-credential` do stands in `commands`, which runs without this room.
+`token` and `exec-credential` do is in `fast`, which runs without this module.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def _check_agreed(question: str) -> None:
 
 
 class _Terminal:
-    """Whoever is at standard input: a person at a terminal, or a program's JSON."""
+    """Prompts at a terminal, or reads JSON from standard input."""
 
     def __init__(self, *, no_browser: bool = False) -> None:
         self.is_there = sys.stdin is not None and sys.stdin.isatty()
@@ -849,10 +849,10 @@ def explain(reference: str | None) -> None:
         raise ConfigError(
             f"there is no such reference{advice}", hint="`nightporter explain` lists them."
         )
-    what, todo = EXPLANATIONS[reference]
+    found = EXPLANATIONS[reference]
     put(
-        f"{reference}\n\n{click.wrap_text(what, 78)}\n\n"
-        f"{click.wrap_text(f'What to do: {todo}', 78)}"
+        f"{reference}\n\n{click.wrap_text(found.meaning, 78)}\n\n"
+        f"{click.wrap_text(f'What to do: {found.remedy}', 78)}"
     )
 
 

@@ -1,5 +1,5 @@
 """The two commands that other programs run all day, without click, whose import costs more than all
-of ours.
+of its own.
 
 `parse_plain` knows the ordinary forms of `token` and `exec-credential`, and leaves everything else,
 mistakes included, to `app`. A property test holds the two parsers to the same answers.

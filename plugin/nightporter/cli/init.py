@@ -52,7 +52,7 @@ YES_NO = ("yes", "no")
 NOBODY = "none"
 TRIAL = "the new configuration"
 TRY_S = 10.0
-TRIAL_PATH = (  # stands for the secret until its path is known; read, never written
+TRIAL_PATH = (  # used for the secret until its path is known; read, never written
     "nightporter/trial"
 )
 
@@ -512,8 +512,7 @@ class Onboarding:
             account.start_by_seed(broker, given, self._options.timeout_s())
 
     def _first_token(self, broker: Broker) -> str:
-        """A refused password is typed anew only by a person who says so: each refusal counts at the
-        vendor."""
+        """Asks a person before another password is tried: each refusal counts at the vendor."""
         while True:
             try:
                 found = broker.access_token(timeout_s=self._options.timeout_s())
@@ -532,7 +531,7 @@ class Onboarding:
     # Clients.
 
     def _check_client(self, answers: Answers, client: str) -> None:
-        """That a set-up would do, before anything is written for it.
+        """That a setup would do, before anything is written for it.
 
         Raises: ConfigError, HostNotAllowedError.
         """

@@ -1,9 +1,9 @@
 """The two commands that other programs run all day, and what all commands share: streams, errors,
 exit codes.
 
-Without click, whose import costs more than all of ours: `parse_plain` knows the ordinary forms of
-`token` and `exec-credential`, and leaves everything else, mistakes included, to `cli`. A property
-test holds the two parsers to the same answers.
+Without click, whose import costs more than all our own code: `parse_plain` knows the ordinary forms
+of `token` and `exec-credential`, and leaves everything else, mistakes included, to `cli`. A
+property test holds the two parsers to the same answers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DOOR_OUTPUTS = ("token", "json", "header", "env", "curl")  # one line each
 
 @dataclass
 class Options:
-    """The global options, from wherever on the line they stood."""
+    """The global options, from anywhere on the line."""
 
     config: str | None = None
     timeout: float | None = None
@@ -56,7 +56,7 @@ class Options:
         return _parse_seconds("NIGHTPORTER_TIMEOUT", text)
 
     def log_in_s(self) -> float:
-        """For a log-in, where a person types meanwhile: --timeout, else five minutes."""
+        """For a login, where a person types meanwhile: --timeout, else five minutes."""
         return self.timeout if self.timeout is not None else LOG_IN_S
 
 
@@ -194,7 +194,7 @@ def leave_reply(
 
 
 def take_options(arguments: list[str]) -> tuple[Options, list[str]]:
-    """The global options, wherever they stand, and the other words.
+    """The global options, anywhere on the line, and the other words.
 
     Raises: ConfigError.
     """

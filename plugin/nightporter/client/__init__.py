@@ -1,2 +1,2 @@
 """From a configuration and an environment to access tokens: what the library and every command
-stand on."""
+depend on."""

@@ -313,7 +313,7 @@ class Broker:
         return token
 
     def _renew(self, token: Token, floor_s: float, timeout_s: float) -> Token | None:
-        """One attempt; None where there was none, or it failed. Nobody waits for it who holds a
+        """Tries once to renew ahead of expiry; None if skipped or failed. Nobody waits who holds a
         token."""
         if self.cache.tried_early():
             return None

@@ -68,7 +68,7 @@ def open_cache(
 ) -> AccessCache:
     """The profile's cache under today's identity.
 
-    Raises: ConfigError for a NIGHTPORTER_CACHE that is none of its words.
+    Raises: ConfigError for a NIGHTPORTER_CACHE with an unknown value.
     """
     in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
     kind = environment.get("NIGHTPORTER_CACHE", "off" if in_lambda else "file")

@@ -26,7 +26,7 @@ def keep_reply(
     began: float,
     given: bytes | None = None,
 ) -> None:
-    """Leaves a reply for the front door, where one may stand for the next ask of this kind.
+    """Leaves a reply for the front door, where it may answer the next ask of this kind.
 
     Not where a variable of the user's own naming holds a credential or the store's identity depends
     on a variable that the door doesn't compare, not where tokens are in no
@@ -47,7 +47,7 @@ def keep_reply(
     files = [config_file, os.path.dirname(config_file), *credential_files(store, environment)]
     candidates = cache_directories(environment)
     directory = os.path.dirname(token_file)
-    # A helper's success takes the note of its failure away, so a reply stands for no ask after one.
+    # A helper's success takes the note of its failure away, so a reply answers no ask after one.
     notes = [] if given is None else [os.path.join(directory, FAILURES)]
     earlier = candidates[: candidates.index(directory)] if directory in candidates else candidates
     reply_files.leave(

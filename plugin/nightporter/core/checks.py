@@ -178,7 +178,7 @@ def proxy_url(value: Any) -> str | None:
 
 
 def parameters(value: Any) -> str | None:
-    """Parameters travel in addresses and stand in the file, so no secret may be among them."""
+    """Parameters are in URLs and in the file, so no secret may be among them."""
     if problem := table_of_text(value):
         return problem
     named = [
@@ -186,7 +186,7 @@ def parameters(value: Any) -> str | None:
         for key in value
         if key in SECRET_KEYS | {"refresh_token", "client_assertion", "assertion"}
     ]
-    return f"must not hold {named[0]!r}: secret values may not stand in the file" if named else None
+    return f"must not hold {named[0]!r}: the file must not hold secret values" if named else None
 
 
 def one_of(*choices: str) -> Check:

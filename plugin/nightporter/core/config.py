@@ -283,7 +283,7 @@ class _ProfileParser:
         credentials = table.get("credentials")
         if credentials is None and "refresh_token" not in table and role != "read-only":
             self.findings.add(
-                f"{self.where}.credentials", "is missing (or name 'refresh_token' outright)"
+                f"{self.where}.credentials", "is missing (or name 'refresh_token' explicitly)"
             )
         if (
             isinstance(credentials, str)

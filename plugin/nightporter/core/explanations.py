@@ -1,410 +1,294 @@
-"""What every reference means and what to do, for `nightporter explain` and for
-plugin/docs/errors.md. Pure text.
+"""What every reference means and what to do: the one catalogue behind the hints of errors, the
+findings of `nightporter doctor`, `nightporter explain` and plugin/docs/errors.md. Pure text.
 
-The errors' own hints are short; here is room for where to look. Tests hold the list to the errors
-that exist.
+Tests hold the catalogue to the references that exist.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from nightporter.core import errors
 
-EXPLANATIONS: Mapping[str, tuple[str, str]] = {
-    "defect": (
-        "Something happened that nightporter has no words for: a mistake of ours.",
-        (
-            "Run the command again with -v, and report what it says with `nightporter doctor"
-            " --bundle FILE`."
-        ),
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`meaning`: what has happened. `hint`: what to do next, as an error prints it. `more`: what
+    `explain` and the page have room for."""
+
+    meaning: str
+    hint: str
+    more: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """Returns all that there is to do."""
+        return f"{self.hint} {self.more}".rstrip()
+
+
+EXPLANATIONS: Mapping[str, Explanation] = {
+    "defect": Explanation(
+        "Something happened that nightporter has no words for: a defect in nightporter.",
+        "Run the command again with -v and report what it prints.",
+        "`nightporter doctor --bundle FILE` writes a report without secrets to attach.",
     ),
-    "configuration": (
-        (
-            "The configuration, a variable or the command line is wrong. Each finding names file,"
-            " key and what would fit."
-        ),
-        (
-            "`nightporter config check` names all findings at once, `nightporter config show` what"
-            " is in effect."
-        ),
+    "configuration": Explanation(
+        "The configuration, a variable or the command line is wrong. Each finding names the file,"
+        " the key and what it takes.",
+        "Fix it and try again. `nightporter config check` names everything that is wrong in the"
+        " file that is read.",
+        "`nightporter config show` prints what is in effect.",
     ),
-    "unknown-profile": (
-        "No profile has the name that was given, or none was given and there is not exactly one.",
-        (
-            "`nightporter config show` lists the profiles of the file that is read (`nightporter"
-            " config path`)."
-        ),
+    "unknown-profile": Explanation(
+        "No profile has the given name; or no name was given, and there is not exactly one"
+        " profile.",
+        "`nightporter config show` lists the profiles.",
+        "`nightporter config path` says which file is read.",
     ),
-    "untrusted-file": (
-        (
-            "A file that instructs nightporter (configuration, CA, token, secret-id, client key)"
-            " could be changed by another user: it, a link to it or a directory above it belongs to"
-            " somebody else, or others may write it. Who can change it could send your credentials"
-            " elsewhere."
-        ),
-        (
-            "See that the file holds what you wrote, then close it with the command that the"
-            " message names. Files of root, a user's own group (umask 002), read-only mounts and"
-            " Lambda pass. Where a container's mounts have other owners, set NIGHTPORTER_TRUST=all."
-        ),
+    "untrusted-file": Explanation(
+        "Another user could change a file that instructs nightporter (configuration, CA, token,"
+        " secret-id, client key): the file, a link to it or a directory above it belongs to"
+        " somebody else, or others may write it. Such a user could send your credentials"
+        " elsewhere.",
+        "Check that the file holds what you wrote, then close it with the command that the message"
+        " names.",
+        "Files of root, a user's own group (umask 002), read-only mounts and Lambda are trusted."
+        " Where a container's mounts have other owners, set NIGHTPORTER_TRUST=all.",
     ),
-    "trust-lifted": (
+    "trust-lifted": Explanation(
         "NIGHTPORTER_TRUST=all is set: nightporter obeys files that others could have changed.",
-        "Unset it where the files are your own or root's, and nobody else can write them.",
+        "Unset it where the files belong to you or to root, and nobody else can write them.",
     ),
-    "credentials-refused": (
-        (
-            "The issuer refused username, password or client secret. It is not tried again until"
-            " the secret in the store changes or a back-off (5 minutes, doubling to 6 hours) has"
-            " passed, so that no account is locked."
-        ),
-        (
-            "Correct the secret: `nightporter credentials set PROFILE`. A change is tried at once,"
-            " by every machine."
-        ),
+    "credentials-refused": Explanation(
+        "The issuer refused the username, the password or the client secret. They are not sent"
+        " again until the secret in the store changes or a back-off is over (5 minutes, doubling to"
+        " 6 hours), so that the account isn't locked.",
+        "Correct the secret (`nightporter credentials set PROFILE`, or in the store). A changed"
+        " secret is tried at once, by every machine.",
     ),
-    "sign-in-throttled": (
-        "The issuer takes no more sign-ins of this account for a while.",
-        (
-            "Wait until the time that the message names. Look for something else that signs in with"
-            " the same account."
-        ),
+    "sign-in-throttled": Explanation(
+        "The issuer accepts no more sign-ins of this account for a while.",
+        "Wait until the account is unlocked; do not sign in by hand either.",
+        "The message names the time. Look for something else that signs in with this account.",
     ),
-    "login-required": (
-        (
-            "There is no session, and this profile can't sign in by itself: its grant needs a"
-            " person, or its role may not read the credentials."
-        ),
-        (
-            "`nightporter login PROFILE`, `nightporter seed PROFILE`, or let a machine with role"
-            " `full` rotate."
-        ),
+    "login-required": Explanation(
+        "There is no session, and this profile can't start one unattended: its grant needs a"
+        " person, or its role may not read the credentials.",
+        "Run `nightporter login PROFILE` or `nightporter seed PROFILE`.",
+        "For a profile with a role, let a machine with role `full` run `nightporter rotate`.",
     ),
-    "credentials-absent": (
-        (
-            "The secret with username and password (or the client's) is not in the store, or lacks"
-            " a member."
-        ),
-        (
-            "`nightporter credentials set PROFILE`; or correct `credentials`, `client` or `fields`"
-            " in the profile."
-        ),
+    "credentials-absent": Explanation(
+        "The secret with the username and password (or the client's) is not in the store, or a"
+        " member is missing.",
+        "Write the secret with `nightporter credentials set PROFILE`, or correct `credentials` in"
+        " the profile.",
+        "`client` and `fields` of the profile name where else to look.",
     ),
-    "session-rejected": (
-        "The issuer refused the refresh token, and no newer one was in the store.",
-        (
-            "`nightporter login PROFILE` or `nightporter seed PROFILE`. If it comes again,"
-            " something else uses it too."
-        ),
+    "session-rejected": Explanation(
+        "The issuer refused the refresh token, and the store has no newer one.",
+        "Run `nightporter login PROFILE` or `nightporter seed PROFILE`.",
+        "If it happens again, something else uses the same refresh token.",
     ),
-    "store": (
+    "store": Explanation(
         "The store failed in a way that has no reference of its own.",
-        "Look at the store's own log.",
+        "Look at the store's own log; `nightporter status` shows what is cached here.",
     ),
-    "store-unreachable": (
-        "No connection to the store, a time-out, or an answer of its server that something broke.",
-        (
-            "Check address, network, proxy and CA. A cached token that lives is served meanwhile;"
-            " nothing was changed."
-        ),
+    "store-unreachable": Explanation(
+        "The store can't be reached, the connection timed out, or its answer was broken off.",
+        "Check the store's address, the network, the proxy and the CA; nothing was changed.",
+        "A cached token that is still valid is served meanwhile.",
     ),
-    "store-throttled": (
-        "The store limits its clients' rate.",
-        (
-            "It is tried again by itself. Secrets Manager takes 50 writes a second and account:"
-            " rotate in shards."
-        ),
+    "store-throttled": Explanation(
+        "The store limits the rate of its clients.",
+        "It is retried automatically. Wait a moment, or ask for a higher quota.",
+        "Secrets Manager allows 50 writes a second and account: rotate in shards.",
     ),
-    "store-sealed": (
-        "Vault is sealed or not initialised.",
-        "An operator has to unseal it: `vault operator unseal`.",
+    "store-sealed": Explanation(
+        "Vault is sealed or not initialized.",
+        "An operator must unseal Vault (`vault operator unseal`); nothing was changed.",
     ),
-    "store-denied": (
-        (
-            "A right is missing, and the message names it. Vault says the same of a token that has"
-            " run out."
-        ),
-        (
-            "`nightporter policy PROFILE --role ROLE` prints what a role needs; log in anew if the"
-            " token is old."
-        ),
+    "store-denied": Explanation(
+        "A permission is missing, and the message names it. Vault says the same when a token has"
+        " expired.",
+        "Grant the permission that the message names; `nightporter policy PROFILE --role ROLE`"
+        " prints what a role needs.",
+        "If the token has expired, log in again.",
     ),
-    "store-value": (
-        (
-            "What is stored can't be used: no JSON object, too large, marked for deletion, a mount"
-            " of version 1."
-        ),
-        "Look at the secret in the store, and correct it by hand; nothing was changed.",
+    "store-value": Explanation(
+        "What is stored can't be used: it is no JSON object, too large or marked for deletion, or"
+        " the mount is KV version 1.",
+        "Look at the secret in the store and correct it by hand; nothing was changed.",
     ),
-    "store-conflict": (
-        "Somebody else wrote the secret at the same moment.",
-        "Run the command again.",
+    "store-conflict": Explanation(
+        "Another writer changed the secret at the same moment.", "Run the command again."
     ),
-    "store-deletes-early": (
-        (
-            "The store would delete the session record before its time: on Vault a"
-            " `delete_version_after` of the mount or the key that is shorter than a claim lives."
-        ),
-        (
-            "Raise or remove that limit (`vault kv metadata put -delete-version-after=0s`, `vault"
-            " write MOUNT/config`); `nightporter doctor` shows it."
-        ),
+    "store-deletes-early": Explanation(
+        "The store would delete the session record too early: on Vault a `delete_version_after` of"
+        " the mount or the key is shorter than a claim lives.",
+        "Raise or remove the store's own limit (Vault: `vault kv metadata put"
+        " -delete-version-after=0s`, and the mount's delete_version_after); nothing was sent.",
+        "`vault write MOUNT/config delete_version_after=0s` changes the mount; `nightporter doctor`"
+        " shows both.",
     ),
-    "record-newer": (
-        "The session record was written by a newer nightporter, and is not touched by this one.",
-        (
-            "Update nightporter on this machine. Only a person replaces such a record: with"
-            " `nightporter seed`, `login` or `logout --everywhere`."
-        ),
+    "record-newer": Explanation(
+        "A newer nightporter wrote the session record. This one leaves it as it is.",
+        "Update nightporter on this machine. A person can replace the record: `nightporter seed`,"
+        " `login`, `logout --everywhere`.",
     ),
-    "exchange-continues": (
-        (
-            "The time limit was over while the issuer was still thinking. A refresh token that may"
-            " rotate is listened to all the same, and its result is saved, so that nothing is lost."
-        ),
+    "exchange-continues": Explanation(
+        "The time limit ended while the issuer was still working. The exchange of a refresh token"
+        " that may rotate goes on in the background and its result is saved, so that nothing is"
+        " lost.",
         "Run the command again in a moment, or give a longer --timeout.",
     ),
-    "sign-in-unsettled": (
-        (
-            "Two sign-ins ended without a known outcome (killed, cut off, lost), so nobody knows"
-            " whether the issuer counted them as wrong. None is tried for five minutes, so that the"
-            " account is not locked."
-        ),
-        (
-            "Wait until the time that is named, or correct the credentials or the profile: they are"
-            " tried at once."
-        ),
+    "sign-in-unsettled": Explanation(
+        "Two sign-ins ended without a known outcome (killed, cut off, lost), so nobody knows"
+        " whether the issuer counted them as failed. No other is tried for five minutes, so that"
+        " the account isn't locked.",
+        "Wait until the time that the message names, or correct the credentials or the profile:"
+        " they are tried at once.",
     ),
-    "store-rolled-back": (
-        (
-            "A person moved AWSCURRENT back to a version that has successors already, so every"
-            " write collides."
-        ),
-        "`nightporter doctor PROFILE --repair` moves the label to the newest version again.",
+    "store-rolled-back": Explanation(
+        "AWSCURRENT was moved back to an older version, so every write collides with a version"
+        " that already exists.",
+        "Run `nightporter doctor PROFILE --repair`, which moves AWSCURRENT to the newest version"
+        " again.",
+        "`aws secretsmanager update-secret-version-stage` does it by hand.",
     ),
-    "write-budget": (
-        (
-            "Sessions are exchanged so often that Secrets Manager would run out of versions (100 a"
-            " day and secret)."
-        ),
-        (
-            "Find who forces refreshes (`nightporter status`, NIGHTPORTER_LOG), or share access"
-            " tokens."
-        ),
+    "write-budget": Explanation(
+        "The session is exchanged so often that Secrets Manager would run out of versions (100 a"
+        " day and secret).",
+        "Wait, and find out what forces the exchanges (`nightporter status`, NIGHTPORTER_LOG).",
+        "`share_access_token = true` lets all machines use one access token.",
     ),
-    "result-spilled": (
-        (
-            "The issuer gave a new session, and the store would not take it. It lies in a 0600 file"
-            " on this machine."
-        ),
-        (
-            "Nothing is lost. Once the store is back, the next exchange here puts it there:"
-            " `nightporter rotate PROFILE`, or `nightporter doctor PROFILE --repair`."
-        ),
+    "result-spilled": Explanation(
+        "The issuer started a new session, and the store did not accept it. The pending result is"
+        " in a 0600 file on this machine.",
+        "Nothing is lost: run `nightporter rotate PROFILE` here once the store is back.",
+        "`nightporter doctor PROFILE --repair` writes it too.",
     ),
-    "nothing-published": (
-        "This profile reads published access tokens only, and there is no living one.",
-        (
-            "Look at the job that runs `nightporter rotate --access`: its log, its schedule, its"
-            " rights."
-        ),
+    "nothing-published": Explanation(
+        "This profile only reads published access tokens, and there is no valid one.",
+        "Check that the job that runs `nightporter rotate --access` is running.",
+        "Look at its log, its schedule and its permissions.",
     ),
-    "issuer": (
+    "issuer": Explanation(
         "The issuer failed in a way that has no reference of its own.",
-        "Try again later; ask the vendor.",
+        "Try again later. If it keeps failing, ask the vendor.",
     ),
-    "issuer-unreachable": (
-        "No connection to the issuer, so nothing was sent.",
-        (
-            "Check `base_url`, network, proxy and `ca_cert`. A cached token that lives is served"
-            " meanwhile."
-        ),
+    "issuer-unreachable": Explanation(
+        "The issuer can't be reached, so nothing was sent.",
+        "Check `base_url`, the network, the proxy and the CA; the request was not sent.",
+        "A cached token that is still valid is served meanwhile.",
     ),
-    "issuer-busy": (
-        "The issuer is overloaded or limits the rate, and said so.",
-        "It is tried again by itself.",
+    "issuer-busy": Explanation(
+        "The issuer is overloaded or limits the rate.",
+        "It is retried automatically.",
     ),
-    "issuer-outcome-unknown": (
-        (
-            "The request was sent, and no usable answer came back. Whether it took effect is not"
-            " known."
-        ),
-        (
-            "Run the command again: the next exchange finds out, and sends a token once more only"
-            " where that is safe."
-        ),
+    "issuer-outcome-unknown": Explanation(
+        "The request was sent, and no usable answer came back. Whether it took effect is not"
+        " known.",
+        "Run the command again: the next exchange finds out.",
+        "A refresh token is sent a second time only where that is safe.",
     ),
-    "issuer-reply": (
-        (
-            "The issuer answered something that can't be used: a log-in page, a proxy's words, no"
-            " access token."
-        ),
-        "Check that `base_url` is the token service itself; look at the address with a browser.",
+    "issuer-reply": Explanation(
+        "The issuer's answer can't be used: it is a login page, an error page of a proxy, or has no"
+        " access token.",
+        "Check that `base_url` is the vendor's token service and not a proxy or a login page.",
+        "Open the address in a browser to see what answers.",
     ),
-    "lambda-init": (
-        (
-            "A token was asked for while Lambda imports the function. Lambda may do that twice, so"
-            " nothing is exchanged."
-        ),
-        "Ask in the handler; BearerAuth may be made at the top, since it asks when it is used.",
+    "lambda-init": Explanation(
+        "A token was requested while Lambda imports the function. Lambda may import it twice, so"
+        " nothing is exchanged then.",
+        "Request tokens in the handler, not while the module is imported.",
+        "A BearerAuth may be created at the top of the module: it requests a token when it is"
+        " used.",
     ),
-    "lambda-no-time": (
+    "lambda-no-time": Explanation(
         "Less than 12 s of the invocation are left, and an exchange could be cut off.",
-        "Give the function a timeout of 30 s or more, and ask at the handler's beginning.",
+        "Raise the function's timeout to 30 s or more, and request the token at the beginning of"
+        " the handler.",
     ),
-    "claim-busy": (
-        (
-            "Another machine, or another process here, was exchanging the session until our time"
-            " was over."
-        ),
-        (
-            "Try again, or give a longer --timeout. A claim lives 16 s, or 64 s where a second send"
-            " would end the session; then the next holder takes over."
-        ),
+    "claim-busy": Explanation(
+        "Another machine, or another process on this one, was exchanging the session until the"
+        " time limit.",
+        "Try again, or give a longer --timeout.",
+        "A claim lives 16 s, or 64 s where a second send would end the session; then the next"
+        " machine takes over.",
     ),
-    "rotation-failed": (
-        "Some profiles of a scheduled run failed; the others were done.",
-        "Each one's own reference is in the log, under the event `rotated`.",
+    "rotation-failed": Explanation(
+        "Some profiles of a scheduled run failed; the others are done.",
+        "Look at the lines with the event `rotated` in the function's log: each failed profile has"
+        " its reason.",
     ),
-    "host-not-allowed": (
-        "The token was asked for a host, a cluster or an audience that the profile doesn't name.",
-        "If it may have the token, name it in `hosts` (`google_audiences`) of exactly one profile.",
+    "host-not-allowed": Explanation(
+        "The token was requested for a host, a cluster or an audience that the profile doesn't"
+        " name.",
+        "If this host may have the token, name it in `hosts` of exactly one profile.",
+        "`google_audiences` is the same for Google's audiences.",
     ),
     # What only doctor and status find.
-    "bad-ask": (
-        (
-            "A helper was asked something that breaks its protocol: control bytes, a key said"
-            " twice, a host that is none."
-        ),
-        "Look at who asks. The request was refused whole, and nothing of it was repeated.",
+    "bad-ask": Explanation(
+        "A client's request to a helper breaks the protocol: control characters, a key that occurs"
+        " twice, an invalid host.",
+        "Find out which client sends it. The whole request was refused, and nothing of it is"
+        " repeated.",
     ),
-    "foreign-record": (
-        (
-            "The record in the store is of another vendor, user or client, or of an unknown form."
-            " It is never used."
-        ),
-        (
-            "Give each profile a `refresh_token` path of its own. The next sign-in replaces the"
-            " record."
-        ),
+    "foreign-record": Explanation(
+        "The record in the store belongs to another vendor, user or client, or has an unknown"
+        " form. It is never used.",
+        "Give each profile a `refresh_token` path of its own.",
+        "The next sign-in replaces the record.",
     ),
-    "scope-narrowed": (
-        (
-            "The issuer granted less than was asked for (RFC 6749 section 5.1), so the vendor's API"
-            " will refuse some calls with 403. Said once; `nightporter status` shows it."
-        ),
-        (
-            "Let the vendor give the client or the user those scopes, and start the session again;"
-            " or leave them out of `scopes` in the profile."
-        ),
+    "file-mode": Explanation(
+        "Others can read or write a file or directory that belongs to nightporter.",
+        "`nightporter doctor --repair` makes it private.",
+        "Files that others could have written are not trusted, and are deleted.",
     ),
-    "other-user": (
-        (
-            "The issuer's id_token names another user than `username` in the profile: somebody"
-            " logged in, or seeded, as somebody else."
-        ),
-        (
-            "Start the session again as the right user (`nightporter login PROFILE`, `nightporter"
-            " seed PROFILE`), or correct `username`."
-        ),
-    ),
-    "file-mode": (
-        "A file or directory of nightporter's can be read or written by others.",
-        (
-            "`nightporter doctor --repair` closes it. What others could have written is not"
-            " trusted, and thrown away."
-        ),
-    ),
-    "cache-unusable": (
-        "No directory can hold cached tokens, so every command asks the store anew.",
+    "cache-unusable": Explanation(
+        "No directory can hold cached tokens, so every command asks the store again.",
         "Set NIGHTPORTER_CACHE_DIR to a directory of your own, mode 0700.",
     ),
-    "clock-skew": (
+    "clock-skew": Explanation(
         "This machine's clock and the issuer's differ by more than a few seconds.",
-        "Set the clock by NTP: a machine that is ahead takes over living claims.",
+        "Synchronize the clock (NTP).",
     ),
-    "session-refused": (
-        "A refused sign-in is remembered in the record.",
-        "Correct the secret: `nightporter credentials set PROFILE`. A change is tried at once.",
+    "session-refused": Explanation(
+        "The record remembers a refused sign-in.",
+        "Correct the secret: `nightporter credentials set PROFILE`. A changed secret is tried at"
+        " once.",
     ),
-    "session-claimed": (
-        "A machine holds the claim on the session, or has died with it.",
-        (
-            "Nothing: a claim runs out after 16 s, or after 64 s where a second send would end the"
-            " session."
-        ),
+    "session-claimed": Explanation(
+        "A machine holds the claim on the session, or died while it held it.",
+        "Nothing: a claim expires after 16 s, or after 64 s where a second send would end the"
+        " session.",
     ),
-    "session-old": (
-        "The refresh token ends soon, or has ended; the scheduled job should have renewed it.",
+    "session-old": Explanation(
+        "The refresh token expires soon, or has expired; the scheduled job should have renewed it.",
         "Look at the job that runs `nightporter rotate`, or run it: `nightporter rotate PROFILE`.",
     ),
-    "helper-failed": (
-        "A client asked a helper, it failed, and the client kept that to itself.",
-        "The message says what failed. The note goes away when the same client next succeeds.",
+    "helper-failed": Explanation(
+        "A helper failed, and the client that called it didn't show the error.",
+        "Do what the message says. The note is removed when the same client next succeeds.",
     ),
-    "command-missing": (
-        "A command that clients run is not on PATH, or not the one of this installation.",
-        (
-            "Put the directory of nightporter's commands on PATH, or repeat `nightporter setup"
-            " CLIENT PROFILE`."
-        ),
+    "command-missing": Explanation(
+        "A command that clients run is not on PATH, or belongs to another installation.",
+        "Put the directory of nightporter's commands on PATH, or repeat `nightporter setup CLIENT"
+        " PROFILE`.",
     ),
-    "library-missing": (
+    "scope-narrowed": Explanation(
+        "The issuer granted fewer scopes than requested (RFC 6749 section 5.1), so the vendor's API"
+        " will refuse some calls with 403. It is said once; `nightporter status` shows it.",
+        "Let the vendor grant the client or the user those scopes and start the session again, or"
+        " remove them from `scopes` in the profile.",
+    ),
+    "other-user": Explanation(
+        "The issuer's id_token names another user than `username` in the profile: somebody logged"
+        " in, or seeded, as another user.",
+        "Start the session again as the right user (`nightporter login PROFILE`, `nightporter seed"
+        " PROFILE`), or correct `username`.",
+    ),
+    "library-missing": Explanation(
         "A library that a store of the configuration needs is not installed.",
         "Install nightporter with the extra that the finding names.",
     ),
 }
-
-
-# Whose turn it is, by exit code (contract, section 4).
-WHOSE_TURN: Mapping[int, tuple[str, str]] = {
-    1: ("ours", "a defect"),
-    2: ("who configures", "usage, configuration, unknown profile"),
-    3: (
-        "who owns the account",
-        "the issuer refused username, password or client secret, now or remembered",
-    ),
-    4: ("a person", "no session and no way to sign in unattended; no credentials secret"),
-    5: (
-        "who runs the store",
-        "away, sealed, denies (the missing right is named), throttles; the claim can't be written",
-    ),
-    6: (
-        "who runs the vendor",
-        "away, fails, answers nonsense; another holder busy until the deadline",
-    ),
-    7: ("who configures", "a host that is in no `hosts`"),
-}
-
-
-def render_exits() -> str:
-    """The README's table: exit codes, whose turn it is, and the references of the errors that end
-    so."""
-    lines = ["| exit | whose turn | when | references |", "| --- | --- | --- | --- |"]
-    classes = [
-        item
-        for item in vars(errors).values()
-        if isinstance(item, type) and issubclass(item, Exception)
-    ]
-    kinds = [item for item in classes if issubclass(item, errors.NightporterError)]
-    for code, (who, when) in WHOSE_TURN.items():
-        found = [kind.reference for kind in kinds if kind.exit_code == code]
-        lines.append(
-            f"| {code} | {who} | {when} |"
-            f" {', '.join(f'`{name}`' for name in dict.fromkeys(found))} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def render_page() -> str:
-    """plugin/docs/errors.md: one section a reference."""
-    head = (
-        "# References\n\nEvery error ends with a reference. `nightporter explain REFERENCE` prints"
-        " the same.\n"
-    )
-    parts = [
-        f"## {name}\n\n{what}\n\n**What to do.** {todo}\n"
-        for name, (what, todo) in EXPLANATIONS.items()
-    ]
-    return "\n".join([head, *parts])

@@ -3,7 +3,7 @@
 A token goes only to a host that is named in `hosts` of exactly one profile. Hosts are compared
 whole, ports included, after IDNA (2008, as git and curl have it: the older one takes faß.example
 for fass.example) and in lower case: never a substring, a suffix without a label boundary, or a
-pattern of ours (CVE-2024-53858, microsoft/vscode#320634). `*.example.com` stands for exactly one
+pattern (CVE-2024-53858, microsoft/vscode#320634). `*.example.com` stands for exactly one
 label. An entry with a path (`git.example.com/team`) is for what lies below that path, and for
 nobody who doesn't tell one.
 """
@@ -22,7 +22,7 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class BadAskError(Exception):
-    """The client's ask breaks the rules (control bytes, a host that is none): refused whole, and
+    """The client's ask breaks the rules (control bytes, an invalid host): refused whole, and
     never repeated.
 
     `address`: what it asked for, None where nothing tells. `could_mean` says whether that is ours.
@@ -63,7 +63,7 @@ class Rule:
     is_wildcard: bool
 
     def matches(self, target: Target) -> bool:
-        """Plain http is named only where the entry says so outright."""
+        """Plain http is allowed only where the entry says `http://`."""
         named = self.target
         if (named.scheme, named.port) != (target.scheme, target.port):
             return False
@@ -311,7 +311,7 @@ def _host_in(address: str) -> str:
 
 
 def profile_for(target: Target, profiles: Mapping[str, Profile]) -> Profile | None:
-    """The one profile that may answer; None where the host is none of ours.
+    """The one profile that may answer; None where the host is not ours.
 
     Raises: ConfigError naming both, where two profiles claim the host.
     """

@@ -289,7 +289,7 @@ class Profile:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A whole checked configuration, the name of where it came from, the user's own vendors, and
-    which keys of each table stood there."""
+    which keys of each table were there."""
 
     source: str
     stores: Mapping[str, StoreConfig]

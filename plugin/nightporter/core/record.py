@@ -472,7 +472,7 @@ def _parse_claim(value: Any) -> Claim | None:
 
 
 def _life(value: Any) -> int:
-    """No claim lives longer than the longest of ours, whatever it says."""
+    """No claim lives longer than our longest, whatever it says."""
     is_count = isinstance(value, int) and not isinstance(value, bool)
     return min(max(value, CLAIM_S), STRICT_CLAIM_S) if is_count else CLAIM_S
 

@@ -1,6 +1,6 @@
 """What the rest of nightporter must know of a store without loading it: one description each.
 
-A description stands beside its adapter and is cheap to import: it needs no library of the store's.
+A description is beside its adapter and is cheap to import: it needs no library of the store's.
 Configuration, identity of cached tokens, `init`, `doctor`, `policy` and the opening of stores
 iterate over descriptions; nothing else names a store. A store of somebody else's comes in by the
 entry point group `nightporter.stores` (plugin/docs/adding.md).
@@ -76,8 +76,8 @@ class StoreDescription:
     What a token depends on (a token cached under one identity must never be served to another):
     `identity_variables` pick an identity and are no secrets; `secret_variables` hold one;
     `credential_files` are the files that it comes from. `address_variables` say which server and
-    namespace are meant, whoever asks. `place`: where the data are on this machine, for a store that
-    has them here.
+    namespace are meant, with any identity. `place`: where the data are on this machine, for a store
+    that has them here.
 
     `library`, `requirement`: the module that the adapter imports, and what pip installs for it.
     `render_policy`: the least that a role needs in the store's own policy language; None: it has

@@ -70,8 +70,8 @@ class Request:
 class Response:
     """What came back: at most 1 MiB of body. Header names are in lower case.
 
-    `skew_s`: by how much the issuer's clock is ahead of ours, where its Date tells; reported, never
-    computed with.
+    `skew_s`: by how many seconds the issuer's clock is ahead of this host's, by its Date header;
+    reported, never computed with.
     """
 
     status: int
@@ -108,7 +108,7 @@ def form_request(
 
     `auth_method` is RFC 7591's token_endpoint_auth_method. For client_secret_basic both parts are
     form-encoded before they are joined, as the RFC wants it and many forget. Without a secret the
-    client_id stands in the body.
+    client_id is in the body.
     """
     body = {key: value for key, value in members.items() if value is not None}
     headers = {"Content-Type": "application/x-www-form-urlencoded", **_ACCEPT}
@@ -374,7 +374,7 @@ def error_of_reply(
             )
         if call is Call.LOG_IN:
             return LoginRequiredError(
-                f"the issuer refused the log-in {said}", hint="Start `nightporter login` again."
+                f"the issuer refused the login {said}", hint="Start `nightporter login` again."
             )
         certain = kind is ReplyClass.DEAD
         return SessionRejectedError(

@@ -36,7 +36,7 @@ def _is_private(status: os.stat_result, forbidden: int = 0o077) -> bool:
 
 
 def open_private_directory(path: str) -> bool:
-    """Makes or mends the directory; whether it is now a private one of ours.
+    """Creates the directory or makes it private. Returns whether it is now private and ours.
 
     A link or a foreign directory in its place is never followed. A link of our own is replaced. A
     directory of our own that others could enter is closed, and what lies in it is thrown away,
@@ -77,7 +77,7 @@ def make_directories(path: str) -> None:
 
 
 def is_private_directory(path: str) -> bool:
-    """Whether it is an absolute path of a directory of ours into which nobody else can put
+    """Returns whether it is an absolute path of our own directory into which nobody else can put
     anything."""
     try:
         status = os.lstat(path)
@@ -115,8 +115,8 @@ def _discard_files(directory: str) -> None:
 
 
 def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
-    """The bytes of a private file of ours; None when it is absent, not to be trusted, or larger
-    than 1 MiB.
+    """Returns the bytes of a private file that belongs to us; None when it is absent, not to be
+    trusted, or larger than 1 MiB.
 
     With `close_if_readable` a file that others could read, but not write, is closed to them and
     then taken: nobody else can have put anything into it.
@@ -194,7 +194,7 @@ def _sync_directory(path: str) -> None:
 
 
 def is_own_regular_file(descriptor: int) -> bool:
-    """Returns whether an open file is a regular one of ours."""
+    """Returns whether an open file is regular and belongs to us."""
     status = os.fstat(descriptor)
     return stat.S_ISREG(status.st_mode) and _is_mine(status)
 
@@ -229,10 +229,10 @@ def open_lock(path: str, *, deadline: float, poll_s: float = 0.02) -> Iterator[b
 
 
 def _unlock(descriptor: int) -> None:
-    """Outright, since a child forked meanwhile holds the same open file: closing ours alone would
-    leave it locked."""
+    """Unlocks the file itself, since a child forked meanwhile holds the same open file: closing
+    ours alone would leave it locked."""
     if sys.platform != "win32":
-        with contextlib.suppress(OSError):  # where there are no locks, there is none to take off
+        with contextlib.suppress(OSError):  # a file system without locks has none to remove
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 

@@ -1,5 +1,5 @@
-"""Work that must end, whoever asked for it: a refresh token that may rotate, once sent, is listened
-to until the answer is there.
+"""Work that must be completed once it has begun: after a refresh token that may rotate has been
+sent, its answer is waited for.
 
 A command does it in a child of its own, which has left the process group and closed the streams, so
 that neither a signal to the command nor its end is felt there; a library in a thread that the

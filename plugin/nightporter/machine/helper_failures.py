@@ -2,7 +2,7 @@
 and say nothing.
 
 The helper notes them here, one a protocol and profile, for `status` and `doctor`; the next success
-takes the note away. Holds no secret: messages of ours never do.
+takes the note away. Holds no secret: our messages never do.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def expand(path: str, source: str) -> str:
     found = os.path.expanduser(path)
     if found.startswith("~"):
         raise ConfigError(
-            f"{source}: neither HOME nor a passwd entry tells what ~ stands for",
+            f"{source}: neither HOME nor a passwd entry says what ~ is",
             hint="Set HOME, or name an absolute path.",
         )
     return found
@@ -109,6 +109,6 @@ def cache_directories(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def all_cache_directories(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Every cache place of the user, also those that are not in use now: for log-out."""
+    """Every cache place of the user, also those that are not in use now: for logout."""
     elsewhere = {key: value for key, value in environment.items() if key != "NIGHTPORTER_CACHE_DIR"}
     return tuple(dict.fromkeys(cache_directories(environment) + cache_directories(elsewhere)))

@@ -28,7 +28,7 @@ def _read(path: str) -> str | None:
 
 
 def host_name() -> str:
-    """This machine's name, fit to stand in a record."""
+    """This machine's name, fit for a record."""
     return (
         "".join(char if char.isalnum() or char in "-._" else "-" for char in socket.gethostname())
         or "unnamed"
@@ -49,7 +49,13 @@ def _start_of(pid: int) -> str | None:
 
 def boot_time() -> float:
     """Seconds on the clock that runs since this machine's boot, through suspends too, and that
-    nobody sets."""
+    nobody sets.
+
+    In Lambda the wall clock: a frozen environment's own clocks may stand still for hours, and AWS
+    sets its wall clock.
+    """
+    if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+        return time.time()
     try:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     except (AttributeError, OSError):  # not Linux

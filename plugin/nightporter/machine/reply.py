@@ -1,8 +1,8 @@
 """Reply files: what the front door (`launchers/nightporter`, POSIX sh) may answer without starting
 Python.
 
-A reply stands for one exact ask: the command line, the variables that pick an identity, and for a
-helper what its client wrote to it. It names the files that it stands on by inode, size and change
+A reply answers one exact ask: the command line, the variables that pick an identity, and for a
+helper what its client wrote to it. It names the files that it depends on by inode, size and change
 time (ctime, which the door compares with the reply's own time stamp, set to the newest of theirs),
 the files that must stay absent, and a deadline by the wall clock. It holds an access token, and
 lies beside the cached one, under the same rules.
@@ -46,7 +46,7 @@ VARIABLES = (
     *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY"),
     *("BAO_ADDR", "BAO_NAMESPACE", "BAO_CACERT", "BAO_CLIENT_CERT", "BAO_CLIENT_KEY"),
 )
-SECRET_VARIABLES = ("VAULT_TOKEN", "BAO_TOKEN")  # whose values stand in no file
+SECRET_VARIABLES = ("VAULT_TOKEN", "BAO_TOKEN")  # whose values are in no file
 HELPERS = ("git", "docker")  # whose answer to `get` hangs on nothing but the ask
 MAX_INPUT = (1 << 20) + 1  # a byte more than any protocol takes
 MAX_REPLIES = 50  # a client may ask for any number of addresses ...
@@ -55,7 +55,7 @@ _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 
 
 def knows(identity_variables: Sequence[str], secret_variables: Sequence[str]) -> bool:
-    """Returns whether the ask tells these variables apart, so that a reply may stand for it."""
+    """Returns whether the ask tells these variables apart, so that a reply may answer it."""
     return set(identity_variables) <= set(VARIABLES) and set(secret_variables) <= set(
         SECRET_VARIABLES
     )
@@ -131,7 +131,7 @@ def _fingerprint(value: bytes) -> str:
 def answer(
     arguments: Sequence[str], environment: Mapping[str, str], now: float, given: bytes | None = None
 ) -> str | None:
-    """The reply that stands for this ask, by the door's own rules; None at the least doubt."""
+    """Returns the reply to this ask by the launcher's own rules; None at the least doubt."""
     name = reply_name(arguments, given)
     is_elsewhere = environment.get("NIGHTPORTER_CONFIG_TOML") or environment.get(
         "AWS_LAMBDA_FUNCTION_NAME"
@@ -247,9 +247,9 @@ def leave(
     by_token: bool = False,
     given: bytes | None = None,
 ) -> bool:
-    """Writes the reply, if one may stand; whether it does. What can't be written is no error.
+    """Writes the reply, if one may be kept. Returns whether it was; a failed write is no error.
 
-    `by_token`, `given`: as in `compose_ask`. `watched`: files and directories that it stands on,
+    `by_token`, `given`: as in `compose_ask`. `watched`: files and directories that it depends on,
     present or not; `absent`: what must not be there; `own`: the token's file, and how it was seen
     (`look`) before the token was read from it. `left_s`: for how long the token may be served
     without another look. `began`: a moment (Unix time) before anything of it was read, so that a
@@ -282,7 +282,7 @@ def leave(
 
 
 def _make_room(directory: str) -> None:
-    """So that a client which asks for ever new addresses fills no disk: a lost reply costs
+    """Bounds the number of reply files; an evicted one costs
     nothing."""
     kept = [
         name

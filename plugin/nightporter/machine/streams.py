@@ -1,8 +1,8 @@
 """Standard error for people: printable, and never a place where we are held up.
 
 Text of others (a record, a vendor, a client) may hold control, escape or bidirectional characters,
-which would drive a terminal (the class of CVE-2024-50349). And whoever should read the stream may
-have stopped: a line that doesn't fit into the pipe at once is dropped.
+which would drive a terminal (the class of CVE-2024-50349). And the process that should read the
+stream may have stopped: a line that doesn't fit into the pipe at once is dropped.
 """
 
 from __future__ import annotations

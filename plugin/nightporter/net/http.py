@@ -220,7 +220,7 @@ def _host(url: str) -> str:
 
 
 PROXY_ADDRESS_ERRORS = (
-    requests.exceptions.InvalidSchema,  # SOCKS without PySocks, a scheme that is none of a proxy
+    requests.exceptions.InvalidSchema,  # SOCKS without PySocks, a scheme that isn't a proxy's
     requests.exceptions.InvalidProxyURL,
     requests.exceptions.InvalidURL,
     requests.exceptions.MissingSchema,
@@ -304,7 +304,7 @@ class _PunctualConnection(urllib3.connection.HTTPConnection):
         try:
             super().connect()
         finally:
-            _TIME.is_sent = False  # a proxy's CONNECT is no request of ours
+            _TIME.is_sent = False  # a proxy's CONNECT is not our request
 
     def putrequest(self, *args: Any, **kwargs: Any) -> Any:
         _refuse_lateness(self)

@@ -3,7 +3,7 @@
 At DEBUG botocore logs whole answers, and with them passwords and refresh tokens (boto/boto3#2292,
 boto/botocore#2626). A program that turns on its root logger, or a function whose log level is
 DEBUG, must not get ours; its own calls with the same libraries keep their logs. Loggers are
-process-wide, so a filter on each of them looks whether a call of ours runs in this thread.
+process-wide, so a filter on each of them looks whether our call runs in this thread.
 """
 
 from __future__ import annotations

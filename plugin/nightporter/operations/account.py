@@ -193,7 +193,7 @@ def _write_members(
 
 
 def _clear_refusal(session: Session, timeout_s: float, say: Say) -> None:
-    """Takes a remembered refusal out of the record: the credentials have changed, so it stands for
+    """Takes a remembered refusal out of the record: the credentials have changed, so it is about
     nothing.
 
     Not under another's claim, and no failure here is one of the command: a changed secret is tried
@@ -280,7 +280,7 @@ def end_session(broker: Broker, timeout_s: float, say: Say) -> None:
 
 def _revoke(session: Session, timeout_s: float, say: Say) -> None:
     """Tells the issuer, where it has an address for it (RFC 7009). What fails is said: the records
-    go all the same."""
+    go anyway."""
     deadline = session.runtime.monotonic() + timeout_s
     try:
         record = _own_record(session, deadline)

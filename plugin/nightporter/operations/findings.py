@@ -45,7 +45,7 @@ def warning(reference: str, what: str, profile: str | None = None, todo: str = "
         level="warning",
         reference=reference,
         what=what,
-        todo=_named(todo or EXPLANATIONS[reference][1], profile),
+        todo=_named(todo or EXPLANATIONS[reference].remedy, profile),
         profile=profile,
     )
 
@@ -68,7 +68,7 @@ def fault(reference: str, what: str, profile: str | None = None, *, exit_code: i
         level="error",
         reference=reference,
         what=what,
-        todo=_named(EXPLANATIONS[reference][1], profile),
+        todo=_named(EXPLANATIONS[reference].remedy, profile),
         profile=profile,
         exit_code=exit_code,
     )

@@ -1,7 +1,7 @@
 """Sessions that a person starts: authorization code with PKCE through a browser, or a device code.
 
-The redirect comes back to a server of ours on loopback that takes one answer and ends (RFC 8252
-section 7.3), or is pasted. State and verifier are fresh for each log-in; what a browser shows is
+The redirect comes back to our own server on loopback that takes one answer and ends (RFC 8252
+section 7.3), or is pasted. State and verifier are fresh for each login; what a browser shows is
 ours, and nothing that came in is echoed.
 """
 
@@ -56,12 +56,12 @@ def log_in(session: Session, person: Person, *, deadline: float) -> SessionRecor
     """Runs the profile's grant with a person, and stores the session that comes of it. `deadline`
     is monotonic.
 
-    Raises: ConfigError for a grant without a log-in, LoginRequiredError, IssuerError, StoreError.
+    Raises: ConfigError for a grant without a login, LoginRequiredError, IssuerError, StoreError.
     """
     profile, adapter = session.profile, session.issuer
     if not profile.grant.needs_person or not isinstance(adapter, oauth2.Adapter):
         raise ConfigError(
-            f"profile {profile.name!r} has no log-in: its grant is {profile.grant.value!r}",
+            f"profile {profile.name!r} has no login: its grant is {profile.grant.value!r}",
             hint=(
                 f"Use `nightporter credentials set {profile.name}` or `nightporter seed"
                 f" {profile.name}`."
@@ -154,7 +154,7 @@ def _by_code(
     code = query.get("code")
     if not code:
         raise LoginRequiredError(
-            "the answer to the log-in holds no code", hint="Start `nightporter login` again."
+            "the answer to the login holds no code", hint="Start `nightporter login` again."
         )
     request = adapter.code_request(
         profile, code=Secret(code), redirect_uri=redirect_uri, verifier=verifier, client=client
@@ -182,7 +182,7 @@ def _pasted(person: Person, url: str, state: str) -> dict[str, str]:
     query = _query_of(person.read_line().strip())
     if not query or not _is_ours(query, state):
         raise LoginRequiredError(
-            "the pasted address is not the answer to this log-in (its state is another)",
+            "the pasted address is not the answer to this login (its state is another)",
             hint=(
                 "Start `nightporter login` again and paste the whole address of the page that can't"
                 " be shown."
@@ -208,7 +208,7 @@ def _awaited(
                 if answer.strays
                 else ""
             )
-            raise LoginRequiredError(f"nobody answered the log-in in time{stray}", hint=REGISTERED)
+            raise LoginRequiredError(f"nobody answered the login in time{stray}", hint=REGISTERED)
     return answer.query or {}
 
 
@@ -222,18 +222,18 @@ def _handler(answer: _Answer, state: str) -> type[BaseHTTPRequestHandler]:
                 self.show(
                     404,
                     "Nothing here",
-                    "This is the log-in of nightporter, waiting for its answer.",
+                    "This is the login of nightporter, waiting for its answer.",
                 )
             elif answer.arrived.is_set():
                 self.show(
                     409,
                     "Already answered",
-                    "This log-in has had its answer. You can close this tab.",
+                    "This login has had its answer. You can close this tab.",
                 )
             elif not _is_ours(query, state):
                 answer.strays += 1
                 self.show(
-                    400, "Not this log-in", "The answer belongs to another log-in and was ignored."
+                    400, "Not this login", "The answer belongs to another login and was ignored."
                 )
             else:
                 answer.query = query
@@ -274,10 +274,10 @@ def _is_ours(query: dict[str, str], state: str) -> bool:
 def _refused(error: str) -> LoginRequiredError:
     if error == "access_denied":
         return LoginRequiredError(
-            "the log-in was denied", hint="Start `nightporter login` again and allow the access."
+            "the login was denied", hint="Start `nightporter login` again and allow the access."
         )
     code = error if error.replace("_", "").isalnum() and error.isascii() else "unnamed"
-    return LoginRequiredError(f"the issuer refused the log-in ({code})", hint=REGISTERED)
+    return LoginRequiredError(f"the issuer refused the login ({code})", hint=REGISTERED)
 
 
 # Device code.
@@ -297,7 +297,7 @@ def _by_device(
         try:
             response = _exchange(session, request, deadline)
         except IssuerError:
-            # RFC 8628 section 3.5: a time-out is a reason to ask more slowly, not to give up
+            # RFC 8628 section 3.5: a timeout is a reason to ask more slowly, not to give up
             continue
         error = "slow_down" if response.status in (429, 503) else _error_of(response)
         if error == "slow_down":
@@ -323,12 +323,12 @@ def _parse_device(response: Response) -> tuple[Secret, str, str, float]:
         texts = [document["device_code"], document["user_code"], document["verification_uri"]]
         interval_s = float(document.get("interval", 5))
     except (ValueError, KeyError, TypeError):
-        raise IssuerReplyError(f"the issuer started no device log-in ({response.status})") from None
+        raise IssuerReplyError(f"the issuer started no device login ({response.status})") from None
     if (
         not all(isinstance(text, str) and text.isprintable() for text in texts)
         or not 0 < interval_s <= 60
     ):
-        raise IssuerReplyError("the issuer's answer to the device log-in can't be used")
+        raise IssuerReplyError("the issuer's answer to the device login can't be used")
     return Secret(texts[0]), texts[1], texts[2], interval_s
 
 

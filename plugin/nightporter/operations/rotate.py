@@ -136,7 +136,7 @@ def rotate_all(
 def rotate_one(
     broker: Broker, *, timeout_s: float, is_access: bool = False, is_dry_run: bool = False
 ) -> Report:
-    """One profile, whatever befalls it."""
+    """Rotates one profile; never raises."""
     began = time.monotonic()
     report = Report(
         profile=broker.profile.name, did=Due.NOTHING.value, duration_s=0.0, is_dry_run=is_dry_run

@@ -111,7 +111,7 @@ class Rotating:
         record = parse_session(value) if value is not None else None
         if not isinstance(record, SessionRecord) or record.refresh_token is None:
             raise StoreValueError(
-                f"{self.path}: {PENDING} holds no session", hint="Run the rotation anew."
+                f"{self.path}: {PENDING} holds no session", hint="Run the rotation again."
             )
         return record
 
@@ -135,12 +135,12 @@ class Rotating:
             raise StoreValueError(
                 f"{self.path}: the issuer refuses the session that {PENDING} held; the label is"
                 " taken off",
-                hint="The next rotation begins anew.",
+                hint="The next rotation begins again.",
             ) from exc
         return "tested"
 
     def _is_overtaken(self, view: Snapshot, pending: SessionRecord) -> bool:
-        """Whether a later session is current, or the session was ended by a person (a log-out
+        """Whether a later session is current, or the session was ended by a person (a logout
         everywhere).
 
         Raises: StoreValueError where the current record is another's.

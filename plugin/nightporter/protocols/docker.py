@@ -17,7 +17,7 @@ ACTIONS = ("get", "store", "erase", "list", "version")
 NOT_FOUND = "credentials not found in native keychain"
 NO_SERVER = "no credentials server URL"
 REFUSES_STORE = (
-    "nightporter keeps no passwords: it fetches tokens by itself, log-in is not needed here"
+    "nightporter stores no passwords: it fetches tokens itself, and needs no `docker login`"
 )
 MAX_BYTES = 1 << 20
 

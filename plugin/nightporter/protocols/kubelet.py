@@ -20,7 +20,7 @@ def parse(content: bytes) -> Target | None:
     """The registry, and the repository (without its tag) as its path, of a
     CredentialProviderRequest.
 
-    None for an image that names no registry: the default one is public, and never one of ours.
+    None for an image that names no registry: the default one is public, and never ours.
 
     Raises: BadAskError.
     """

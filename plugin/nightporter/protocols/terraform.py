@@ -15,7 +15,7 @@ from nightporter.core.model import Token
 VERBS = ("get", "store", "forget")
 NONE = "{}"
 REFUSES_STORE = (
-    "it keeps no tokens of others: it fetches them by itself, `terraform login` is not needed for"
+    "it stores no tokens of others: it fetches them itself, `terraform login` is not needed for"
     " this host"
 )
 MAX_BYTES = 1 << 20

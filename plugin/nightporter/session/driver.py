@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Apart(Protocol):
-    """How work that must end, whoever asked for it, is set apart from who asked."""
+    """Runs work that must be completed apart from the caller that asked for it."""
 
     is_elsewhere: bool
     """Whether the work uses our connections in another process, so that ours are stale after it."""

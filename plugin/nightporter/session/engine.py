@@ -126,7 +126,7 @@ class Attempt:
     `rejections`: how often the issuer refused each refresh token in this attempt. `tries`, `waits`:
     exchanges that failed, and looks at another's claim. `news_from`: the generation that was there
     first. `words`: the issuer's about its last refusal. `deadline`: the ask's, or later once the
-    attempt goes on by itself.
+    attempt goes on in the background.
     """
 
     session: Session
@@ -238,7 +238,7 @@ class Attempt:
 
     def must_know_credentials(self, snapshot: Snapshot) -> bool:
         """Returns whether the credentials decide what this record is to us: where the profile
-        names no user they say who it is, and what stands against a sign-in is keyed by them."""
+        names no user they say who it is, and what blocks a sign-in is keyed by them."""
         if self.known.credentials is not None or self.known.has_no_credentials:
             return False
         record = snapshot.record
@@ -367,7 +367,7 @@ class Attempt:
         return Claimed.BUSY if self.session.is_claim_alive(snapshot) else Claimed.LAPSED
 
     def sign_in_bar(self, snapshot: Snapshot) -> tuple[Bar, int]:
-        """Returns what stands against a sign-in, and until when."""
+        """Returns what blocks a sign-in, and until when."""
         if self.ask.retry_refused:
             return Bar.NOTHING, 0
         now = self.now(snapshot)
@@ -383,7 +383,7 @@ class Attempt:
         )
 
     def refresh_bar(self, snapshot: Snapshot) -> tuple[Bar, int]:
-        """Returns what stands against a refresh, and until when."""
+        """Returns what blocks a refresh, and until when."""
         if self.ask.retry_refused or not self.is_own(snapshot):
             return Bar.NOTHING, 0
         known = self.known.client
@@ -483,7 +483,7 @@ class Attempt:
             record = transitions.fresh_record(
                 snapshot, self.identity(), by=self.session.runtime.host
             )
-        if self.lease.base is not None:  # a claim of ours under which nothing was sent
+        if self.lease.base is not None:  # our claim, under which nothing was sent
             record = transitions.given_back(record, self.lease.base)
         if self.is_own(snapshot):
             record = transitions.tidied(record, now=self.now(snapshot))
@@ -780,7 +780,7 @@ class Attempt:
         return False
 
     def token_of(self, heard: Heard, record: SessionRecord) -> Token:
-        """Returns the token of an exchange of ours: it counts from its sending."""
+        """Returns the token of our own exchange: its life counts from the sending."""
         return Token(
             heard.issued.access_token,
             token_type=heard.issued.token_type,
@@ -970,7 +970,7 @@ class Attempt:
         return (yield from self.looking_for_others())
 
     def looking_for_others(self) -> Flow[Snapshot]:
-        """Whoever does not know the outcome looks at the record until the deadline of the ask, and
+        """After an unknown outcome, looks at the record until the deadline of the ask, and
         adopts what somebody else wrote."""
         assert self.lost is not None
         runtime = self.session.runtime
@@ -1060,8 +1060,8 @@ class Attempt:
             if self.lost is not None:
                 return self.lost
             return SignInUnsettledError(
-                f"{self.profile.name}: two sign-ins ended without a known outcome; none is tried"
-                f" before {when}"
+                f"{self.profile.name}: two sign-ins ended without a known outcome; no other is"
+                f" tried before {when}"
             )
         return IssuerBusyError(
             f"{self.profile.name}: the issuer asked not to be called again before {when}",

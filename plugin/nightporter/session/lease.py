@@ -137,7 +137,7 @@ class Records:
         return snapshot.now + (self.runtime.boot() - snapshot.seen_at)
 
     def skew_s(self, snapshot: Snapshot) -> float:
-        """Returns by how many seconds the store's clock is ahead of ours."""
+        """Returns by how many seconds the store's clock is ahead of this host's."""
         return self.now(snapshot) - self.runtime.clock()
 
 
@@ -195,7 +195,7 @@ class Lease:
         return self.may_begin() and not self.is_spent
 
     def recognise(self, snapshot: Snapshot) -> bool:
-        """Returns whether the claim in the snapshot is one of ours, of any of our tries: its
+        """Returns whether the claim in the snapshot is ours, from any of our tries: its
         write's answer may have been lost."""
         if self._lost is not None and self._lost[0] != snapshot.version.token:
             self._lost = None  # a newer version has come into view

@@ -54,7 +54,7 @@ class Claimed(Enum):
 
 
 class Bar(Enum):
-    """What stands against a call to the issuer."""
+    """What blocks a call to the issuer."""
 
     NOTHING = "nothing"
     REFUSED = "the issuer has refused it"

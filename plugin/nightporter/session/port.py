@@ -42,7 +42,7 @@ class _Found(NamedTuple):
 
 class Stored(_Found):
     """What a read found: a pair of value and version, and what the store told beside it. `value`
-    None: absent or expired; the version is right for a compare-and-set all the same.
+    None: absent or expired; the version still serves for a compare-and-set.
 
     `expired` is the object whose `expires_at` has passed, `remains` what outlived a value that the
     store has taken away. `written_at` and `now` are Unix seconds on the store's clock: when this

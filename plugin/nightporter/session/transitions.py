@@ -168,7 +168,7 @@ def after_claim(snapshot: Snapshot, version: Version, value: Mapping[str, Any]) 
 
 
 def fresh_record(snapshot: Snapshot, identity: Identity, *, by: str) -> SessionRecord:
-    """Returns a record without a session that goes on counting where there is none of ours."""
+    """Returns a record without a session that continues the counts of what was there."""
     return SessionRecord(
         identity=identity,
         generation=snapshot.highest_generation,
@@ -180,7 +180,7 @@ def fresh_record(snapshot: Snapshot, identity: Identity, *, by: str) -> SessionR
     )
 
 
-# What stands against a call.
+# What blocks a call.
 
 
 def attempt_key(parts: object) -> str:
@@ -193,7 +193,7 @@ def attempt_key(parts: object) -> str:
 def sign_in_bar(
     snapshot: Snapshot, *, key: str, version: str, is_own: bool, now: float
 ) -> tuple[Bar, int]:
-    """Returns what stands against a sign-in with these credentials, and until when. `is_own`: the
+    """Returns what blocks a sign-in with these credentials, and until when. `is_own`: the
     record is of our identity."""
     if until := refused_until(snapshot, key=key, version=version, is_own=is_own, now=now):
         return Bar.REFUSED, until
@@ -238,7 +238,7 @@ def client_errors(profile: Profile) -> frozenset[str]:
 def refresh_bar(
     snapshot: Snapshot, profile: Profile, *, client_version: str | None, now: float
 ) -> tuple[Bar, int]:
-    """Returns what stands against a refresh, and until when. `client_version`: of the secret that
+    """Returns what blocks a refresh, and until when. `client_version`: of the secret that
     the client's credentials are in; None where it is not known."""
     refusal = snapshot.refused
     is_foreign = snapshot.foreign is not None

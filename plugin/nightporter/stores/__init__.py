@@ -2,7 +2,7 @@
 
 Ours are listed here; those of others come by the entry point group `nightporter.stores`, whose
 names are the types and whose values are descriptions. Entry points are looked at only for a type
-that is none of ours, or where all types are listed: a cached answer never pays for them.
+that isn't built in, or where all types are listed: a cached answer never pays for them.
 """
 
 from __future__ import annotations

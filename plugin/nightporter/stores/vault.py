@@ -2,9 +2,9 @@
 
 A record's members are the secret's data. The TTL is the key's `delete_version_after`, which is a
 duration, belongs to the key and is applied by the next write: so it is set just before the write,
-by whoever holds the claim, and the `deletion_time` in the write's reply is checked and set right by
-one more write where it is off. It is a soft delete, and can be set wrong by others: the expiry
-inside the record is the truth.
+by the process that holds the claim. The `deletion_time` in the write's reply is checked, and
+corrected by one more write where it is off. It is a soft delete, and can be set wrong by others:
+the expiry inside the record is the truth.
 
 Vault's words (mount, cas, lease) stay in this file, which is the one that imports hvac. Documents:
 Vault API, "KV secrets engine version 2", "Auth methods", "sys/internal/ui/mounts".
@@ -298,13 +298,13 @@ class VaultStore:
         return missing
 
     def close(self) -> None:
-        """Revokes a token that we logged in for: each log-in leaves a lease behind."""
+        """Revokes a token that we logged in for: each login leaves a lease behind."""
         client, self._client = self._client, None
         if client is None:
             return
         if self._logged_in:
             self._timeout_s = 2.0
-            with contextlib.suppress(Exception):  # a lease that stays runs out by itself
+            with contextlib.suppress(Exception):  # a lease that stays expires
                 client.auth.token.revoke_self()
         client.session.close()
 
@@ -442,7 +442,7 @@ class VaultStore:
 
     def _call(self, ask: Callable[[hvac.Client], T], right: str, timeout_s: float) -> T:
         """Runs one request, logging in where it is needed; a denied one is repeated once with a
-        fresh log-in.
+        fresh login.
 
         Vault says "permission denied" for a missing right and for a token that has run out alike.
         """
@@ -469,7 +469,7 @@ class VaultStore:
         self._marks, self._used_at = marks, time.monotonic()
 
     def _renew_login(self) -> None:
-        """Another log-in in the place of ours, which is given back; where it is refused, ours
+        """Replaces our login with a new one and revokes the old; where it is refused, the old one
         stays."""
         old, self._client = self._client, None
         try:
@@ -523,7 +523,7 @@ class VaultStore:
             cert=session.cert,
             proxies=environment_proxies(self._address, self._environment),
             namespace=self._option("namespace"),
-            # else hvac takes VAULT_TOKEN and ~/.vault-token by itself, also for a log-in elsewhere
+            # else hvac takes VAULT_TOKEN and ~/.vault-token by itself, also for a login elsewhere
             token="",
             session=session,
             allow_redirects=False,
@@ -584,7 +584,7 @@ class VaultStore:
             hvac.exceptions.Unauthorized,
         ) as exc:
             raise StoreDeniedError(
-                f"{self._address} refused the {method} log-in",
+                f"{self._address} refused the {method} login",
                 right=(
                     f"the {method} role, or correct its credentials (a single-use secret_id works"
                     " once)"
@@ -769,7 +769,7 @@ def _date_of(reply: requests.Response) -> float | None:
 
 
 def _quoted(path: str) -> str:
-    """The path as it stands in an address; hvac puts it there raw."""
+    """Returns the path as a URL needs it; hvac doesn't quote it."""
     return quote(path, safe="/")
 
 

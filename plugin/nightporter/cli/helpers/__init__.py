@@ -1,7 +1,7 @@
 """The helper protocols at the edge: standard input in, standard output out, exit code; the
 protocols' own words.
 
-Each protocol has its own map of success, "none of ours" and failure to bytes and exit codes
+Each protocol has its own map of success, "not mine" and failure to bytes and exit codes
 (protocols.md, section 13). What can't be composed whole is not printed at all: git takes half an
 answer, whatever the exit code.
 """

@@ -1,4 +1,4 @@
-"""Bazel at the edge: `{}` is "none of ours", a failure goes to standard error with exit 1."""
+"""Bazel at the edge: `{}` is "not mine", a failure goes to standard error with exit 1."""
 
 from __future__ import annotations
 

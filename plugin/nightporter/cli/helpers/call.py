@@ -64,7 +64,7 @@ class HelperCall:
             return None
 
     def broker_for(self, target: Target, only: str | None = None) -> Broker | None:
-        """The broker of the one profile that may answer; None where the host is none of ours (or of
+        """The broker of the one profile that may answer; None where the host is not ours (or of
         profile `only`).
 
         Raises: ConfigError for a host that two profiles name.
@@ -214,7 +214,7 @@ def _has_descriptor() -> bool:
 
 
 def write_output(text: str) -> None:
-    """A whole answer, UTF-8 whatever the locale says. A client that has gone away is none of our
+    """A whole answer, UTF-8 whatever the locale says. A client that has gone away is not our
     business."""
     try:
         sys.stdout.buffer.write(f"{text}\n".encode())

@@ -1,4 +1,4 @@
-"""Go's GOAUTH at the edge: empty output is "none of ours".
+"""Go's GOAUTH at the edge: empty output is "not mine".
 
 With a profile's name it answers before the first fetch for that profile's hosts; without one only
 after a 4xx, for whichever profile names the host. Go runs several of these at once, with the same
@@ -64,7 +64,7 @@ def _after_failure(call: HelperCall, name: str | None, url: str, *, is_refused: 
     broker = call.broker_for(target, only=name) if target else None
     if broker is None or target is None:
         return ""
-    if name is not None and is_refused:  # only then had Go a token of ours to send
+    if name is not None and is_refused:  # only then did Go have our token to send
         _drop_refused(broker)
     has_path = bool(rule_for(broker.profile, target).target.path)
     bare = url.partition("?")[0]  # later releases of Go look addresses up without their query

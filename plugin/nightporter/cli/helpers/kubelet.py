@@ -1,4 +1,4 @@
-"""The kubelet at the edge: an empty `auth` is "none of ours", a failure goes to standard error with
+"""The kubelet at the edge: an empty `auth` is "not mine", a failure goes to standard error with
 exit 1."""
 
 from __future__ import annotations

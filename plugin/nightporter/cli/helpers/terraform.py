@@ -1,4 +1,4 @@
-"""Terraform at the edge: `{}` is "none of ours"; a failure goes to standard error, which Terraform
+"""Terraform at the edge: `{}` is "not mine"; a failure goes to standard error, which Terraform
 shows to nobody."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Files of others, changed in one place and left alone in all others. Pure: text in, text out.
 
-What can't be parsed, or would lose something by being written anew, is refused.
+What can't be parsed, or would lose something by being rewritten, is refused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def change_toml(text: str, change: Callable[[Any], None], *, source: str) -> str
 
     Raises: ConfigError.
     """
-    import tomlkit  # deferred: only the set-ups of cargo and uv need it
+    import tomlkit  # deferred: only the setups of cargo and uv need it
     from tomlkit.exceptions import TOMLKitError
 
     try:

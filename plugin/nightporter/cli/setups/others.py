@@ -1,4 +1,4 @@
-"""Set-up of Terraform, curl, HTTPie, google-auth, Bazel and the kubelet."""
+"""Setup of Terraform, curl, HTTPie, google-auth, Bazel and the kubelet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Set-up of package tools: cargo, pip, uv, twine, go, npm, pnpm."""
+"""Setup of package tools: cargo, pip, uv, twine, go, npm, pnpm."""
 
 from __future__ import annotations
 

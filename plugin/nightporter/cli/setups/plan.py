@@ -1,9 +1,9 @@
-"""What a set-up will do, before it does it: steps that can be shown, done, and done again without
+"""What a setup will do, before it does it: steps that can be shown, done, and done again without
 effect.
 
 A client's own command is run where it has one; files of others are merged, never rewritten; files
-of ours (wrappers) are written whole. What is shown of a file is only what we add, since the rest
-may hold somebody's secrets.
+of nightporter (wrappers) are written whole. What is shown of a file is only what we add, since the
+rest may hold somebody's secrets.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Request:
 
 
 class Machine:
-    """The user's machine as a set-up sees it: programs on PATH, files, the client's own answers.
+    """The user's machine as a setup sees it: programs on PATH, files, the client's own answers.
 
     `is_dry`: a plan is only to be shown, so what is missing here is no error.
     """
@@ -128,7 +128,7 @@ class Machine:
         return program
 
     def ours(self, program: str) -> str:
-        """A command of ours: its name where PATH leads to it, else its path.
+        """One of our commands: its name where PATH leads to it, else its path.
 
         Raises: ConfigError when it is in neither place.
         """
@@ -145,7 +145,7 @@ class Machine:
         )
 
     def path_of(self, program: str) -> str:
-        """The absolute path of a command of ours.
+        """The absolute path of one of our commands.
 
         Raises: ConfigError.
         """
@@ -153,7 +153,7 @@ class Machine:
         return os.path.abspath(self.find(found) or found)
 
     def ours_on_path(self, program: str, client: str) -> str:
-        """The name of a command of ours that a client looks up on PATH.
+        """The name of one of our commands that a client looks up on PATH.
 
         Raises: ConfigError.
         """
@@ -223,7 +223,7 @@ class Machine:
             ) from exc
 
     def wrapper(self, name: str, arguments: Sequence[str], request: Request) -> Write:
-        """A program of ours with fixed arguments, for clients that allow none or search no PATH."""
+        """A wrapper with fixed arguments, for clients that allow none or search no PATH."""
         path = os.path.join(self.data_directory, "wrappers", name)
         return self.wrapper_at(path, arguments, request)
 

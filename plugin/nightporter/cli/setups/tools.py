@@ -1,4 +1,4 @@
-"""Set-up of kubectl, git and docker."""
+"""Setup of kubectl, git and docker."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def git(request: Request) -> Plan:
     """One section a host: the list of helpers cleared, then ours, so that nobody else is handed the
     token.
 
-    git reads its files in order and an empty entry clears only what stands above it, so ours has to
-    stand below every general helper. A section that holds something of the user's is not moved:
+    git reads its files in order and an empty entry clears only what is above it, so ours has to
+    be below every general helper. A section that holds something of the user's is not moved:
     ours then goes into one of its own, which is spelt with a slash at the end and means the same
     host.
     """
@@ -163,7 +163,7 @@ def _git_section(
 
 
 def _git_undo(request: Request, client: str, entries: list[tuple[str, str]]) -> list[Run]:
-    """Takes every helper of ours away, also for hosts that the profile names no more, but not other
+    """Removes all our helpers, also for hosts that the profile names no more, but not other
     profiles'."""
     sections = {key.removesuffix(".helper") for key, value in entries if key.endswith(".helper")}
     steps: list[Run] = []
@@ -246,8 +246,8 @@ def docker(request: Request) -> Plan:
 
 
 def _docker_undo(request: Request, path: str, there: str) -> Plan:
-    """Every entry of ours, also for hosts that the profile names no more, but not those of other
-    profiles."""
+    """Returns all our entries, also for hosts that the profile names no more, but not those of
+    other profiles."""
 
     def change(document: dict[str, Any]) -> None:
         helpers = document.get("credHelpers")
