@@ -257,7 +257,7 @@ def _of_place(exc: Exception, setup: Setup) -> ConfigError | None:
         )
     if isinstance(exc, _kinds("InvalidRegionError")):
         return ConfigError(
-            "the AWS Region is none: it holds a character that no Region has",
+            "the AWS Region is invalid: it holds a character that no Region has",
             hint="Correct `region`, AWS_REGION or AWS_DEFAULT_REGION, such as eu-west-1.",
         )
     if isinstance(
@@ -277,7 +277,7 @@ def _of_configuration(exc: Exception, path: str, setup: Setup) -> NightporterErr
             hint="Run it by hand: it must print one JSON object with Version 1.",
         )
     if isinstance(exc, ValueError) and "endpoint" in str(exc).lower():
-        return ConfigError("an endpoint of AWS is no address: endpoint_url or AWS_ENDPOINT_URL")
+        return ConfigError("an AWS endpoint is not a URL: endpoint_url or AWS_ENDPOINT_URL")
     if isinstance(exc, (aws.ConfigParseError, aws.ConfigNotFound, UnicodeDecodeError)):
         return ConfigError(
             "the AWS configuration can't be read: ~/.aws/config or ~/.aws/credentials",
@@ -532,7 +532,7 @@ def _of_secret(code: str, message: str, right: str, path: str, setup: Setup) -> 
         has_secret = "staging label" in message or "version" in message.lower()
         return NotFoundError(f"{path}: not there, or not visible yet", has_secret=has_secret)
     if code == "ResourceExistsException":
-        return VersionConflictError(f"{path}: somebody else wrote it first")
+        return VersionConflictError(f"{path}: another writer was first")
     is_denied = code.startswith("AccessDenied")
     if code in _KMS or (is_denied and "kms" in message.lower()):
         return StoreDeniedError(

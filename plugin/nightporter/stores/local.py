@@ -117,7 +117,7 @@ class LocalStore:
             is_same = found.token == expected.token
             # A file that was removed and made again counts from 1 once more.
             if not is_same or expected.proof not in ("", found.proof):
-                raise VersionConflictError(f"{file}: somebody else wrote it first")
+                raise VersionConflictError(f"{file}: another writer was first")
             after = found.floor + 1
             _check_text(file, value)
             content = json.dumps({"version": after, "value": value}, ensure_ascii=False).encode()

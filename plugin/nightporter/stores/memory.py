@@ -88,7 +88,7 @@ class MemoryStore:
         with _LOCK:
             history = self.contents.setdefault(path, [])
             if _version(len(history)).token != expected.token:
-                raise VersionConflictError(f"{path}: somebody else wrote it first")
+                raise VersionConflictError(f"{path}: another writer was first")
             history.append((value, self._clock()))
             return _version(len(history))
 
