@@ -71,7 +71,7 @@ ELSEWHERE = re.compile(
 
 @pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
 def test_every_exception_of_boto3_is_translated(kind: type[Exception]) -> None:
-    """By class: a set-up, credentials or the network; what is retried is the network's alone."""
+    """By class: a setup, credentials or the network; what is retried is the network's alone."""
     error = error_of(example(kind), right=RIGHT, path=PATH, setup=SETUP)
     assert error.exit_code in (2, 5)
     assert error.message

@@ -265,7 +265,7 @@ def _top_name(context: click.Context) -> str:
 
 
 class Command(_Helped):
-    """A command of ours."""
+    """One of our commands."""
 
 
 class Group(_Helped, click.Group):

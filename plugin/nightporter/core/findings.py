@@ -41,7 +41,7 @@ class Findings:
         """Returns what to say of a key that nobody knows."""
         if key in checks.SECRET_KEYS:
             return (
-                "is an unknown key, and secret values may not stand in the file: keep them in the"
+                "is an unknown key, and the file must not hold secret values: keep them in the"
                 " store"
             )
         near = checks.nearest(key, list(known))

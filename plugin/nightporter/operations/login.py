@@ -95,7 +95,7 @@ def check_account(profile: Profile, issued: IssuedTokens) -> None:
     if claims is None or profile.username is None or is_user(claims, profile.username):
         return
     raise LoginRequiredError(
-        f"the log-in was as {claims.names[0]!r}, and the profile's `username` is"
+        f"the login was as {claims.names[0]!r}, and the profile's `username` is"
         f" {profile.username!r}: nothing was stored",
         hint=(
             f"Log out of the issuer in the browser, and run `nightporter login {profile.name}` as"

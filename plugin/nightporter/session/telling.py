@@ -43,7 +43,7 @@ def told_after(
 
 
 def tell(before: Told | None, after: Told | None, profile: Profile, emit: Emit) -> None:
-    """Reports what is new: for the log, and for whoever is heard."""
+    """Reports what is new: for the log, and for the one who is heard."""
     before, after = before or NOTHING, after or NOTHING
     is_said_now = after.is_said and not before.is_said
     if after.missing and (after.missing != before.missing or is_said_now):

@@ -1,4 +1,4 @@
-"""A bound on a whole call to a store: name look-up, log-in, TLS, the request and its answer.
+"""A bound on a whole call to a store: name look-up, login, TLS, the request and its answer.
 
 No socket option bounds the whole: a name look-up that hangs, a server that drips bytes and a
 program that a library runs all take as long as they like. So each call runs in a thread, which is

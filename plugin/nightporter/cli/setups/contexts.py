@@ -2,7 +2,7 @@
 way back.
 
 `setup kubectl` adds a user and changes no context; the person does, by the command that is printed.
-So the users of all contexts are noted at set-up, and put back at the undo: a context whose user is
+So the users of all contexts are noted at setup, and put back at the undo: a context whose user is
 gone leaves kubectl asking for a user name.
 """
 
