@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 YOUNG_S = 60.0
-ONCE_IN_S = 300.0
 
 
 class _Renewal:
@@ -52,8 +51,8 @@ class _Renewal:
         """
         from nightporter.core.errors import NightporterError
 
-        lock, renewed_at = self._porter.renewals(self._profile)
-        with lock:
+        renewals = self._porter.renewals
+        with renewals.lock(self._profile):
             try:
                 current = self._porter.get_token(self._profile)
                 if current.value != refused.value:
@@ -61,9 +60,9 @@ class _Renewal:
                 is_young = (
                     refused.exchanged_at_s > 0 and time.time() - refused.obtained_at_s < YOUNG_S
                 )
-                if is_young or time.monotonic() - renewed_at[0] < ONCE_IN_S:
+                if is_young or renewals.is_recent(self._profile):
                     return None
-                renewed_at[0] = time.monotonic()
+                renewals.note(self._profile)
                 self._porter.refuse(self._profile, refused.value)
                 fresh = self._porter.get_token(self._profile)
             except NightporterError:

@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     from nightporter.client.connections import Pool
+    from nightporter.client.renewals import Renewals
     from nightporter.session.driver import Apart
     from nightporter.session.repository import Session
 
@@ -75,7 +76,7 @@ class Porter:
         self._pool: Pool | None = None
         self._executor: Any = None  # of aget_token
         self._apart = apart
-        self._renewals: dict[str | None, tuple[threading.Lock, list[float]]] = {}
+        self._renewals: Renewals | None = None
         _PORTERS.add(self)
 
     def _read(self, config: Config | str | os.PathLike[str] | None) -> Config:
@@ -218,11 +219,15 @@ class Porter:
             self._refusals += 1
             self.warm.clear()
 
-    def renewals(self, profile: str | None) -> tuple[threading.Lock, list[float]]:
-        """The lock and the time (monotonic) of the last renewal after a 401, shared by all who ask
-        for the profile."""
+    @property
+    def renewals(self) -> Renewals:
+        """The renewals after a 401, shared by all who ask for a profile."""
+        from nightporter.client.renewals import Renewals  # deferred: the first 401 needs it
+
         with self._lock:
-            return self._renewals.setdefault(profile, (threading.Lock(), [float("-inf")]))
+            if self._renewals is None:
+                self._renewals = Renewals()
+            return self._renewals
 
     def forget(self, profile: str | None) -> None:
         """Drops what this process and machine hold of the profile under today's identity."""
@@ -250,7 +255,7 @@ class Porter:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._renewals = {}
+        self._renewals = None
         self._pool = None  # the parent's sockets are the parent's
         self._executor = None  # and so are its threads
         for broker in self._brokers.values():
