@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os._exit(2)
     try:
         given = _read(arguments) if reply_files.takes_input(arguments) else None
-        reply = reply_files.answer(arguments, os.environ, time.time(), given)
+        ask = reply_files.Ask(arguments, os.environ, given)
+        reply = reply_files.answer(ask, time.time())
     except client_input.LateInputError:
         _end_late(arguments[1])
     except KeyboardInterrupt:

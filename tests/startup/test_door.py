@@ -24,12 +24,13 @@ from lab.clients import client
 from lab.support import BIN, ROOT, Home, clean_environment, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.machine import reply as door
+from nightporter.machine.reply_writer import MAX_REPLIES, SETTLED_S, Basis, leave
 
 LAUNCHER = ROOT / "plugin/nightporter/launchers/nightporter"
 ASKED = 77  # what the stand-in for Python exits with
 TWIN = (
     "import os, sys, time; from nightporter.machine import reply as door\n"
-    "reply = door.answer(sys.argv[1:], os.environ, time.time())\n"
+    "reply = door.answer(door.Ask(sys.argv[1:], os.environ), time.time())\n"
     f"sys.exit({ASKED}) if reply is None else print(reply)"
 )
 SHELLS = [
@@ -68,16 +69,13 @@ class Room:
         (self.bin / "python").write_text(f"#!/bin/sh\nexit {ASKED}\n")
         (self.bin / "python").chmod(0o755)
         (self.path / "pyvenv.cfg").touch()
-        time.sleep(door.SETTLED_S * 1.5)  # else their next change might carry the same time
+        time.sleep(SETTLED_S * 1.5)  # else their next change might carry the same time
 
     def leave(
         self, *words: str, left_s: float = 100, by_token: bool = False, began: float | None = None
     ) -> bool:
         self.token.write_text("token")
-        return door.leave(
-            "the reply",
-            arguments=words or ("token", "p"),
-            environment=self.environment,
+        basis = Basis(
             directory=str(self.cache),
             watched=[
                 str(path) for path in (self.config, self.config.parent, self.aws, self.refused)
@@ -88,6 +86,7 @@ class Room:
             began=time.time() if began is None else began,
             by_token=by_token,
         )
+        return leave("the reply", door.Ask(words or ("token", "p"), self.environment), basis)
 
     @property
     def reply(self) -> Path:
@@ -324,7 +323,7 @@ def test_values_are_compared_and_nothing_else(value: str, room: Room) -> None:
 @settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from(door.VARIABLES), st.text(max_size=6), max_size=4))
 def test_a_line_break_leaves_no_reply(environment: dict[str, str]) -> None:
-    ask = door.compose_ask(("token", "p"), environment)
+    ask = door.Ask(("token", "p"), environment).compose()
     has_break = any("\n" in value or "\0" in value for value in environment.values())
     assert (ask is None) == has_break
 
@@ -339,7 +338,7 @@ def test_what_lies_behind_a_link_leaves_no_reply(tmp_path: Path) -> None:
     room = Room(tmp_path, "python")
     shutil.move(room.config, room.path / "real.toml")
     room.config.symlink_to(room.path / "real.toml")
-    time.sleep(door.SETTLED_S * 1.5)
+    time.sleep(SETTLED_S * 1.5)
     assert not room.leave()
 
 
@@ -564,7 +563,7 @@ TOKEN_USED_BY_GIT = {"git": GET, "docker": b"git.example.com"}
 def helping(home: Home, vendor: Vendor) -> Home:
     home.configure(pitchpoint_config(vendor.address, more='hosts = ["git.example.com"]'))
     home.run("token")
-    time.sleep(door.SETTLED_S * 1.5)
+    time.sleep(SETTLED_S * 1.5)
     return home
 
 
@@ -578,7 +577,7 @@ def helper(home: Home, protocol: str, given: bytes, *words: str) -> bytes:
 
 
 def at_door(home: Home, given: bytes = GET, words: list[str] | None = None) -> bytes | None:
-    reply = door.answer(words or GIT, home.environment, time.time(), given)
+    reply = door.answer(door.Ask(words or GIT, home.environment, given), time.time())
     return None if reply is None else f"{reply}\n".encode()
 
 
@@ -590,7 +589,8 @@ def test_a_helper_s_second_answer_is_a_reply(protocol: str, helping: Home) -> No
     assert helper(helping, protocol, given) == first
     assert at_door(helping, given + b"x", ["credential", protocol, "get"]) is None
     assert at_door(helping, b"", ["credential", protocol, "get"]) is None
-    assert door.answer(["credential", protocol, "get"], helping.environment, time.time()) is None
+    ask = door.Ask(["credential", protocol, "get"], helping.environment)
+    assert door.answer(ask, time.time()) is None
 
 
 def test_what_a_reply_to_git_never_outlives(helping: Home, vendor: Vendor) -> None:
@@ -602,7 +602,7 @@ def test_what_a_reply_to_git_never_outlives(helping: Home, vendor: Vendor) -> No
     second = helper(helping, "git", GET)
     assert token not in second
     assert at_door(helping) is None  # the answer to an ask that exchanged differs from the next one
-    time.sleep(door.SETTLED_S * 1.5)
+    time.sleep(SETTLED_S * 1.5)
     assert helper(helping, "git", GET) == second
     assert at_door(helping) == second
     helping.configure(pitchpoint_config(vendor.address, more='hosts = ["other.example.com"]'))
@@ -634,24 +634,20 @@ def test_after_a_failure_it_is_python_that_takes_the_note_away(helping: Home) ->
 
 
 def test_a_client_that_asks_for_ever_new_addresses_fills_no_disk(helping: Home) -> None:
-    for number in range(door.MAX_REPLIES + 5):
+    for number in range(MAX_REPLIES + 5):
         given = f"protocol=https\nhost=git.example.com\npath={number}\n\n".encode()
         token_file = next(helping.cache.glob("*.token"))
-        left = door.leave(
-            "username=a\npassword=b",
-            arguments=GIT,
-            environment=helping.environment,
+        basis = Basis(
             directory=str(helping.cache),
             watched=[],
             own=str(token_file),
             own_seen=door.look(str(token_file)) or (0, 0, 0),
             left_s=100,
             began=time.time(),
-            given=given,
         )
-        assert left
+        assert leave("username=a\npassword=b", door.Ask(GIT, helping.environment, given), basis)
         assert at_door(helping, given) == b"username=a\npassword=b\n"
-    assert len(list(helping.cache.glob("*.reply"))) <= door.MAX_REPLIES
+    assert len(list(helping.cache.glob("*.reply"))) <= MAX_REPLIES
 
 
 def test_a_configuration_that_changes_during_the_exchange_leaves_no_reply(

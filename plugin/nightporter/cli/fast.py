@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from nightporter.cli.terminal import Options, leave_reply, open_porter, put
+from nightporter.cli.terminal import Options, Served, leave_reply, open_porter, put
 from nightporter.core.errors import ConfigError
 from nightporter.protocols import kubernetes, plain
 
@@ -54,7 +54,7 @@ def token(options: Options, ask: TokenAsk) -> None:
         reply = plain.render(found, ask.output, broker.profile)
         put(reply, end=plain.end_of(ask.output))
         if ask.output in DOOR_OUTPUTS and not (ask.force_refresh or ask.retry_refused):
-            leave_reply(options, broker, found, reply, floor_s=ask.min_ttl)
+            leave_reply(options, broker, Served(reply, found, ask.min_ttl))
 
 
 def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
@@ -70,7 +70,7 @@ def exec_credential(options: Options, ask: ExecCredentialAsk) -> None:
         reply = kubernetes.render(found, info.api_version, reported_expiry=expiry)
         put(reply)
         if not ask.retry_refused:
-            leave_reply(options, broker, found, reply)
+            leave_reply(options, broker, Served(reply, found))
 
 
 def _at_terminal(retry_refused: bool) -> bool:

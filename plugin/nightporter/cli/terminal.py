@@ -19,11 +19,12 @@ from typing import Any
 from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.client.configuration import config_place
 from nightporter.client.porter import Porter
-from nightporter.client.replies import keep_reply
+from nightporter.client.replies import Reply, keep_reply
 from nightporter.core.errors import ConfigError, NightporterError
 from nightporter.core.events import Event
 from nightporter.core.model import Token
 from nightporter.machine.places import read_environment
+from nightporter.machine.reply import Ask
 from nightporter.machine.streams import write_to_stream
 
 MAX_TIMEOUT_S = 86_400.0
@@ -162,32 +163,31 @@ def open_porter(options: Options, *, is_for_client: bool = False) -> Iterator[Po
         yield porter
 
 
-def leave_reply(
-    options: Options,
-    broker: Broker,
-    token: Token,
-    reply: str,
-    *,
-    floor_s: float | None = None,
-    given: bytes | None = None,
-) -> None:
-    """For the front door. With -v it is Python that has to speak. `given`: a helper's standard
-    input."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a command has answered: `text` without the line's end. `floor_s`: seconds of life that
+    the ask named. `given`: a helper's standard input."""
+
+    text: str
+    token: Token
+    floor_s: float | None = None
+    given: bytes | None = None
+
+
+def leave_reply(options: Options, broker: Broker, served: Served) -> None:
+    """Leaves the answer for the launcher; not with -v, where Python has to speak."""
     environment = read_environment()
     place = config_place(options.config, environment)
     if options.verbose or not os.path.isabs(place):
         return
-    keep_reply(
-        reply,
-        token,
-        broker,
-        floor_s=floor_s,
+    reply = Reply(
+        text=served.text,
+        token=served.token,
+        floor_s=served.floor_s,
         config_file=place,
-        arguments=options.line,
-        given=given,
         began=options.began,
-        environment=environment,
     )
+    keep_reply(reply, broker, Ask(options.line, environment, served.given))
 
 
 # The global options, where a helper's own command line has them.

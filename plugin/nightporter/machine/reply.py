@@ -1,4 +1,4 @@
-"""Reply files: what the front door (`launchers/nightporter`, POSIX sh) may answer without starting
+"""Reply files: what the launcher (`launchers/nightporter`, POSIX sh) may answer without starting
 Python.
 
 A reply answers one exact ask: the command line, the variables that pick an identity, and for a
@@ -7,27 +7,21 @@ time (ctime, which the door compares with the reply's own time stamp, set to the
 the files that must stay absent, and a deadline by the wall clock. It holds an access token, and
 lies beside the cached one, under the same rules.
 
-Where anything is in doubt no reply is left: a relative path or one through a link, a line break in
-a variable, a file that has changed within the last moments, whose next change might carry the same
-time.
-
-Python reads the same files (`answer`), for shells and systems whose door can't, and for helpers,
-whose standard input no sh reads faithfully. It is imported before anything else, so this module
-imports nothing that a bare interpreter hasn't, not even `typing`.
+`reply_writer` writes the files. Python reads them too (`answer`), for shells and systems whose door
+can't, and for helpers, whose standard input no sh reads faithfully. It is imported before anything
+else, so this module imports nothing that a bare interpreter hasn't, not even `typing`.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MAGIC = "nightporter reply 1"
-SETTLED_S = 0.05  # several ticks of the clock that file systems use
 # In the door's order. What isn't a name here can't pick another token.
 VARIABLES = (
     *("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"),
@@ -49,8 +43,7 @@ VARIABLES = (
 SECRET_VARIABLES = ("VAULT_TOKEN", "BAO_TOKEN")  # whose values are in no file
 HELPERS = ("git", "docker")  # whose answer to `get` hangs on nothing but the ask
 MAX_INPUT = (1 << 20) + 1  # a byte more than any protocol takes
-MAX_REPLIES = 50  # a client may ask for any number of addresses ...
-MAX_ASK = 4096  # ... of any length, which some answers repeat
+MAX_ASK = 4096  # bytes of a kept ask, which some answers repeat
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")
 
 
@@ -68,54 +61,70 @@ def takes_input(arguments: Sequence[str]) -> bool:
     return is_helper and arguments[-1] == "get" and not set(arguments) & {"-h", "--help"}
 
 
-def reply_name(arguments: Sequence[str], given: bytes | None = None) -> str | None:
-    """The name of the reply file of a command line; None where none is kept. `given`: its standard
-    input."""
-    if not arguments or takes_input(arguments) != (given is not None):
-        return None
-    if given is None and arguments[0] not in ("token", "exec-credential"):
-        return None
-    if not all(word and set(word) <= _WORD for word in arguments) or len(given or b"") > MAX_ASK:
-        return None
-    name = "".join(f"+{word}" for word in arguments).replace("/", "=")
-    if given is not None:
-        name += f"+{_fingerprint(given)}"
-    return f"{name}.reply" if len(name) <= 200 else None
+class Ask:
+    """What a client asks: its command line, the environment, and what it wrote to a helper.
 
-
-def compose_ask(
-    arguments: Sequence[str],
-    environment: Mapping[str, str],
-    *,
-    by_token: bool = False,
-    given: bytes | None = None,
-) -> str | None:
-    """The ask as the door composes it; None where a value has a line break in it.
-
-    `by_token`: a variable with a token picks the identity, so its fingerprint is in the ask, which
-    only Python can compose. `given`: as in `reply_name`.
+    `given`: a helper's standard input; None for a command that takes none.
     """
-    lines = [" ".join(arguments)]
-    if given is not None:
-        lines.append(f"INPUT {_fingerprint(given)}")
-    if "HOME" in environment:
-        lines.append(f"HOME={environment['HOME']}")
-    for name in SECRET_VARIABLES:
-        if name in environment:
-            value = os.fsencode(environment[name])
-            lines.append(f"{name} {_fingerprint(value)}" if by_token else name)
-    for name in VARIABLES:
-        if environment.get(name) or (name in environment and not name.startswith("NIGHTPORTER_")):
-            lines.append(f"{name}={environment[name]}")
-    if arguments[0] == "exec-credential" and "KUBERNETES_EXEC_INFO" in environment:
-        lines.append(
-            f"KUBERNETES_EXEC_INFO={environment['KUBERNETES_EXEC_INFO'].removesuffix(chr(10))}"
-        )
-    return (
-        None
-        if any("\n" in line or "\0" in line for line in lines)
-        else "".join(f"{line}\n" for line in lines)
-    )
+
+    __slots__ = ("arguments", "environment", "given")
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        given: bytes | None = None,
+    ) -> None:
+        self.arguments = arguments
+        self.environment = environment
+        self.given = given
+
+    @property
+    def file_name(self) -> str | None:
+        """The name of the reply file; None where none is kept."""
+        arguments, given = self.arguments, self.given
+        if not arguments or takes_input(arguments) != (given is not None):
+            return None
+        if given is None and arguments[0] not in ("token", "exec-credential"):
+            return None
+        is_plain = all(word and set(word) <= _WORD for word in arguments)
+        if not is_plain or len(given or b"") > MAX_ASK:
+            return None
+        name = "".join(f"+{word}" for word in arguments).replace("/", "=")
+        if given is not None:
+            name += f"+{_fingerprint(given)}"
+        return f"{name}.reply" if len(name) <= 200 else None
+
+    def compose(self, *, by_token: bool = False) -> str | None:
+        """Returns the ask as the launcher composes it; None where a value has a line break in it.
+
+        `by_token`: a variable with a token picks the identity, so its fingerprint is in the ask,
+        which only Python can compose.
+        """
+        lines = [" ".join(self.arguments), *self._input(), *self._variables(by_token)]
+        if any("\n" in line or "\0" in line for line in lines):
+            return None
+        return "".join(f"{line}\n" for line in lines)
+
+    def _input(self) -> list[str]:
+        return [] if self.given is None else [f"INPUT {_fingerprint(self.given)}"]
+
+    def _variables(self, by_token: bool) -> list[str]:
+        environment = self.environment
+        lines = [f"HOME={environment['HOME']}"] if "HOME" in environment else []
+        for name in SECRET_VARIABLES:
+            if name in environment and by_token:
+                lines.append(f"{name} {_fingerprint(os.fsencode(environment[name]))}")
+            elif name in environment:
+                lines.append(name)
+        for name in VARIABLES:
+            value = environment.get(name)
+            if value or (value is not None and not name.startswith("NIGHTPORTER_")):
+                lines.append(f"{name}={value}")
+        if self.arguments[0] == "exec-credential" and "KUBERNETES_EXEC_INFO" in environment:
+            info = environment["KUBERNETES_EXEC_INFO"].removesuffix("\n")
+            lines.append(f"KUBERNETES_EXEC_INFO={info}")
+        return lines
 
 
 def _fingerprint(value: bytes) -> str:
@@ -128,11 +137,10 @@ def _fingerprint(value: bytes) -> str:
     return blake2b(value, digest_size=32, person=b"nightporter").hexdigest()
 
 
-def answer(
-    arguments: Sequence[str], environment: Mapping[str, str], now: float, given: bytes | None = None
-) -> str | None:
-    """Returns the reply to this ask by the launcher's own rules; None at the least doubt."""
-    name = reply_name(arguments, given)
+def answer(ask: Ask, now: float) -> str | None:
+    """Returns the reply to this ask by the launcher's own rules; None at the least doubt. `now`:
+    Unix seconds."""
+    name, environment = ask.file_name, ask.environment
     is_elsewhere = environment.get("NIGHTPORTER_CONFIG_TOML") or environment.get(
         "AWS_LAMBDA_FUNCTION_NAME"
     )
@@ -144,7 +152,7 @@ def answer(
         except (OSError, ValueError):
             continue
         if found is not None:
-            return _reply_in(*found, arguments, environment, now, given)
+            return _reply_in(*found, ask, now)
     return None
 
 
@@ -177,22 +185,15 @@ def _read(directory: str, name: str) -> tuple[str, int] | None:
         os.close(descriptor)
 
 
-def _reply_in(
-    text: str,
-    newest_ns: int,
-    arguments: Sequence[str],
-    environment: Mapping[str, str],
-    now: float,
-    given: bytes | None,
-) -> str | None:
+def _reply_in(text: str, newest_ns: int, ask: Ask, now: float) -> str | None:
     head, _, rest = text.partition("\n\n")
     files, _, reply = rest.partition("\n\n")
     lines = head.split("\n", 4)
     if len(lines) != 5 or lines[0] != MAGIC or not (lines[2].isdigit() and lines[3].isdigit()):
         return None
     seen = f"{lines[4]}\n"
-    by_token = any(name in environment and f"\n{name} " in seen for name in SECRET_VARIABLES)
-    if seen != compose_ask(arguments, environment, by_token=by_token, given=given):
+    by_token = any(name in ask.environment and f"\n{name} " in seen for name in SECRET_VARIABLES)
+    if seen != ask.compose(by_token=by_token):
         return None
     if not int(lines[2]) <= now < int(lines[3]) or "=" not in files or not reply.endswith("\n"):
         return None
@@ -230,97 +231,3 @@ def _split(line: str) -> tuple[Seen | None, str]:
         return (int(words[0]), int(words[1]), int(words[2])), words[3]
     except (ValueError, IndexError):
         return None, ""
-
-
-def leave(
-    reply: str,
-    *,
-    arguments: Sequence[str],
-    environment: Mapping[str, str],
-    directory: str,
-    watched: Sequence[str],
-    own: str,
-    own_seen: Seen,
-    left_s: float,
-    began: float,
-    absent: Sequence[str] = (),
-    by_token: bool = False,
-    given: bytes | None = None,
-) -> bool:
-    """Writes the reply, if one may be kept. Returns whether it was; a failed write is no error.
-
-    `by_token`, `given`: as in `compose_ask`. `watched`: files and directories that it depends on,
-    present or not; `absent`: what must not be there; `own`: the token's file, and how it was seen
-    (`look`) before the token was read from it. `left_s`: for how long the token may be served
-    without another look. `began`: a moment (Unix time) before anything of it was read, so that a
-    change meanwhile is noticed.
-    """
-    name, now = reply_name(arguments, given), time.time()
-    ask = compose_ask(arguments, environment, by_token=by_token, given=given)
-    if name is None or ask is None or left_s < 2 or ("\n" in reply and given is None):
-        return False
-    if (
-        not reply or not reply.isascii()
-    ):  # other letters are bytes of a locale, which the next ask may not have
-        return False
-    from nightporter.machine.files import replace_private  # deferred: a warm answer writes nothing
-
-    try:
-        found = _look(watched, absent, own, own_seen, began)
-        if found is None or not _is_plain(directory):
-            return False
-        newest_ns, lines = found
-        head = (MAGIC, os.urandom(8).hex(), str(int(now)), str(int(now + left_s)))
-        content = "".join(f"{line}\n" for line in (*head, ask.rstrip("\n"), "", *lines, "", reply))
-        path = os.path.join(directory, name)
-        if given is not None:
-            _make_room(directory)
-        replace_private(path, os.fsencode(content), modified_ns=newest_ns)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _make_room(directory: str) -> None:
-    """Bounds the number of reply files; an evicted one costs
-    nothing."""
-    kept = [
-        name
-        for name in os.listdir(directory)
-        if name.startswith("+credential+") and name.endswith(".reply")
-    ]
-    if len(kept) >= MAX_REPLIES:
-        for name in kept:
-            os.unlink(os.path.join(directory, name))
-
-
-def _look(
-    watched: Sequence[str], absent: Sequence[str], own: str, own_seen: Seen, began: float
-) -> tuple[int, list[str]] | None:
-    """The newest change time of what is watched, and its lines; None where that can't be
-    trusted."""
-    newest_ns, lines = 0, []
-    for path in dict.fromkeys([own, *watched, *absent]):
-        seen = look(path)
-        if (
-            not _is_plain(path)
-            or (path in absent and seen is not None)
-            or (path == own and seen != own_seen)
-        ):
-            return None
-        if seen is None:
-            lines.append(f"!{path}")
-            continue
-        if path != own and began - seen[2] / 1e9 < SETTLED_S:
-            return None
-        newest_ns = max(newest_ns, seen[2])
-        lines.append(f"={seen[0]} {seen[1]} {seen[2]} {path}")
-    return newest_ns, lines
-
-
-def _is_plain(path: str) -> bool:
-    """Whether the door can name the path, and nothing on the way to it is a link that could be
-    turned elsewhere."""
-    return (
-        os.path.isabs(path) and not set(path) & set("\n*?[]\\$") and os.path.realpath(path) == path
-    )

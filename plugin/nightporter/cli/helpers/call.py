@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from nightporter.cli.terminal import Options, leave_reply, open_porter, say
+from nightporter.cli.terminal import Options, Served, leave_reply, open_porter, say
 from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
@@ -103,7 +103,7 @@ class HelperCall:
 
     def leave_reply(self, broker: Broker, token: Token, reply: str, given: bytes) -> None:
         """For the next ask that is the same to the byte, where the answer hangs on nothing else."""
-        leave_reply(self._options, broker, token, reply, given=given)
+        leave_reply(self._options, broker, Served(reply, token, given=given))
 
     def note(self, reference: str, message: str) -> None:
         """Remembers a failure that the client may keep to itself."""
