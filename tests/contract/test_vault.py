@@ -363,7 +363,7 @@ def test_namespaces(openbao: OpenBao) -> None:
         VaultStore({"mount": "kv", "namespace": "team-b"}, environment).read(SESSION, timeout_s=T)
 
 
-# Log-ins.
+# Logins.
 
 
 def store_with(server: OpenBao, mount: str, auth: dict[str, Any], **environment: str) -> VaultStore:

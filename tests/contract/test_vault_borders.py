@@ -7,9 +7,7 @@ import json
 import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
+from lab.servers.vault_front import Answer, Asked, front
 from lab.support import BIN, OpenBao, clean_environment, free_port, open_openbao
 from nightporter.core.errors import (
     ConfigError,
@@ -34,52 +33,6 @@ from nightporter.stores.vault import VaultStore
 
 T = 10.0
 PATH = "prod/pitchpoint/refresh-token"
-Fault = tuple[int, str, bytes]
-
-
-@contextmanager
-def front(server: OpenBao, fault: Callable[[str, str], Fault | None]) -> Iterator[str]:
-    """What is between us and Vault: it hands requests on, unless `fault` (of method and path) has
-    an answer of its own."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            found = fault(self.command, self.path)
-            if found is None:
-                request = urllib.request.Request(
-                    server.address + self.path, method=self.command, data=body or None
-                )
-                request.add_header("X-Vault-Token", self.headers.get("X-Vault-Token", ""))
-                try:
-                    with urllib.request.urlopen(request) as reply:
-                        found = reply.status, "application/json", reply.read()
-                except urllib.error.HTTPError as exc:
-                    found = exc.code, "application/json", exc.read()
-            status, kind, content = found
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_PUT = do_any
-
-        def log_message(self, *_args: Any) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    thread = Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{httpd.server_address[1]}"
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
-        thread.join()
 
 
 @pytest.fixture
@@ -127,8 +80,8 @@ def test_a_mount_that_is_being_prepared_is_tried_again(
     if part == "metadata" and not is_write:
         pytest.skip("a read asks for no metadata")
 
-    def fault(_method: str, path: str) -> Fault | None:
-        return (400, "application/json", errors(text)) if f"/{part}/" in path else None
+    def fault(asked: Asked) -> Answer | None:
+        return (400, "application/json", errors(text)) if f"/{part}/" in asked.path else None
 
     with front(openbao, fault) as address:
         environment = {"VAULT_ADDR": address, "VAULT_TOKEN": openbao.token}
@@ -140,8 +93,8 @@ def test_a_mount_that_is_being_prepared_is_tried_again(
 def test_another_400_stays_an_invalid_request(openbao: OpenBao, mount: str) -> None:
     """The text decides."""
 
-    def fault(_method: str, path: str) -> Fault | None:
-        return (400, "application/json", errors("no")) if "/data/" in path else None
+    def fault(asked: Asked) -> Answer | None:
+        return (400, "application/json", errors("no")) if "/data/" in asked.path else None
 
     with front(openbao, fault) as address:
         environment = {"VAULT_ADDR": address, "VAULT_TOKEN": openbao.token}
@@ -153,8 +106,8 @@ def test_another_400_stays_an_invalid_request(openbao: OpenBao, mount: str) -> N
 def test_a_404_to_a_write_is_tried_again(openbao: OpenBao, mount: str) -> None:
     """A proxy's page: a write has no "not there"."""
 
-    def fault(method: str, path: str) -> Fault | None:
-        is_write = method != "GET" and "/data/" in path
+    def fault(asked: Asked) -> Answer | None:
+        is_write = asked.method != "GET" and "/data/" in asked.path
         return (404, "text/html", b"<html>no backend</html>") if is_write else None
 
     with front(openbao, fault) as address:

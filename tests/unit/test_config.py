@@ -102,7 +102,7 @@ role = "read-only"
         "config.toml: stores.w.adress: is an unknown key; did you mean 'address'?",
         (
             "config.toml: stores.w.auth.method: must be one of 'token', 'approle', 'userpass',"
-            " 'kubernetes', 'jwt', 'none'; did you mean 'approle'?"
+            " 'kubernetes', 'jwt', 'aws', 'none'; did you mean 'approle'?"
         ),
         "config.toml: profiles.p.issuer: is missing",
         "config.toml: profiles.p.isuer: is an unknown key; did you mean 'issuer'?",

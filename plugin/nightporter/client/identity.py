@@ -31,7 +31,7 @@ def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
     environment, credential files."""
     store, description = profile.store, STORES[profile.store.type]
     names = [
-        *description.identity_variables,
+        *description.identity_of(store.options),
         *description.secret_variables,
         *secret_variables(store),
     ]

@@ -41,7 +41,8 @@ def keep_reply(reply: Reply, broker: Broker, ask: Ask) -> None:
     token_file = cache.token_file()
     if token_file is None or secret_variables(broker.profile.store):
         return
-    if not knows(description.identity_variables, description.secret_variables):
+    identity = description.identity_of(broker.profile.store.options)
+    if not knows(identity, description.secret_variables):
         return
     own_seen, cached = look(token_file), cache.load()
     if own_seen is None or cached is None or cached.value != reply.token.value:

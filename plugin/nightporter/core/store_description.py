@@ -24,7 +24,8 @@ class AuthMethod:
 
     `needs`: keys that must be there; `needs_one_of`: of these at least one. `asked`: what `init`
     asks a person for. `variables`: keys whose value is the name of a variable that holds a secret.
-    `files`: keys that name a credential file.
+    `files`: keys that name a credential file. `identity_variables`: what else in the environment
+    picks who logs in.
     """
 
     keys: Mapping[str, Check] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class AuthMethod:
     asked: Sequence[str] = ()
     variables: Sequence[str] = ()
     files: Sequence[str] = ()
+    identity_variables: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +114,8 @@ class StoreDescription:
         auth = options.get("auth", {})
         method = self.auth_methods.get(auth.get("method", ""))
         return [auth[key] for key in (method.files if method else ()) if key in auth]
+
+    def identity_of(self, options: Options) -> list[str]:
+        """Returns the variables that pick an identity under these options; they hold no secret."""
+        method = self.auth_methods.get(options.get("auth", {}).get("method", ""))
+        return [*self.identity_variables, *(method.identity_variables if method else ())]

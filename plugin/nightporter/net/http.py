@@ -357,6 +357,12 @@ class _HttpsPool(urllib3.HTTPSConnectionPool):
 _TIME = threading.local()  # of the exchange that runs in this thread
 
 
+def begin_until(deadline: float) -> None:
+    """Lets no request of this thread begin after `deadline` (monotonic seconds): after a name
+    look-up that hung, nothing is sent late."""
+    _TIME.may_begin = lambda: time.monotonic() <= deadline
+
+
 def open_session(
     *,
     ca_cert: str | None,

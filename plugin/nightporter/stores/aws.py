@@ -94,12 +94,7 @@ class Connection:
 
     def _new_client(self) -> Any:
         options = self._options
-        if bundle := self._environment.get("AWS_CA_BUNDLE"):
-            check_named_file(bundle, "AWS_CA_BUNDLE", self._environment)
-        # botocore itself reads AWS_DEFAULT_REGION alone; every other SDK and the CLI AWS_REGION.
-        region = options.get("region") or self._environment.get("AWS_REGION") or None
-        session = boto3.session.Session(profile_name=options.get("profile"), region_name=region)
-        _silence_prompts(session)
+        session = open_session(options, self._environment)
         if "role_arn" in options:
             session = _assumed(session, options["role_arn"])
         # Our own loops retry, since only they know what may be sent twice.
@@ -120,6 +115,20 @@ class Connection:
         except Exception as exc:
             setup = Setup(options=self._options, environment=self._environment)
             raise error_of(exc, right=right, path=path, setup=setup) from exc
+
+
+def open_session(
+    options: Mapping[str, Any], environment: Mapping[str, str]
+) -> boto3.session.Session:
+    """Returns a session by boto3's own chain, or by `profile` and `region` of the options, that
+    asks nobody anything."""
+    if bundle := environment.get("AWS_CA_BUNDLE"):
+        check_named_file(bundle, "AWS_CA_BUNDLE", environment)
+    # botocore itself reads AWS_DEFAULT_REGION alone; every other SDK and the CLI AWS_REGION.
+    region = options.get("region") or environment.get("AWS_REGION") or None
+    session = boto3.session.Session(profile_name=options.get("profile"), region_name=region)
+    _silence_prompts(session)
+    return session
 
 
 def _check_https(client: Any, name: str) -> None:

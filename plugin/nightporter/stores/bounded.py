@@ -16,10 +16,14 @@ from nightporter.core.errors import StoreUnreachableError
 T = TypeVar("T")
 
 
+class CallTimeoutError(StoreUnreachableError):
+    """The call was not over within its time; its thread still runs."""
+
+
 def bounded(call: Callable[[], T], timeout_s: float, *, who: str) -> T:
     """Returns what `call` returns, or raises what it raises. `who`: the store, for the message.
 
-    Raises: StoreUnreachableError when the time is over. The thread is left behind then: the call
+    Raises: CallTimeoutError when the time is over. The thread is left behind then: the call
     must begin nothing more by itself once its time is over.
     """
     results: list[T] = []
@@ -40,5 +44,5 @@ def bounded(call: Callable[[], T], timeout_s: float, *, who: str) -> T:
     if failures:
         raise failures[0]
     if not results:
-        raise StoreUnreachableError(f"{who} gave no answer within {timeout_s:.0f} s")
+        raise CallTimeoutError(f"{who} gave no answer within {timeout_s:.0f} s")
     return results[0]

@@ -18,6 +18,7 @@ from nightporter.core.store_description import (
     Question,
     StoreDescription,
 )
+from nightporter.stores import aws_identity
 
 TYPE = "aws-secrets-manager"
 _READ = ("secretsmanager:GetSecretValue",)
@@ -39,12 +40,8 @@ _ADDRESS_VARIABLES = (
 )
 
 
-def credential_files(_options: Options, environment: Environment) -> list[str]:
-    """Returns the two files in which boto3 looks for profiles and keys."""
-    return [
-        environment.get("AWS_CONFIG_FILE") or "~/.aws/config",
-        environment.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
-    ]
+def _credential_files(_options: Options, environment: Environment) -> list[str]:
+    return aws_identity.files(environment)
 
 
 def _render_policy(needs: PolicyNeeds) -> str:
@@ -104,22 +101,12 @@ DESCRIPTION = StoreDescription(
         "role_arn": checks.text,
     },
     identity_variables=(
-        "AWS_PROFILE",
-        "AWS_DEFAULT_PROFILE",
-        "AWS_REGION",
-        "AWS_DEFAULT_REGION",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_ROLE_ARN",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONFIG_FILE",
-        "AWS_SHARED_CREDENTIALS_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        *aws_identity.VARIABLES,
         "AWS_ENDPOINT_URL",
         "AWS_ENDPOINT_URL_SECRETS_MANAGER",
     ),
     address_variables=_ADDRESS_VARIABLES,
-    credential_files=credential_files,
+    credential_files=_credential_files,
     library="boto3",
     requirement="nightporter[aws]",
     render_policy=_render_policy,

@@ -16,9 +16,8 @@ import contextlib
 import math
 import os
 import re
-import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -31,42 +30,28 @@ import requests
 from nightporter.core.checks import url_problem
 from nightporter.core.errors import (
     ConfigError,
-    NightporterError,
-    StoreBusyError,
     StoreDeniedError,
-    StoreError,
     StoreLifeError,
-    StoreSealedError,
     StoreUnreachableError,
     StoreValueError,
-    UntrustedFileError,
     VersionConflictError,
 )
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import is_expired, parse_remains, remains_of
-from nightporter.machine.places import expand
 from nightporter.machine.trust import check_named_file
-from nightporter.net import tls
-from nightporter.net.http import (
-    KEPT_S,
-    PROXY_ADDRESS_ERRORS,
-    file_mark,
-    open_session,
-    proxy_error,
-    words_of,
-)
+from nightporter.net.http import KEPT_S, begin_until, file_mark, open_session
 from nightporter.net.proxies import environment_proxies
 from nightporter.net.quiet import quiet
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
+from nightporter.stores.bounded import CallTimeoutError, bounded
 from nightporter.stores.encoding import encode_value
-from nightporter.stores.vault_description import HOME_TOKEN_FILE, TOKEN_VARIABLES, VARIABLES
+from nightporter.stores.vault_description import VARIABLES
+from nightporter.stores.vault_errors import NothingThereError, data_of, errors_of, translated
+from nightporter.stores.vault_login import Login
 
 T = TypeVar("T")
 CONNECT_S = 3.0
-# What KV version 2 says, as a 400, after each mount, unseal, restart and failover
-# (hashicorp/vault-plugin-secrets-kv#75, NVIDIA/nvcf#1110).
-UPGRADING = ("Upgrading from non-versioned to versioned", "Waiting for the primary to upgrade")
 TTL_TARGET_S = (
     2  # aimed at this much past the expiry: never before it, at most TTL_SLACK_S after it
 )
@@ -75,7 +60,6 @@ SAME_LIFE_S = 1.0  # a version that was seen longer ago is looked at again befor
 REMAINS_KEY = "nightporter"  # in the key's custom_metadata: what outlives Vault's TTL
 MAX_CUSTOM_BYTES = 512
 MAX_TTL_S = 9_223_372_036
-SERVICE_ACCOUNT_JWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 
 class VaultStore:
@@ -94,9 +78,10 @@ class VaultStore:
         self._clock = clock
         self._notify = notify
         self._mount: str = options.get("mount", "secret")
-        self._auth: Mapping[str, Any] = options.get("auth", {"method": "token"})
+        self._login = Login(options.get("auth", {"method": "token"}), environment)
         self._client: hvac.Client | None = None
         self._logged_in = False
+        self._is_known = False  # whether Vault has looked our token up
         self._marks: list[object] = []  # of the files of certificates
         self._used_at = 0.0  # monotonic
         self._is_version_2 = False
@@ -116,17 +101,16 @@ class VaultStore:
             except hvac.exceptions.InvalidPath as exc:
                 # A destroyed version is a 404 with metadata, which hvac's switch for deleted ones
                 # doesn't cover.
-                if not (
-                    isinstance(exc.json, dict) and (exc.json.get("data") or {}).get("metadata")
-                ):
+                data = data_of(exc)
+                if not (data and data.get("metadata")):
                     raise
-                reply = exc.json
+                return self._stored(data)
             return self._stored(reply["data"])
 
         try:
             stored = self._call(ask, f"read on {self._mount}/data/{path}", timeout_s)
             self._seen[path] = (stored.version, time.monotonic())
-        except _NothingThereError:
+        except NothingThereError:
             self._check_version_2(path, timeout_s)
             if path.startswith(("data/", f"{self._mount}/")):
                 self._notify(
@@ -245,11 +229,10 @@ class VaultStore:
                     _quoted(path), mount_point=self._mount, raise_on_deleted_version=True
                 )
             except hvac.exceptions.InvalidPath as exc:
-                metadata = (
-                    ((exc.json or {}).get("data") or {}).get("metadata")
-                    if isinstance(exc.json, dict)
-                    else None
-                )
+                data = data_of(exc)
+                if data is None and errors_of(exc) is None:
+                    raise  # no answer of Vault's
+                metadata: Any = (data or {}).get("metadata")
                 return int(metadata["version"]) if metadata and not metadata["destroyed"] else None
             return None
 
@@ -282,9 +265,7 @@ class VaultStore:
 
         def ask(client: hvac.Client) -> dict[str, Any]:
             reply = client.adapter.post("/v1/sys/capabilities-self", json={"paths": list(wanted)})
-            found: dict[str, Any] = (reply.json() if hasattr(reply, "json") else reply).get(
-                "data"
-            ) or {}
+            found: dict[str, Any] = (reply.json() if hasattr(reply, "json") else reply)["data"]
             return found
 
         granted = self._call(ask, "update on sys/capabilities-self", timeout_s)
@@ -331,7 +312,7 @@ class VaultStore:
 
         try:
             written = self._call(put, f"create and update on {self._mount}/data/{path}", timeout_s)
-        except _NothingThereError as exc:
+        except NothingThereError as exc:
             # A write has no "not there": it is a proxy's or a node's that is coming up.
             raise StoreUnreachableError(
                 f"{self._address} answered a write with 404",
@@ -425,8 +406,8 @@ class VaultStore:
             return
 
         def ask(client: hvac.Client) -> object:
-            reply = client.read(f"sys/internal/ui/mounts/{self._mount}/{_quoted(path)}") or {}
-            return ((reply.get("data") or {}).get("options") or {}).get("version")
+            reply = client.adapter.get(f"/v1/sys/internal/ui/mounts/{self._mount}/{_quoted(path)}")
+            return (reply["data"].get("options") or {}).get("version")
 
         if self._call(ask, f"any right below {self._mount}/", timeout_s) != "2":
             raise StoreValueError(
@@ -441,22 +422,62 @@ class VaultStore:
     # The connection.
 
     def _call(self, ask: Callable[[hvac.Client], T], right: str, timeout_s: float) -> T:
+        """Returns what `ask` returns, within the time: name look-up, login and all."""
+        self._timeout_s = timeout_s
+        self._refresh_connection()
+        deadline = time.monotonic() + timeout_s
+
+        def run() -> T:
+            begin_until(deadline)
+            with quiet():
+                return self._ask(ask)
+
+        with translated(self._address, right, self._environment):
+            try:
+                return bounded(run, timeout_s, who=self._address or "Vault")
+            except CallTimeoutError:
+                self._client = None  # the thread still holds it; the next call opens another
+                raise
+
+    def _ask(self, ask: Callable[[hvac.Client], T]) -> T:
         """Runs one request, logging in where it is needed; a denied one is repeated once with a
         fresh login.
 
         Vault says "permission denied" for a missing right and for a token that has run out alike.
         """
-        self._timeout_s = timeout_s
-        self._refresh_connection()
         had_client = self._client is not None
-        with quiet(), _translated(self._address, right, self._environment):
-            try:
-                return ask(self._open())
-            except hvac.exceptions.Forbidden:
-                if not had_client:
-                    raise
-            self._renew_login()
+        try:
             return ask(self._open())
+        except hvac.exceptions.Forbidden as exc:
+            if errors_of(exc) is None:
+                raise
+            if not had_client:
+                self._check_token()
+                raise
+        self._renew_login()
+        try:
+            return ask(self._open())
+        except hvac.exceptions.Forbidden:
+            self._check_token()
+            raise
+
+    def _check_token(self) -> None:
+        """Looks the token up, which every token with the default policy may do.
+
+        Raises: StoreDeniedError where Vault doesn't know it: no policy would help then.
+        """
+        client = self._client
+        if client is None or self._is_known:
+            return
+        with contextlib.suppress(hvac.exceptions.VaultError, requests.exceptions.RequestException):
+            try:
+                client.auth.token.lookup_self()
+            except hvac.exceptions.Forbidden as exc:
+                raise StoreDeniedError(
+                    f"{self._address} knows no such token: the token has run out, or was revoked",
+                    hint=self._login.remedy,
+                ) from exc
+            self._is_known = True
 
     def _refresh_connection(self) -> None:
         """Opens another connection where the kept one is old (a load balancer may have forgotten
@@ -529,8 +550,9 @@ class VaultStore:
             allow_redirects=False,
         )
         self._bound(session)
-        client.token = self._log_in(client)
-        self._client = client
+        token = self._login.run(client, self._address)
+        client.token, self._logged_in = token.text, token.is_ours
+        self._client, self._is_known = client, False
         return client
 
     def _bound(self, session: requests.Session) -> None:
@@ -550,88 +572,6 @@ class VaultStore:
             return reply
 
         session.send = bounded  # type: ignore[method-assign]  # hvac offers no place of its own for a time per call
-
-    # Logging in.
-
-    def _log_in(self, client: hvac.Client) -> str:
-        auth, method = self._auth, self._auth["method"]
-        if method == "none":
-            return ""  # the listener adds its own
-        if method == "token":
-            return self._token()
-        mount = {"mount_point": auth["mount"]} if "mount" in auth else {}
-        try:
-            if method == "approle":
-                reply = client.auth.approle.login(
-                    auth["role_id"], self._secret_id(), use_token=False, **mount
-                )
-            elif method == "userpass":
-                password = self._variable(auth["password_env"], "password_env")
-                reply = client.auth.userpass.login(
-                    auth["username"], password, use_token=False, **mount
-                )
-            elif method == "kubernetes":
-                jwt = self._text_of(auth.get("jwt_file", SERVICE_ACCOUNT_JWT), "jwt_file")
-                reply = client.auth.kubernetes.login(auth["role"], jwt, use_token=False, **mount)
-            else:
-                jwt = self._text_of(auth["jwt_file"], "jwt_file")
-                reply = client.auth.jwt.jwt_login(
-                    auth["role"], jwt, use_token=False, path=auth.get("mount", "jwt")
-                )
-        except (
-            hvac.exceptions.InvalidRequest,
-            hvac.exceptions.Forbidden,
-            hvac.exceptions.Unauthorized,
-        ) as exc:
-            raise StoreDeniedError(
-                f"{self._address} refused the {method} login",
-                right=(
-                    f"the {method} role, or correct its credentials (a single-use secret_id works"
-                    " once)"
-                ),
-            ) from exc
-        self._logged_in = reply["auth"].get("token_type") != "batch"
-        return str(reply["auth"]["client_token"])
-
-    def _token(self) -> str:
-        """VAULT_TOKEN or BAO_TOKEN, else `token_file`, else what `vault login` left in
-        ~/.vault-token."""
-        for name in TOKEN_VARIABLES:
-            if self._environment.get(name):
-                return _one_line(self._environment[name], name)
-        if "token_file" in self._auth:
-            return self._text_of(self._auth["token_file"], "token_file")
-        try:
-            return self._text_of(HOME_TOKEN_FILE, "token_file")
-        except UntrustedFileError:
-            raise
-        except ConfigError as exc:
-            raise StoreDeniedError(
-                "there is no Vault token",
-                hint=(
-                    "Set VAULT_TOKEN, or run `vault login`; where a Vault Proxy or Agent brings its"
-                    ' own token, set auth = { method = "none" }.'
-                ),
-            ) from exc
-
-    def _secret_id(self) -> str:
-        if "secret_id_env" in self._auth:
-            return self._variable(self._auth["secret_id_env"], "secret_id_env")
-        return self._text_of(self._auth["secret_id_file"], "secret_id_file")
-
-    def _text_of(self, path: str, key: str) -> str:
-        """Returns the one line of a file that says who we are.
-
-        Raises: ConfigError.
-        """
-        file = expand(path, key)
-        check_named_file(file, key, self._environment)
-        return _read_text(file, key)
-
-    def _variable(self, name: str, key: str) -> str:
-        if not self._environment.get(name):
-            raise ConfigError(f"the variable {name}, named by auth.{key}, is not set")
-        return _one_line(self._environment[name], name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -659,90 +599,6 @@ class _Written:
 
     def is_timed(self, expires_at: int) -> bool:
         return self.deleted_at is not None and 0 <= self.deleted_at - expires_at <= TTL_SLACK_S
-
-
-class _NothingThereError(StoreError):
-    """404 with nothing to say: no such key, where a key is asked for; anywhere else, no Vault."""
-
-
-@contextlib.contextmanager
-def _translated(address: str, right: str, environment: Mapping[str, str]) -> Iterator[None]:
-    """What hvac and requests throw, once, into our errors. hvac's classes alone don't tell: the
-    text decides."""
-    try:
-        yield
-    except hvac.exceptions.InvalidPath as exc:
-        errors = [str(item) for item in exc.errors or []]
-        if not errors:
-            raise _NothingThereError(
-                f"{address} answered with an empty 404: is it a Vault?"
-            ) from exc
-        raise StoreDeniedError(
-            f"{address} knows no such mount or namespace",
-            right="the right `mount`, `namespace` or auth mount",
-        ) from exc
-    except hvac.exceptions.InvalidRequest as exc:
-        if "check-and-set" in str(exc):
-            raise VersionConflictError("somebody else wrote the secret first") from exc
-        if any(words in str(exc) for words in UPGRADING):
-            raise StoreBusyError(
-                f"{address} is still preparing the mount",
-                hint="It does so after each mount, unseal and failover; it is tried again.",
-            ) from exc
-        raise StoreValueError(
-            f"{address} refused the request for {right} as invalid",
-            hint="Vault's audit log has the reason; nothing was changed.",
-        ) from exc
-    except (hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized) as exc:
-        raise StoreDeniedError(
-            f"{address} denied it: {right} is missing, or the Vault token has run out",
-            right=f"{right} (`nightporter policy` prints the whole policy)",
-        ) from exc
-    except hvac.exceptions.RateLimitExceeded as exc:
-        # Its Retry-After is 0 more often than not, so the caller's own back-off decides.
-        raise StoreBusyError(f"{address} limits the rate") from exc
-    except (hvac.exceptions.VaultDown, hvac.exceptions.VaultNotInitialized) as exc:
-        if "sealed" in str(exc) or "initialized" in str(exc):
-            raise StoreSealedError(f"{address} is sealed or not initialised") from exc
-        raise StoreUnreachableError(f"{address} is down") from exc
-    except hvac.exceptions.VaultError as exc:
-        raise StoreUnreachableError(f"{address} failed: {type(exc).__name__}") from exc
-    except requests.exceptions.RequestException as exc:
-        raise _of_network(exc, address, environment) from exc
-    except NightporterError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise StoreError(f"{address} answered what Vault never would: is it a Vault?") from exc
-    except OSError as exc:
-        if exc.filename:
-            raise ConfigError(f"{exc.filename} can't be used ({exc.strerror})") from exc
-        raise StoreUnreachableError(f"{address} can't be reached: {type(exc).__name__}") from exc
-    except Exception as exc:  # no exception of a library leaves
-        raise StoreError(f"{address}: {type(exc).__name__}") from exc
-
-
-def _of_network(
-    exc: requests.exceptions.RequestException, address: str, environment: Mapping[str, str]
-) -> NightporterError:
-    refused = tls.explain(
-        exc,
-        ca_hint="Set `ca_cert` or VAULT_CACERT",
-        client_hint=(
-            "Set `client_cert` and `client_key` (VAULT_CLIENT_CERT, VAULT_CLIENT_KEY) to a"
-            " certificate that it knows."
-        ),
-    )
-    if refused is not None:
-        what, hint = refused
-        return StoreUnreachableError(f"{address}: {what}", hint=hint)
-    if any(isinstance(item, ssl.SSLEOFError) for item in tls.chain_of(exc)):
-        return StoreUnreachableError(
-            f"{address} closed the TLS connection: perhaps it wants a client certificate",
-            hint="Set `client_cert` (VAULT_CLIENT_CERT) if it does, else check what is between.",
-        )
-    if isinstance(exc, PROXY_ADDRESS_ERRORS):
-        return proxy_error(exc, None, environment)
-    return StoreUnreachableError(f"{address} can't be reached: {words_of(exc)}")
 
 
 def _version(metadata: Mapping[str, Any]) -> Version:
@@ -780,38 +636,6 @@ def _address_problem(address: str) -> str | None:
     if address.rstrip("/").endswith("/v1"):
         return "must be the server's address alone: leave out /v1"
     return None
-
-
-def _read_text(path: str, key: str) -> str:
-    """Returns the one line of a token or secret-id file, without blanks, line ends or byte order
-    mark around it.
-
-    Raises: ConfigError.
-    """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read(65_536)
-    except OSError as exc:
-        raise ConfigError(f"{key}: {path} can't be read ({exc.strerror})") from exc
-    except ValueError as exc:
-        raise ConfigError(f"{key}: {path} is not UTF-8 text") from exc
-    return _one_line(text, f"{key}: {path}")
-
-
-def _one_line(text: str, source: str) -> str:
-    """Returns the text without what an editor, a shell or Windows puts around it (a line feed, a
-    byte order mark; hashicorp/vault#1774).
-
-    Raises: ConfigError where it is empty, or can't be sent in a header.
-    """
-    found = text.strip().strip("\ufeff").strip()
-    if not found:
-        raise ConfigError(f"{source} is empty")
-    odd = next((char for char in found if not char.isprintable()), None)
-    if odd is not None:
-        what = "a line feed" if odd in "\r\n" else f"the invisible character U+{ord(odd):04X}"
-        raise ConfigError(f"{source} holds {what} in its middle", hint="Write it as one line.")
-    return found
 
 
 def open_store(

@@ -16,6 +16,7 @@ from nightporter.core.store_description import (
     Question,
     StoreDescription,
 )
+from nightporter.stores import aws_identity
 
 HOME_TOKEN_FILE = "~/.vault-token"
 # OpenBao's own names count where Vault's aren't set.
@@ -44,6 +45,8 @@ def _credential_files(options: Options, environment: Environment) -> list[str]:
         and not named
         and not any(environment.get(name) for name in TOKEN_VARIABLES)
     )
+    if options.get("auth", {}).get("method") == "aws":
+        named += aws_identity.files(environment)
     return [*named, *([HOME_TOKEN_FILE] if uses_home else [])]
 
 
@@ -110,6 +113,17 @@ DESCRIPTION = StoreDescription(
             keys={"role": checks.text, "jwt_file": checks.absolute, **_MOUNT},
             needs=("role", "jwt_file"),
             asked=("role", "jwt_file"),
+        ),
+        "aws": AuthMethod(
+            keys={
+                "role": checks.text,
+                "region": checks.text,
+                "header_value": checks.text,
+                "profile": checks.text,
+                **_MOUNT,
+            },
+            asked=("role",),
+            identity_variables=aws_identity.VARIABLES,
         ),
         "none": AuthMethod(),  # a Vault Proxy or Agent listener that brings its own token
     },
