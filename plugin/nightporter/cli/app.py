@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -38,16 +38,14 @@ from nightporter.cli.terminal import Options, open_porter, put, say
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place, load_config
 from nightporter.client.identity import open_helper_failures
-from nightporter.client.porter import Porter
 from nightporter.core.checks import nearest, one_of
 from nightporter.core.config import choose_profile, parse_config
 from nightporter.core.errors import (
     ConfigError,
-    NightporterError,
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS
-from nightporter.core.model import Ask, Profile, Role
+from nightporter.core.model import Profile, Role
 from nightporter.issuers import DEFAULT_VENDOR, VENDORS
 from nightporter.machine import process
 from nightporter.machine.files import replace_private
@@ -56,7 +54,7 @@ from nightporter.operations import account
 from nightporter.operations import rotate as rotate_job
 from nightporter.operations.login import Person
 from nightporter.operations.policies import Audience, render_policy
-from nightporter.operations.status import Status, to_json, to_text
+from nightporter.operations.status import Paint, status_of, to_json, to_text, unstyled
 from nightporter.protocols import plain
 from nightporter.stores import OURS, STORES
 
@@ -556,65 +554,32 @@ def status(options: Options, profiles: tuple[str, ...], output: str, watch: bool
 
     Without PROFILES it shows all.
     """
+    failures, paint = open_helper_failures(read_environment()), _paint()
     with open_porter(options) as porter:
         names = profiles or tuple(porter.config.profiles)
         while True:
-            found = [_status_of(porter, name, options.timeout_s()) for name in names]
+            now = time.time()
+            notes = failures.load(now)
+            found = [
+                status_of(porter.broker_for(name), notes, timeout_s=options.timeout_s())
+                for name in names
+            ]
             if output == "json":
-                put(json.dumps([to_json(item) for item, _ in found], indent=2))
+                put(json.dumps([to_json(item) for item in found], indent=2))
             else:
-                now, is_coloured = time.time(), _is_coloured()
-                text = "\n\n".join(to_text(item, now, is_coloured=is_coloured) for item, _ in found)
-                put(f"\x1b[2J\x1b[H{text}" if watch and is_coloured else text)
+                text = "\n\n".join(to_text(item, now, paint=paint) for item in found)
+                if watch and paint is _styled:
+                    click.clear()
+                put(text)
             if not watch:
                 break
             time.sleep(WATCH_S)
-    codes = [code for _, code in found if code]
+    codes = [item.exit_code for item in found if item.exit_code]
     if codes:
         raise click.exceptions.Exit(min(codes))
 
 
 WATCH_S = 2.0
-
-
-def _status_of(porter: Porter, name: str, timeout_s: float) -> tuple[Status, int]:
-    broker = porter.broker_for(name)
-    profile, code = broker.profile, 0
-    notes = open_helper_failures(read_environment()).load(time.time())
-    known: dict[str, Any] = {
-        "record": None,
-        "failures": tuple(note for note in notes if note.profile == name),
-    }
-    try:
-        session = broker.session
-        pending = session.journal.load()
-        known["spilled_at"] = pending[0].at if pending else None
-        if profile.role is Role.READ_ONLY:
-            known["published"] = session.published(
-                Ask(deadline=session.runtime.monotonic() + min(timeout_s, 1.0))
-            )
-            return Status(**_names(profile), cached=broker.held(), **known), 0
-        view = session.read(session.runtime.monotonic() + timeout_s)
-        known["record"] = view.record
-        if view.foreign:
-            known |= {
-                "problem": f"not usable: {view.foreign.reason}",
-                "reference": "foreign-record",
-            }
-    except NightporterError as exc:
-        known |= {"problem": exc.message, "reference": exc.reference}
-        code = exc.exit_code
-    return Status(**_names(profile), cached=broker.held(), **known), code
-
-
-def _names(profile: Profile) -> dict[str, Any]:
-    path = profile.publish_access_token if profile.role is Role.READ_ONLY else profile.refresh_token
-    return {
-        "profile": profile.name,
-        "issuer": profile.issuer,
-        "store": profile.store.name,
-        "path": path or "",
-    }
 
 
 # The first five minutes.
@@ -758,18 +723,17 @@ def timeline_command(options: Options, profile: str | None, svg: str | None) -> 
         session = broker.session
         is_reader = broker.profile.role is Role.READ_ONLY
         record = None if is_reader else session.read(time.monotonic() + options.timeout_s()).record
-        now = time.time()
         chosen = broker.profile
-        listed = timeline.moments(
+        shown = timeline.timeline(
             chosen,
             record,
             broker.held(),
-            now,
+            time.time(),
             lambda at: session.issuer.refresh_expires_at(chosen, at),
         )
-        put(timeline.to_text(broker.profile.name, listed, now))
+        put(timeline.to_text(shown))
         if svg:
-            content = timeline.to_svg(broker.profile.name, listed, now).encode()
+            content = timeline.to_svg(shown).encode()
             replace_private(os.path.abspath(svg), content, mode=0o644)
 
 
@@ -813,7 +777,7 @@ def doctor(
     ):
         findings.append(finding)
         if output == "text":
-            put(examination.to_text([finding], is_coloured=_is_coloured()))
+            put(examination.to_text([finding], paint=_paint()))
     if output == "json":
         put(examination.to_json(findings))
     if bundle:
@@ -826,11 +790,22 @@ def doctor(
         raise click.exceptions.Exit(code)
 
 
-def _is_coloured() -> bool:
-    """At a terminal, unless NO_COLOR says otherwise (no-color.org)."""
-    return (
-        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    )
+STYLES: Mapping[str, Mapping[str, Any]] = {
+    "title": {"bold": True},
+    "ok": {"fg": "green"},
+    "warning": {"fg": "yellow"},
+    "error": {"fg": "red"},
+}
+
+
+def _styled(text: str, style: str) -> str:
+    return click.style(text, **STYLES[style])
+
+
+def _paint() -> Paint:
+    """Styles at a terminal, unless NO_COLOR says otherwise (no-color.org)."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return _styled if sys.stdout.isatty() and not is_plain else unstyled
 
 
 @cli.command()

@@ -50,7 +50,7 @@ from nightporter.operations.findings import (
 )
 from nightporter.operations.policies import needed_paths
 from nightporter.operations.show_config import render_effective
-from nightporter.operations.status import relative
+from nightporter.operations.status import Paint, relative, unstyled
 from nightporter.session import transitions
 from nightporter.session.engine import remedy
 from nightporter.session.repository import Session, new_lineage
@@ -507,12 +507,11 @@ def to_json(findings: list[Finding]) -> str:
     return json.dumps(members, indent=2)
 
 
-def to_text(findings: list[Finding], *, is_coloured: bool) -> str:
+def to_text(findings: list[Finding], *, paint: Paint = unstyled) -> str:
     """For people: one line a finding, what to do below it."""
-    colours = {"ok": "32", "warning": "33", "error": "31"}
     lines = []
     for item in findings:
-        mark = f"\x1b[{colours[item.level]}m{item.level}\x1b[0m" if is_coloured else item.level
+        mark = paint(item.level, item.level)
         pad = " " * (8 - len(item.level))
         owner = f"{item.profile}: " if item.profile else ""
         reference = "" if item.level == "ok" else f" [{item.reference}]"

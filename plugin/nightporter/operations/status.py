@@ -1,17 +1,23 @@
-"""What `nightporter status` knows about a profile, and how it is shown. Pure; holds no secret by
-construction."""
+"""What `nightporter status` knows about a profile, and how it is shown. Holds no secret by
+construction; only `status_of` reads anything."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from nightporter.client.broker import Broker
+from nightporter.core.errors import NightporterError
 from nightporter.core.expiry import format_rfc3339
-from nightporter.core.model import SessionRecord, Token
+from nightporter.core.model import Ask, Refusal, Role, SessionRecord, Token
 from nightporter.core.told import NOTHING, Told
 from nightporter.machine.helper_failures import HelperFailure
+from nightporter.session.transitions import Snapshot
+
+PUBLISHED_S = 1.0  # for a look at a published token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +25,8 @@ class Status:
     """One profile. `problem`: why its record can't be read or used; `spilled_at`: a result is kept
     here since then.
 
-    `failures`: failures of helpers that their clients kept to themselves.
+    `failures`: failures of helpers that their clients kept to themselves. `zone`: the time zone at
+    whose midnight the vendor's refresh tokens end. `exit_code`: of `problem`.
     """
 
     profile: str
@@ -33,6 +40,48 @@ class Status:
     spilled_at: int | None = None
     failures: tuple[HelperFailure, ...] = ()
     published: Token | None = field(default=None, repr=False)  # what a read-only profile reads
+    zone: str | None = None
+    exit_code: int = 0
+
+
+def status_of(broker: Broker, failures: Sequence[HelperFailure], *, timeout_s: float) -> Status:
+    """Returns what this machine and the store know of a profile; an error is part of it."""
+    profile = broker.profile
+    is_reader = profile.role is Role.READ_ONLY
+    path = profile.publish_access_token if is_reader else profile.refresh_token
+    status = Status(
+        profile=profile.name,
+        issuer=profile.issuer,
+        store=profile.store.name,
+        path=path or "",
+        cached=broker.held(),
+        record=None,
+        failures=tuple(note for note in failures if note.profile == profile.name),
+        zone=profile.options.get("refresh_token_midnight"),
+    )
+    try:
+        session = broker.session
+        pending = session.journal.load()
+        if pending:
+            status = replace(status, spilled_at=pending[0].at)
+        begun = session.runtime.monotonic()
+        if is_reader:
+            published = session.published(Ask(deadline=begun + min(timeout_s, PUBLISHED_S)))
+            return replace(status, published=published)
+        return _with_snapshot(status, session.read(begun + timeout_s))
+    except NightporterError as exc:
+        return replace(
+            status, problem=exc.message, reference=exc.reference, exit_code=exc.exit_code
+        )
+
+
+def _with_snapshot(status: Status, snapshot: Snapshot) -> Status:
+    status = replace(status, record=snapshot.record)
+    if not snapshot.foreign:
+        return status
+    return replace(
+        status, problem=f"not usable: {snapshot.foreign.reason}", reference="foreign-record"
+    )
 
 
 def to_json(status: Status) -> dict[str, Any]:
@@ -99,116 +148,132 @@ def _told_members(record: SessionRecord) -> dict[str, Any]:
 
 COLUMNS = 80
 BAR = 12
+SHORT = 0.2  # of a life
+Paint = Callable[[str, str], str]  # a text and its style (title, ok, warning, error) to a text
 
 
-def to_text(status: Status, now: float, *, is_coloured: bool = False) -> str:
-    """A block of lines for people, at most 80 columns for names of ordinary length."""
-    paint = _painted if is_coloured else _plain
-    title = f"{status.profile}  ({status.issuer}, {status.store}:{status.path})"
-    lines = [paint(title, "1")]
-    cached = status.cached
-    if cached is None:
-        lines.append(_row("access token", "none cached here"))
-    else:
-        lines += _life("access token", cached.obtained_at_s, cached.expires_at_s, now, paint)
-    if status.problem:
-        lines.append(_row("session", paint(f"{status.problem} [{status.reference}]", "31")))
-    elif status.published is not None:
-        lines += _life(
-            "published", status.published.obtained_at_s, status.published.expires_at_s, now, paint
-        )
-    elif status.record is None:
-        lines.append(_row("session", "none yet"))
-    else:
-        lines += _session_rows(status.record, now, paint)
-    if status.spilled_at is not None:
-        lines.append(
-            _row(
-                "spilled",
-                f"a result of {format_rfc3339(status.spilled_at)} waits here for the store",
-            )
-        )
-    for note in status.failures:
-        lines.append(
-            _row(
-                f"{note.protocol} failed",
-                f"{relative(note.at - now)}: {note.message} [{note.reference}]",
-            )
-        )
-    return "\n".join(lines)
-
-
-Paint = Callable[[str, str], str]
-
-
-def _plain(text: str, _code: str) -> str:
+def unstyled(text: str, _style: str) -> str:
     return text
 
 
-def _painted(text: str, code: str) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m"
+def to_text(status: Status, now: float, *, paint: Paint = unstyled) -> str:
+    """A block of lines for people, at most 80 columns for names of ordinary length."""
+    page = _Page(now=now, zone=status.zone, paint=paint)
+    title = f"{status.profile}  ({status.issuer}, {status.store}:{status.path})"
+    lines = [
+        paint(title, "title"),
+        *page.token("access token", status.cached),
+        *page.session(status),
+    ]
+    if status.spilled_at is not None:
+        kept = f"a result of {format_rfc3339(status.spilled_at)} waits here for the store"
+        lines.append(_row("pending", kept))
+    for note in status.failures:
+        said = f"{relative(note.at - now)}: {note.message} [{note.reference}]"
+        lines.append(_row(f"{note.protocol} failed", said))
+    return "\n".join(lines)
 
 
-def _session_rows(record: SessionRecord, now: float, paint: Paint) -> list[str]:
-    if record.refresh_token is None:
-        rows = [_row("refresh token", "none held")]
-    elif record.expires_at is None:
-        rows = [_row("refresh token", "no stated end")]
-    else:
-        rows = _life("refresh token", record.issued_at or now, record.expires_at, now, paint)
-    who = f", user {record.identity.username}" if record.identity.username else ""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    """What all rows of a block need: the time, the vendor's zone, the styles."""
+
+    now: float
+    zone: str | None
+    paint: Paint
+
+    def token(self, name: str, token: Token | None) -> list[str]:
+        if token is None:
+            return [_row(name, "none cached here")]
+        return self.life(name, token.obtained_at_s, token.expires_at_s)
+
+    def session(self, status: Status) -> list[str]:
+        if status.problem:
+            problem = self.paint(f"{status.problem} [{status.reference}]", "error")
+            return [_row("session", problem)]
+        if status.published is not None:
+            return self.token("published", status.published)
+        if status.record is None:
+            return [_row("session", "none yet")]
+        return self.record(status.record)
+
+    def record(self, record: SessionRecord) -> list[str]:
+        rows = [
+            *self.refresh_token(record),
+            _row("generation", f"{record.generation}, {_origin(record)}"),
+            *self.told(record.told or NOTHING),
+        ]
+        begun, ends = record.issued_at or self.now, record.access_token_expires_at
+        if ends is not None:
+            rows += self.life("shared token", begun, ends)
+        if record.claim:
+            until = relative(record.claim.until - self.now)
+            rows.append(_row("claimed", f"by {record.claim.holder}, {until}"))
+        if record.refused:
+            rows += self.refused(record.refused)
+        return rows
+
+    def refresh_token(self, record: SessionRecord) -> list[str]:
+        if record.refresh_token is None:
+            return [_row("refresh token", "none held")]
+        if record.expires_at is None:
+            return [_row("refresh token", "no stated end")]
+        return self.life("refresh token", record.issued_at or self.now, record.expires_at)
+
+    def refused(self, refused: Refusal) -> list[str]:
+        until = relative(refused.until - self.now)
+        text = f"{refused.error}, {refused.count} time(s); tried again {until}"
+        return [
+            _row("refused", self.paint(text, "error")),
+            _row("", times(refused.until, self.zone)),
+        ]
+
+    def told(self, told: Told) -> list[str]:
+        rows = []
+        if told.who is not None:
+            subject = f" (subject {told.subject})" if told.user and told.subject else ""
+            account = f"{told.who}{subject}"
+            if told.is_other_user:
+                account += self.paint("; not the profile's username", "error")
+            rows.append(_row("account", account))
+        if told.missing:
+            missing = self.paint(f"scope {' '.join(told.missing)}", "warning")
+            rows.append(_row("not granted", missing))
+        return rows
+
+    def life(self, name: str, begun_at: float, ends_at: int) -> list[str]:
+        """What is left as a bar and in words, and below it the end on several clocks."""
+        left = max(0.0, min(1.0, (ends_at - self.now) / max(1.0, ends_at - begun_at)))
+        full = round(left * BAR)
+        bar = self.paint("#" * full + "." * (BAR - full), _health(left))
+        return [
+            _row(name, f"[{bar}] {relative(ends_at - self.now)}"),
+            _row("", times(ends_at, self.zone)),
+        ]
+
+
+def _origin(record: SessionRecord) -> str:
     since = f" at {format_rfc3339(record.issued_at)}" if record.issued_at else ""
-    rows.append(_row("generation", f"{record.generation}, by {record.by or 'unknown'}{since}{who}"))
-    rows += _told_rows(record.told or NOTHING, paint)
-    if record.access_token_expires_at is not None:
-        rows += _life(
-            "shared token", record.issued_at or now, record.access_token_expires_at, now, paint
-        )
-    if record.claim:
-        rows.append(
-            _row("claimed", f"by {record.claim.holder}, {relative(record.claim.until - now)}")
-        )
-    if record.refused:
-        refused = record.refused
-        text = (
-            f"{refused.error}, {refused.count} time(s); tried again {relative(refused.until - now)}"
-        )
-        rows.append(_row("refused", paint(text, "31")))
-        rows.append(_row("", _times(refused.until)))
-    return rows
+    user = record.identity.username
+    return f"by {record.by or 'unknown'}{since}{f', user {user}' if user else ''}"
 
 
-def _told_rows(told: Told, paint: Paint) -> list[str]:
-    rows = []
-    if told.who is not None:
-        subject = f" (subject {told.subject})" if told.user and told.subject else ""
-        other = paint("; not the profile's username", "31") if told.is_other_user else ""
-        rows.append(_row("account", f"{told.who}{subject}{other}"))
-    if told.missing:
-        rows.append(_row("not granted", paint(f"scope {' '.join(told.missing)}", "33")))
-    return rows
-
-
-def _life(name: str, begun_at: float, ends_at: int, now: float, paint: Paint) -> list[str]:
-    """What is left as a bar and in words, and below it the end on three clocks."""
-    left = max(0.0, min(1.0, (ends_at - now) / max(1.0, ends_at - begun_at)))
-    full = round(left * BAR)
-    colour = "31" if left == 0 else "33" if left < 0.2 else "32"
-    bar = paint("#" * full + "." * (BAR - full), colour)
-    return [_row(name, f"[{bar}] {relative(ends_at - now)}"), _row("", _times(ends_at))]
+def _health(left: float) -> str:
+    """Returns the style of a life of which this fraction is left."""
+    if left == 0:
+        return "error"
+    return "warning" if left < SHORT else "ok"
 
 
 def _row(name: str, text: str) -> str:
     return f"  {name:<14}{text}"
 
 
-def _times(unix_s: int) -> str:
-    """Here, UTC and New York, where a session may end at midnight."""
-    from zoneinfo import ZoneInfo
-
+def times(unix_s: int, zone: str | None) -> str:
+    """Returns a moment here, in UTC, and in the zone at whose midnight the session may end."""
     utc = datetime.fromtimestamp(unix_s, UTC)
-    eastern = utc.astimezone(ZoneInfo("America/New_York"))
-    return f"{utc.astimezone():%H:%M:%S} here  {format_rfc3339(unix_s)}  {eastern:%d %b %H:%M %Z}"
+    text = f"{utc.astimezone():%H:%M:%S} here  {format_rfc3339(unix_s)}"
+    return f"{text}  {utc.astimezone(ZoneInfo(zone)):%d %b %H:%M %Z}" if zone else text
 
 
 def relative(seconds: float) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from html import escape
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,7 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Profile, SessionRecord, Token
 from nightporter.operations.status import relative
 
-EASTERN = ZoneInfo("America/New_York")
+MIDNIGHTS = 14  # shown at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +26,29 @@ class Moment:
     kind: str
 
 
-def moments(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """The moments of a profile in order. `zone`: where the vendor's midnights are, else UTC."""
+
+    name: str
+    moments: list[Moment]
+    zone: tzinfo
+    now: float
+
+    def label(self, at: int) -> str:
+        """Returns a moment as people read it."""
+        return f"{datetime.fromtimestamp(at, UTC).astimezone(self.zone):%d %b %H:%M %Z}"
+
+
+def timeline(
     profile: Profile,
     record: SessionRecord | None,
     cached: Token | None,
     now: float,
     lasts_until: Callable[[int], int | None],
-) -> list[Moment]:
-    """What has been and what is to come, in order; midnights in New York between the first and the
-    last of them.
+) -> Timeline:
+    """Returns what has been and what is to come, in order; for a vendor whose refresh tokens end at
+    midnight, the midnights between the first and the last moment too.
 
     `lasts_until`: when a refresh token of a sign-in at that time would end.
     """
@@ -69,23 +83,26 @@ def moments(
         Moment(at=at, what=what, kind="past" if at <= now else "coming") for at, what in found
     ]
     listed.append(Moment(at=int(now), what="now", kind="now"))
+    zone_name = profile.options.get("refresh_token_midnight")
+    if zone_name:
+        listed += _midnights(listed, zone_name)
+    return Timeline(
+        name=profile.name,
+        moments=sorted(listed, key=lambda moment: (moment.at, moment.kind)),
+        zone=ZoneInfo(zone_name) if zone_name else UTC,
+        now=now,
+    )
+
+
+def _midnights(listed: list[Moment], zone_name: str) -> list[Moment]:
     first, last = min(moment.at for moment in listed), max(moment.at for moment in listed)
-    listed += [
-        Moment(at=at, what="midnight in New York", kind="midnight")
-        for at in _midnights(first, last)
+    zone, city = ZoneInfo(zone_name), zone_name.rpartition("/")[2].replace("_", " ")
+    day = datetime.fromtimestamp(first, zone).date()
+    days = [day + timedelta(days=number) for number in range(1, MIDNIGHTS + 1)]
+    found = [int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) for day in days]
+    return [
+        Moment(at=at, what=f"midnight in {city}", kind="midnight") for at in found if at <= last
     ]
-    return sorted(listed, key=lambda moment: (moment.at, moment.kind))
-
-
-def _midnights(first: int, last: int) -> list[int]:
-    day = datetime.fromtimestamp(first, UTC).astimezone(EASTERN).date() + timedelta(days=1)
-    found: list[int] = []
-    while (
-        at := int(datetime(day.year, day.month, day.day, tzinfo=EASTERN).timestamp())
-    ) <= last and len(found) < 14:
-        found.append(at)
-        day += timedelta(days=1)
-    return found
 
 
 def _renewal(
@@ -105,21 +122,20 @@ def _renewal(
     return due + waits, "`rotate` signs in from here on"
 
 
-def to_text(name: str, listed: list[Moment], now: float) -> str:
+def to_text(shown: Timeline) -> str:
     """One line a moment, at most 80 columns wide for names of ordinary length."""
     marks = {"past": "*", "coming": "o", "now": ">", "midnight": "-"}
-    lines = [name]
-    for moment in listed:
-        stamp = datetime.fromtimestamp(moment.at, UTC)
-        eastern = f"{stamp.astimezone(EASTERN):%d %b %H:%M %Z}"
-        when = "" if moment.kind == "now" else relative(moment.at - now)
-        lines.append(f"  {marks[moment.kind]} {eastern}  {when:<12} {moment.what}")
+    lines = [shown.name]
+    for moment in shown.moments:
+        when = "" if moment.kind == "now" else relative(moment.at - shown.now)
+        lines.append(f"  {marks[moment.kind]} {shown.label(moment.at)}  {when:<12} {moment.what}")
     return "\n".join(lines)
 
 
-def to_svg(name: str, listed: list[Moment], now: float) -> str:
+def to_svg(shown: Timeline) -> str:
     """A line from the first moment to the last, with a mark and a label for each."""
     width, left, line = 860, 24, 24
+    listed = shown.moments
     first, last = listed[0].at, max(listed[-1].at, listed[0].at + 1)
     height = 74 + line * len(listed)
     colours = {"past": "#4a5568", "coming": "#2b6cb0", "now": "#c53030", "midnight": "#a0aec0"}
@@ -133,7 +149,7 @@ def to_svg(name: str, listed: list[Moment], now: float) -> str:
             ' font-family="sans-serif" font-size="13">'
         ),
         '<rect width="100%" height="100%" fill="#ffffff"/>',
-        f'<text x="{left}" y="22" font-weight="bold" fill="#222">{escape(name)}</text>',
+        f'<text x="{left}" y="22" font-weight="bold" fill="#222">{escape(shown.name)}</text>',
         (
             f'<line x1="{left}" y1="46" x2="{width - left}" y2="46" stroke="#cbd5e0"'
             ' stroke-width="6"/>'
@@ -142,9 +158,8 @@ def to_svg(name: str, listed: list[Moment], now: float) -> str:
     labels: list[str] = []
     for number, moment in enumerate(listed):
         x, y, colour = x_of(moment.at), 76 + line * number, colours[moment.kind]
-        stamp = datetime.fromtimestamp(moment.at, UTC)
-        when = "" if moment.kind == "now" else f" ({relative(moment.at - now)})"
-        label = f"{stamp.astimezone(EASTERN):%d %b %H:%M %Z}  {moment.what}{when}"
+        when = "" if moment.kind == "now" else f" ({relative(moment.at - shown.now)})"
+        label = f"{shown.label(moment.at)}  {moment.what}{when}"
         radius = 3 if moment.kind == "midnight" else 6
         is_right = x > width / 2
         anchor, text_x = ("end", x - 10) if is_right else ("start", x + 10)
