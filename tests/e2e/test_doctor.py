@@ -219,7 +219,7 @@ def test_every_reference_is_explained_and_the_page_is_the_code_s() -> None:
     assert (ROOT / "plugin/docs/errors.md").read_text() == render_page()
     assert (
         f"<!-- generated: exits -->\n{render_exits()}<!-- end -->"
-        in (ROOT / "README.md").read_text()
+        in (ROOT / "plugin/docs/commands.md").read_text()
     )
 
 

@@ -44,7 +44,9 @@ def test_every_screen_is_one_that_a_test_types(file: Path) -> None:
 
 def test_the_status_that_is_shown_has_the_members_of_the_real_one() -> None:
     block = re.search(
-        r"<!-- checked: status -->\n```json\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+        r"<!-- checked: status -->\n```json\n(.*?)```",
+        (ROOT / "plugin/docs/operations.md").read_text(),
+        re.S,
     )
     assert block
     shown = json.loads(block[1])[0]
@@ -89,6 +91,7 @@ def test_every_command_that_is_named_exists() -> None:
 
 
 PLACEHOLDERS = {
+    "COMMAND": "token",
     "CLIENT": "git",
     "ROLE": "full",
     "SHELL": "bash",
@@ -153,12 +156,12 @@ def test_the_configuration_page_names_every_key_and_variable() -> None:
     assert {word for word in keys | names if not re.search(rf"\b{word}\b", page)} == set()
 
 
-def test_the_readme_names_every_command() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_page_names_every_command() -> None:
+    page = (ROOT / "plugin/docs/commands.md").read_text()
     assert [
         name
         for name, command in app.cli.commands.items()
-        if not command.hidden and not re.search(rf"^\|.*`{name}\b", readme, re.M)
+        if not command.hidden and not re.search(rf"^\|.*`{name}\b", page, re.M)
     ] == []
 
 
@@ -168,10 +171,9 @@ def test_every_decision_is_listed() -> None:
     assert pages == listed
 
 
-def test_the_exit_codes_are_those_of_the_classes() -> None:
-    table = {
-        int(code) for code in re.findall(r"^\| (\d) \|", (ROOT / "README.md").read_text(), re.M)
-    }
+@pytest.mark.parametrize("name", ["README.md", "plugin/docs/commands.md"])
+def test_the_exit_codes_are_those_of_the_classes(name: str) -> None:
+    table = {int(code) for code in re.findall(r"^\| (\d) \|", (ROOT / name).read_text(), re.M)}
     classes = [item for item in vars(errors).values() if isinstance(item, type)]
     assert table == {
         item.exit_code for item in classes if issubclass(item, errors.NightporterError)
@@ -197,12 +199,27 @@ def test_every_option_has_help() -> None:
         ] == []
 
 
-def test_the_numbers_of_the_readme_are_the_code_s() -> None:
+def test_the_numbers_of_the_pages_are_the_code_s() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"A claim lives {limits.CLAIM_S} s ({limits.STRICT_CLAIM_S} s" in readme
-    assert f"within its first {limits.SEND_WITHIN_S:.0f} s" in readme
-    assert f"at most {limits.EXCHANGE_S:.0f} s" in readme
-    assert f"listened to for {limits.LISTEN_S:.0f} s" in readme
+    sessions = " ".join((ROOT / "plugin/docs/sessions.md").read_text().split())
+    assert f"within the first {limits.SEND_WITHIN_S:.0f} s" in sessions
+    assert f"{limits.EXCHANGE_S:.0f} s for a sign-in" in sessions
+    assert f"{limits.LISTEN_S:.0f} s for a refresh token that may rotate" in sessions
+
+
+def test_the_readme_can_be_read_in_one_go() -> None:
+    """At most 1,800 words, screens and tables included; all else is in the pages."""
+    assert len((ROOT / "README.md").read_text().split()) <= 1800
+
+
+def test_no_page_installs_nightporter_from_an_index() -> None:
+    """There is no release: whoever took the name would be run beside credentials."""
+    from_index = re.compile(
+        r"\b(pip|pipx|uv tool|uv pip) (install( -\S+)*|inject \S+)"
+        r"\s'?nightporter(\[[\w,]+\])?+(?! @)(\W|$)"
+    )
+    assert [found[0] for found in from_index.finditer(TEXT)] == []
 
 
 def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:

@@ -377,7 +377,11 @@ def clone(world: World) -> Iterator[Home]:
     """A clone of this repository, set up; with an ordinary way out."""
     home = Home(world.directory / "home")
     home.environment["PATH"] = "/usr/local/bin:/usr/bin:/bin"
-    yield home
+    subprocess.run([ROOT / "scripts/setup", "--core"], check=True, capture_output=True)
+    try:
+        yield home
+    finally:
+        subprocess.run([ROOT / "scripts/demo", "--end"], check=True)
 
 
 STAGES: Mapping[str, Callable[[World], Any]] = {

@@ -163,6 +163,7 @@ def _answer_to(last: str, remaining: list[str], secrets: list[str]) -> str | Non
 # What is different each time.
 
 CHANGING = (
+    (r"\bhttp://127\.0\.0\.1:\d+", "<address>"),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
     (r"\b\d\d:\d\d:\d\d here\b", "<clock> here"),
     (r"\b\d\d? [A-Z][a-z]{2} \d\d:\d\d E[SD]T\b", "<New York>"),
