@@ -204,7 +204,7 @@ def test_kubectl_gets_a_user(ready: Home) -> None:
     user = users["nightporter-pitchpoint"]
     assert user["args"] == ["exec-credential", "pitchpoint"]
     assert (user["command"], user["provideClusterInfo"], user["interactiveMode"]) == (
-        "nightporter",
+        str(BIN / "nightporter"),
         True,
         "Never",
     )

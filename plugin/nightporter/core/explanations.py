@@ -227,6 +227,13 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "`google_audiences` is the same for Google's audiences.",
     ),
     # What only doctor and status find.
+    "cluster-not-pinned": Explanation(
+        "kubectl asks for this profile's token, and the profile doesn't say which CA the cluster"
+        " has. A kubeconfig that somebody sent could name the same server with another CA and get"
+        " the token.",
+        "Run `nightporter setup kubectl PROFILE` while the kubeconfig is one that you trust.",
+        "It pins the CA, the proxy and the TLS server name in the profile.",
+    ),
     "bad-ask": Explanation(
         "A client's request to a helper breaks the protocol: control characters, a key that occurs"
         " twice, an invalid host.",

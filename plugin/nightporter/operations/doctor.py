@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,7 @@ from nightporter.machine.files import lock_problem
 from nightporter.machine.installation import path_hint
 from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
 from nightporter.machine.trust import is_lifted
+from nightporter.operations import kubeconfig
 from nightporter.operations.findings import (
     Finding,
     configuration_findings,
@@ -108,6 +110,7 @@ class Doctor:
         for finding in configuration_findings(config, self._environment):
             if not names or finding.profile in (None, *names):
                 yield finding
+        yield from self._clusters(config, names)
         yield from self._variables(config)
         yield from self._mishaps(names)
         with Porter(self._config, is_library=False, notify=lambda _text: None) as porter:
@@ -244,6 +247,18 @@ class Doctor:
                 "command-missing",
                 f"docker asks docker-credential-nightporter for {', '.join(hosts)}",
             )
+
+    def _clusters(self, config: Config, names: tuple[str, ...]) -> Iterator[Finding]:
+        """What kubectl's own configuration could be exchanged for: a CA that is not pinned."""
+        chosen = (config.profiles.get(name) for name in names or config.profiles)
+        wanted = [profile for profile in chosen if profile is not None and profile.hosts]
+        document = kubeconfig.parse(_kubectl_view(self._environment)) if wanted else {}
+        for profile in wanted:
+            pinned = profile.helper_options["kubernetes"].get("ca_sha256")
+            for cluster in kubeconfig.used_clusters(document, profile):
+                if cluster.authorities and not pinned:
+                    what = f"the CA of kubectl's cluster {cluster.name!r} is not pinned"
+                    yield warning("cluster-not-pinned", what, profile.name)
 
     def _variables(self, config: Config) -> Iterator[Finding]:
         """Names only: a value may be a secret."""
@@ -485,6 +500,24 @@ class Doctor:
 def _said_by_issuer(record: SessionRecord) -> str:
     """The issuer's own words about its last refusal, as the record keeps them."""
     return f'; the issuer says: "{record.told.words}"' if record.told and record.told.words else ""
+
+
+def _kubectl_view(environment: Mapping[str, str]) -> str | None:
+    """Returns the kubeconfig as kubectl reads it; None where there is no kubectl, or it fails."""
+    client = shutil.which("kubectl", path=environment.get("PATH"))
+    for view in kubeconfig.VIEWS if client else ():
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(  # noqa: S603 - the user's own kubectl
+                [str(client), *view],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=CALL_S,
+                check=False,
+            )
+            if done.returncode == 0:
+                return done.stdout.decode(errors="replace")
+    return None
 
 
 def _can_hold(directory: str) -> bool:

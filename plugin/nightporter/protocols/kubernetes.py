@@ -94,7 +94,7 @@ def check_cluster(ask: ExecAsk, profile: Profile) -> None:
             )
         return
     cluster, pins = ask.cluster, profile.helper_options["kubernetes"]
-    if not _is_allowed(cluster.get("server"), profile):
+    if not is_cluster_of(cluster.get("server"), profile):
         raise _refusal(profile, "the cluster that kubectl talks to is not in its `hosts`")
     if cluster.get("insecure-skip-tls-verify") not in (None, False):
         raise _refusal(
@@ -116,7 +116,8 @@ def check_cluster(ask: ExecAsk, profile: Profile) -> None:
         raise _refusal(profile, "its CA is another than the pinned one")
 
 
-def _is_allowed(server: object, profile: Profile) -> bool:
+def is_cluster_of(server: object, profile: Profile) -> bool:
+    """Returns whether a cluster's server is in the profile's `hosts`."""
     """A path is compared where the entry has one (Rancher serves many clusters behind one host)."""
     if not isinstance(server, str) or "?" in server or "#" in server:
         return False

@@ -169,6 +169,7 @@ CHANGING = (
     (r"\b\d\d? [A-Z][a-z]{2} \d\d:\d\d E[SD]T\b", "<New York>"),
     (r"\b\d+[dhms]( \d+[dhms])*\b", "<duration>"),
     (r"\[[#.]{12}\]", "<bar>"),
+    (r"\b[0-9a-f]{64}\b", "<digest>"),
     (r"sandbox\.[A-Za-z0-9_-]+(\.\.\.)?", "<token>"),
     (r"\b\d+\.\d+ s\b", "<seconds>"),
     (r'"duration_s": [0-9.]+', '"duration_s": <seconds>'),

@@ -63,8 +63,12 @@ def plan(
         profile=chosen,
         profiles={chosen.name: chosen} if is_alone else loaded.profiles,
         machine=Machine(
-            environment, data_directory(), cache_directories(environment)[0], is_dry=is_dry
+            environment,
+            data_directory(),
+            next(iter(cache_directories(environment)), data_directory()),
+            is_dry=is_dry,
         ),
+        source=loaded.source,
         is_undo=is_undo,
         config=config,
     )

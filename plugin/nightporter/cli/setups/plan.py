@@ -81,7 +81,7 @@ class Plan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What was asked: for whom, and whether to take it back. `config`: the file that `--config`
-    named.
+    named; `source`: the file or variable that the configuration came from.
 
     `profiles`: all of the configuration, since an undo leaves alone what others have set up.
     """
@@ -91,6 +91,7 @@ class Request:
     machine: Machine
     is_undo: bool = False
     config: str | None = None
+    source: str = ""
 
 
 class Machine:

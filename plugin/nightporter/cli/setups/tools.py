@@ -8,6 +8,7 @@ from typing import Any
 
 from nightporter.cli.setups import contexts
 from nightporter.cli.setups.merge import change_json
+from nightporter.cli.setups.pins import pin_clusters
 from nightporter.cli.setups.plan import Plan, Request, Run, Write, config_arguments, refuse_config
 from nightporter.core.errors import ConfigError, HostNotAllowedError
 from nightporter.core.hosts import BadAskError, Rule, parse_rule, rules_of
@@ -42,8 +43,9 @@ def kubectl(request: Request) -> Plan:
     if request.is_undo:
         return contexts.undo(machine, client, profile.name)
     needed_rules(profile)
-    program = machine.ours("nightporter")
+    program = machine.path_of("nightporter")  # works from a desktop, and for kubectl's allowlist
     machine.check_runs(program, "--version")
+    pins, notes = pin_clusters(request, client)
     arguments = [*config_arguments(request), "exec-credential", profile.name]
     clear = Run(
         argv=(client, "config", "delete-user", user), may_fail=True
@@ -66,8 +68,9 @@ def kubectl(request: Request) -> Plan:
                 )
             ),
             *contexts.install_hints(machine, user, client_hint(STORES[profile.store.type])),
+            *pins,
         ),
-        notes=(f"use it with: kubectl config set-context --current --user={user}",),
+        notes=(f"use it with: kubectl config set-context --current --user={user}", *notes),
     )
 
 
