@@ -143,6 +143,7 @@ def open_session(
     """Returns the session of a profile, with everything real behind it; closed, it gives its
     connections to the pool. `apart`: how an exchange that must end is set apart. `is_heard`: a
     person reads what is reported."""
+    from nightporter.client.proofs import assertion_reader, sign
     from nightporter.machine.journal import FileJournal
     from nightporter.session.driver import Runtime
 
@@ -176,6 +177,8 @@ def open_session(
             emit=emit,
             check_exchange=lambda_time.check_exchange,
             is_heard=is_heard,
+            read_assertion=assertion_reader(environment),
+            sign_assertion=sign,
         ),
         on_close=give_back,
     )

@@ -41,8 +41,18 @@ def identity_parts(profile: Profile, environment: Mapping[str, str]) -> object:
         repr(profile),
         [(name, environment.get(name)) for name in names],
         [(file, _file_state(file)) for file in files],
+        _workload(profile, environment),
         description.place(store.options, data_directory()),
     )
+
+
+def _workload(profile: Profile, environment: Mapping[str, str]) -> object:
+    """Returns whom an assertion in a file is about; None where the profile names no such file."""
+    if "client_assertion_file" not in profile.options:
+        return None
+    from nightporter.client.proofs import subject_of  # deferred: hardly any profile has one
+
+    return subject_of(profile, environment)
 
 
 def secret_variables(store: StoreConfig) -> list[str]:

@@ -69,6 +69,8 @@ def _basis(reply: Reply, broker: Broker, ask: Ask, token_file: str, own_seen: Se
 def _files(reply: Reply, broker: Broker, environment: Mapping[str, str]) -> list[str]:
     config = reply.config_file
     files = [config, os.path.dirname(config), *credential_files(broker.profile.store, environment)]
+    if "client_assertion_file" in broker.profile.options:
+        files.append(str(broker.profile.options["client_assertion_file"]))
     return [os.path.expanduser(file) for file in files]
 
 

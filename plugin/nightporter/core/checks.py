@@ -19,6 +19,8 @@ SECRET_KEYS = frozenset(
     {
         "password",
         "client_secret",
+        "private_key",
+        "client_assertion",
         "access_token",
         "token",
         "secret_id",
@@ -181,11 +183,7 @@ def parameters(value: Any) -> str | None:
     """Parameters are in URLs and in the file, so no secret may be among them."""
     if problem := table_of_text(value):
         return problem
-    named = [
-        key
-        for key in value
-        if key in SECRET_KEYS | {"refresh_token", "client_assertion", "assertion"}
-    ]
+    named = [key for key in value if key in SECRET_KEYS | {"refresh_token", "assertion"}]
     return f"must not hold {named[0]!r}: the file must not hold secret values" if named else None
 
 

@@ -71,11 +71,15 @@ _OPTION_KEYS: Mapping[str, Check] = {
     "tenant": checks.text,
     "partner_id": checks.int32_text,
     "redirect_port": checks.port,
+    **vendor_table.PROOFS,
     **vendor_table.REQUESTS,
     **vendor_table.LIFE,
     **vendor_table.WORDS,
 }
-_FIELD_NAMES = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
+_FIELD_NAMES = (
+    *("username", "password", "useralias", "client_id", "client_secret", "partner_id"),
+    *("private_key", "key_id", "certificate"),
+)
 
 
 def parse_config(
@@ -259,6 +263,8 @@ class _ProfileParser:
         if "grant" in vendor.options and "grant" in table and (problem := grants(table["grant"])):
             self.findings.add(f"{self.where}.grant", problem)
         self._check_addresses(table, vendor)
+        if "client_id" in vendor.options and (problem := vendor_table.proof_problem(vendor, table)):
+            self.findings.add(f"{self.where}.client_id", problem)
         role = table.get("role")
         if role == "refresh-only" and "client" not in table and vendor.needs_client(table):
             self.findings.add(

@@ -264,7 +264,7 @@ class Profile:
     @property
     def needs_client(self) -> bool:
         """Whether a refresh needs members of a secret (client_id, client_secret, partner_id)."""
-        return self.vendor.needs_client(self.options)
+        return self.vendor.needs_client(self.options) or "client_id" in self.options
 
     @property
     def is_exclusive(self) -> bool:
@@ -301,7 +301,11 @@ class Config:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """What the credentials secret (and the client secret's own) hold, and which version of them
-    that was."""
+    that was.
+
+    `private_key` and `certificate` are in PEM. `prove` makes the client's assertion for a request
+    to the profile's issuer, where it has no secret to send (RFC 7523).
+    """
 
     version: str
     username: str | None = None
@@ -309,7 +313,11 @@ class Credentials:
     useralias: str | None = None
     client_id: str | None = None
     client_secret: Secret | None = None
+    private_key: Secret | None = None
+    key_id: str | None = None
+    certificate: str | None = None
     partner_id: str | None = None
+    prove: Callable[[Profile], Secret] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

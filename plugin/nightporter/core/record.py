@@ -71,6 +71,10 @@ _KNOWN = frozenset(
 )
 
 
+_PROOFS = ("private_key", "key_id", "certificate")  # other than text is another program's
+_HIDDEN = ("password", "client_secret", "private_key")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
     """What a store found at a path, when it is not a JSON object. `reason` holds nothing of the
@@ -439,21 +443,25 @@ def parse_credentials(
             "useralias",
             "client_id",
             "client_secret",
+            "private_key",
+            "key_id",
+            "certificate",
             "partner_id",
         ):
             found = (source or {}).get(fields.get(name, name))
-            if found is not None:
+            if found is not None and (name not in _PROOFS or isinstance(found, str)):
                 members[name] = found
     if isinstance(members.get("partner_id"), int):
         members["partner_id"] = str(members["partner_id"])
     for name, item in members.items():
         if not isinstance(item, str) or not item:
             raise ValueError(f"its member {fields.get(name, name)!r} is not a non-empty string")
-    password, client_secret = members.pop("password", None), members.pop("client_secret", None)
+    hidden = {name: Secret(members.pop(name)) for name in _HIDDEN if name in members}
     return Credentials(
         version=version,
-        password=Secret(password) if password is not None else None,
-        client_secret=Secret(client_secret) if client_secret is not None else None,
+        password=hidden.get("password"),
+        client_secret=hidden.get("client_secret"),
+        private_key=hidden.get("private_key"),
         **members,
     )
 

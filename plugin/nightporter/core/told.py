@@ -18,7 +18,7 @@ from nightporter.core.scope import missing_scopes, scopes_of
 from nightporter.core.words import MAX_WORDS
 
 MAX_NAME = 255  # OpenID Connect Core 1.0, section 2: the longest `sub`
-_MAX_ID_TOKEN = 65_536
+_MAX_JWT = 65_536
 _MAX_MISSING = 1_000  # characters of scopes that a record keeps
 # The first one is shown. OpenID Connect Core 1.0, section 5.1; `upn` and `unique_name` are Entra's.
 _NAMES = ("preferred_username", "upn", "unique_name", "email", "username", "name")
@@ -58,17 +58,23 @@ class Told:
 NOTHING = Told()
 
 
-def claims_of(id_token: object) -> Claims | None:
-    """Returns who an id_token is about; None where it can't be read."""
-    if not isinstance(id_token, str) or len(id_token) > _MAX_ID_TOKEN:
+def members_of(jwt: object) -> dict[str, Any] | None:
+    """Returns what a JWT says, its signature unchecked; None where it is no JWT."""
+    if not isinstance(jwt, str) or len(jwt) > _MAX_JWT:
         return None
-    parts = id_token.split(".")
+    parts = jwt.split(".")
     try:
         payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
         members = json.loads(payload)
     except (IndexError, ValueError, RecursionError):
         return None
-    if not isinstance(members, dict):
+    return members if isinstance(members, dict) else None
+
+
+def claims_of(id_token: object) -> Claims | None:
+    """Returns who an id_token is about; None where it can't be read."""
+    members = members_of(id_token)
+    if members is None:
         return None
     names = (_name_or_none(members.get(name)) for name in _NAMES)
     found = Claims(

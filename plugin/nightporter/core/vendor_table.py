@@ -22,6 +22,11 @@ _PROOF_TYPES = frozenset({"dpop", "mac", "pop", "n_a"})  # no bearer tokens (RFC
 _RESERVED = frozenset(
     {"access_token", "refresh_token", "id_token", "token_type", "expires_in", "error"}
 )
+# How an assertion may be signed (RFC 7518, RFC 8037); the key tells where the profile doesn't.
+ALGORITHMS: Final = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
+)
 MAX_CODE = 200  # characters of an error code
 
 ENDPOINTS: Final = (
@@ -125,12 +130,19 @@ REQUESTS: Final[Mapping[str, Check]] = {
     "issuer_url": address,
     "endpoint_hosts": host_names,
     "token_endpoint_auth_method": checks.one_of(
-        "client_secret_basic", "client_secret_post", "none"
+        "client_secret_basic", "client_secret_post", "private_key_jwt", "none"
     ),
+    "token_endpoint_auth_signing_alg": checks.one_of(*ALGORITHMS),
+    "client_assertion_audience": checks.text,
     "scopes": checks.text_or_texts,
     "scope_at_refresh": checks.flag,
     "extra_parameters": checks.parameters,
     "authorization_parameters": checks.parameters,
+}
+# What a profile alone says of how its client proves itself.
+PROOFS: Final[Mapping[str, Check]] = {
+    "client_id": checks.text,
+    "client_assertion_file": checks.absolute,
 }
 MEMBERS: Final[Mapping[str, Check]] = {
     "base_url": checks.url_problem,
@@ -141,7 +153,19 @@ MEMBERS: Final[Mapping[str, Check]] = {
     **WORDS,
 }
 SHARED_KEYS: Final = frozenset({*LIFE, *WORDS})
-OAUTH_KEYS: Final = frozenset({*REQUESTS, *LIFE, *WORDS, "grant", "redirect_port"})
+OAUTH_KEYS: Final = frozenset({*REQUESTS, *PROOFS, *LIFE, *WORDS, "grant", "redirect_port"})
+
+
+def proof_problem(vendor: Vendor, table: Mapping[str, Any]) -> str | None:
+    """Returns what is wrong with a client's id in the file: it belongs beside what proves it."""
+    members = {**vendor.members, **table}
+    is_public = members.get("token_endpoint_auth_method") == "none"
+    if "client_id" not in table or is_public or "client_assertion_file" in table:
+        return None
+    return (
+        "is for a client without a secret: name `client_assertion_file`, or"
+        " token_endpoint_auth_method = 'none'; else keep it in the store, beside its secret"
+    )
 
 
 def parse_vendors(

@@ -34,6 +34,8 @@ from nightporter.issuers.dialect import RFC_6749, Dialect
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}\Z")
 MAX_EXPIRES_IN_S = 10 * 365 * 86_400
 
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
 
 class Call(Enum):
     """What was asked: the same answer means another thing for each."""
@@ -101,6 +103,7 @@ def form_request(
     *,
     client_id: str | None = None,
     client_secret: Secret | None = None,
+    client_assertion: Secret | None = None,
     auth_method: str = "client_secret_post",
 ) -> Request:
     """A POST of form members with the client's authentication (RFC 6749 section 2.3.1); None
@@ -108,11 +111,16 @@ def form_request(
 
     `auth_method` is RFC 7591's token_endpoint_auth_method. For client_secret_basic both parts are
     form-encoded before they are joined, as the RFC wants it and many forget. Without a secret the
-    client_id is in the body.
+    client_id is in the body. A client that has an assertion sends that alone (RFC 7521 section
+    4.2).
     """
     body = {key: value for key, value in members.items() if value is not None}
     headers = {"Content-Type": "application/x-www-form-urlencoded", **_ACCEPT}
-    if client_id is not None and client_secret is not None and auth_method == "client_secret_basic":
+    if client_assertion is not None:
+        body |= {"client_id": client_id} if client_id is not None else {}
+        body["client_assertion_type"] = ASSERTION_TYPE
+        body["client_assertion"] = client_assertion.reveal()
+    elif client_id and client_secret and auth_method == "client_secret_basic":
         pair = f"{quote_plus(client_id)}:{quote_plus(client_secret.reveal())}"
         headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     elif client_id is not None:

@@ -62,7 +62,8 @@ class Adapter(Speaker):
 
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         if profile.grant is Grant.CLIENT_CREDENTIALS:
-            _need(profile, credentials, "client_id", "client_secret")
+            if credentials.prove is None:
+                _need(profile, credentials, "client_id", "client_secret")
             members = {"grant_type": "client_credentials", "scope": scope(profile, "client")}
         else:
             _need(profile, credentials, "username", "password")
@@ -187,6 +188,7 @@ def _posted(
         {**profile.options.get("extra_parameters", {}), **members},
         client_id=client.client_id if client else None,
         client_secret=client.client_secret if client else None,
+        client_assertion=client.prove(profile) if client and client.prove else None,
         auth_method=profile.options.get("token_endpoint_auth_method", "client_secret_basic"),
     )
 

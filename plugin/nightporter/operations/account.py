@@ -28,15 +28,17 @@ from nightporter.machine.access_cache import drop_everywhere
 from nightporter.machine.places import all_cache_directories, read_environment
 from nightporter.operations.login import Person, log_in
 from nightporter.session.port import ABSENT, KEEP_EXPIRY
+from nightporter.session.proofs import METHOD as PRIVATE_KEY
 from nightporter.session.repository import Session
 from nightporter.stores.capabilities import Removable
 
-MEMBERS = ("username", "password", "useralias", "client_id", "client_secret", "partner_id")
+# What the secret at `client` holds, where one is named.
 CLIENT_MEMBERS = (
-    "client_id",
-    "client_secret",
+    *("client_id", "client_secret", "private_key", "key_id", "certificate"),
     "partner_id",
-)  # what the secret at `client` holds, where one is named
+)
+MEMBERS = ("username", "password", "useralias", *CLIENT_MEMBERS)
+PEM_MEMBERS = ("private_key", "certificate")  # of several lines
 MAX_REFRESH_TOKEN = 32_768
 REVOKE_S = 10.0
 
@@ -49,7 +51,10 @@ Say = Callable[[str], None]
 def needs_secret(broker: Broker) -> bool:
     """Whether a session of this profile can't be without a credentials secret: a password, or a
     client's id."""
-    return broker.profile.signs_in_unattended or broker.profile.needs_client
+    profile = broker.profile
+    if "client_id" in profile.options and not profile.grant.sends_password:
+        return False
+    return profile.signs_in_unattended or profile.needs_client
 
 
 def check_has_secret(profile: Profile) -> Profile:
@@ -65,6 +70,16 @@ def members_asked(profile: Profile) -> tuple[tuple[str, bool, bool], ...]:
         return (("partner_id", False, True),)
     if profile.grant.sends_password:
         return (("username", False, True), ("password", True, True))
+    if "client_assertion_file" in profile.options:
+        return (("client_id", False, True),)
+    if profile.options.get("token_endpoint_auth_method") == PRIVATE_KEY:
+        raise ConfigError(
+            f"profile {profile.name!r} proves itself by a private key, which is not typed",
+            hint=(
+                'Give JSON on standard input: {"client_id": "...", "private_key": "(PEM)"}, with'
+                " key_id and certificate where the issuer wants them."
+            ),
+        )
     return (
         ("client_id", False, True),
         ("client_secret", True, profile.grant.needs_client_secret),
@@ -114,7 +129,8 @@ def parse_members(text: str) -> dict[str, str]:
             raise ConfigError(
                 f"standard input holds an unknown member; known are {', '.join(MEMBERS)}"
             )
-        if not isinstance(value, str) or not value or not value.isprintable():
+        text = value.replace("\n", "") if name in PEM_MEMBERS and isinstance(value, str) else value
+        if not isinstance(text, str) or not text or not text.isprintable():
             raise ConfigError(
                 f"the member {name!r} on standard input must be a non-empty, printable string"
             )

@@ -71,6 +71,9 @@ COMMANDS = (
 CALL_S = 10.0
 
 
+CLIENT = "the client is named in the profile, and needs no secret"
+
+
 class Doctor:
     """One examination of this machine and of some profiles."""
 
@@ -328,9 +331,8 @@ class Doctor:
             yield ok(f"the credentials are at {profile.credentials!r}", profile.name)
         elif profile.role is Role.FULL and profile.needs_client:
             session.load_client(deadline)
-            yield ok(
-                f"the client's secret is at {profile.client or profile.credentials!r}", profile.name
-            )
+            place = profile.client or profile.credentials
+            yield ok(f"the client's secret is at {place!r}" if place else CLIENT, profile.name)
         if profile.role is Role.READ_ONLY:
             session.published(Ask(deadline=time.monotonic() + 1.0))
             yield ok(

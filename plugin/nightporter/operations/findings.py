@@ -12,13 +12,16 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from nightporter.client.proofs import assertion_reader
 from nightporter.core.errors import ConfigError, NightporterError
 from nightporter.core.explanations import EXPLANATIONS
 from nightporter.core.hosts import shared_hosts
-from nightporter.core.model import Config
-from nightporter.machine.installation import install_hint
+from nightporter.core.model import Config, Profile
+from nightporter.issuers.assertions import LIBRARY
+from nightporter.machine.installation import install_hint, library_hint
 from nightporter.machine.trust import check_named_file
 from nightporter.net.tls import ca_problem
+from nightporter.session.proofs import must_sign
 from nightporter.stores import STORES
 
 
@@ -89,7 +92,7 @@ def configuration_findings(config: Config, environment: Mapping[str, str]) -> It
 
 
 def missing_libraries(config: Config) -> Iterator[Finding]:
-    """Yields the libraries of stores that are not installed here."""
+    """Yields the libraries that are not installed here: of stores, and what signs for clients."""
     for kind in sorted({store.type for store in config.stores.values()}):
         library = STORES[kind].library
         if library and importlib.util.find_spec(library) is None:
@@ -100,6 +103,15 @@ def missing_libraries(config: Config) -> Iterator[Finding]:
                 todo=install_hint(STORES[kind]),
                 exit_code=2,
             )
+    signers = [name for name, profile in config.profiles.items() if must_sign(profile)]
+    if signers and importlib.util.find_spec(LIBRARY) is None:
+        yield Finding(
+            level="error",
+            reference="library-missing",
+            what=f"{signers[0]}: a client with a private key needs {LIBRARY}, which is missing",
+            todo=library_hint(LIBRARY),
+            exit_code=2,
+        )
 
 
 def host_findings(config: Config, name: str) -> Iterator[Finding]:
@@ -116,8 +128,8 @@ def host_findings(config: Config, name: str) -> Iterator[Finding]:
 
 
 def file_problems(config: Config, environment: Mapping[str, str]) -> list[ConfigError]:
-    """Returns what is wrong with the CA files that the configuration and the environment name:
-    they are loaded here, before an exchange finds out."""
+    """Returns what is wrong with the CA files that the configuration and the environment name, and
+    with files of assertions: they are loaded here, before an exchange finds out."""
     named = {f"profiles.{item.name}.ca_cert": item.ca_cert for item in config.profiles.values()}
     for store in config.stores.values():
         description = STORES[store.type]
@@ -130,8 +142,20 @@ def file_problems(config: Config, environment: Mapping[str, str]) -> list[Config
         elif source:
             named[source] = environment[source]
     checked = ((source, file) for source, file in named.items() if file)
-    found = (_ca_error(source, os.path.expanduser(file), environment) for source, file in checked)
+    found = [_ca_error(source, os.path.expanduser(file), environment) for source, file in checked]
+    found += [_assertion_error(profile, environment) for profile in config.profiles.values()]
     return [error for error in found if error is not None]
+
+
+def _assertion_error(profile: Profile, environment: Mapping[str, str]) -> ConfigError | None:
+    """What is wrong with the file of a client's assertion."""
+    if "client_assertion_file" not in profile.options:
+        return None
+    try:
+        assertion_reader(environment)(profile)
+    except ConfigError as exc:
+        return exc
+    return None
 
 
 def _ca_error(source: str, file: str, environment: Mapping[str, str]) -> ConfigError | None:

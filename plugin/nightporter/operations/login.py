@@ -290,11 +290,11 @@ def _by_device(
     started = _exchange(session, adapter.device_request(profile, client), deadline)
     device_code, user_code, address, interval_s = _parse_device(started)
     person.say(f"Open {address} on any device and enter the code {user_code}")
-    request = adapter.device_token_request(profile, device_code, client)
     while time.monotonic() + interval_s < deadline:
         session.runtime.sleep(interval_s)
         issued_at = int(session.runtime.clock())
         try:
+            request = adapter.device_token_request(profile, device_code, client)
             response = _exchange(session, request, deadline)
         except IssuerError:
             # RFC 8628 section 3.5: a timeout is a reason to ask more slowly, not to give up

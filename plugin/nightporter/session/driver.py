@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from nightporter.core.model import Claim
+from nightporter.core.model import Claim, Profile, Secret
+from nightporter.issuers import assertions
 from nightporter.session import effects
 from nightporter.session.effects import Effect, Flow
 from nightporter.session.port import Journal, Sender, Store
@@ -60,7 +61,7 @@ class Runtime:
     claims and tokens. `host`, `holder`, `machine`: as in `Claim` and the record's
     `by`. `check_exchange(strict)` raises where nothing may be begun (Lambda); `listen_left_s` is
     how long an answer can be listened to at most, or None. `is_heard`: a person reads what is
-    reported here.
+    reported here. `read_assertion`, `sign_assertion`: as `proofs` needs them.
     """
 
     clock: Callable[[], float] = time.time
@@ -77,6 +78,8 @@ class Runtime:
     check_exchange: Callable[[bool], None] = lambda _is_strict: None
     listen_left_s: Callable[[], float | None] = lambda: None
     is_heard: bool = False
+    read_assertion: Callable[[Profile], Secret] = lambda _profile: Secret("")
+    sign_assertion: Callable[..., Secret] = assertions.sign
     apart: Apart = field(default_factory=Inline)
 
 

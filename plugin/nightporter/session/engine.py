@@ -829,6 +829,11 @@ class Attempt:
             yield from self.lease.writing_back(snapshot, transitions.settled(record))
             yield effects.Shield(False)
             return exc
+        if "client_assertion_file" in self.profile.options:
+            exc.hint = (
+                "See that the issuer trusts the assertion in `client_assertion_file` (its issuer,"
+                " subject and audience), and that it is fresh. Another one is tried at once."
+            )
         key, version = self.refusal_key(call)
         refused = transitions.refused_record(
             self.with_words(snapshot, record),

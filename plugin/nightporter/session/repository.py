@@ -53,6 +53,7 @@ from nightporter.session.driver import Driver, Runtime
 from nightporter.session.effects import Flow
 from nightporter.session.lease import Records
 from nightporter.session.port import Journal, Sender, Store, Stored, Version
+from nightporter.session.proofs import with_proof
 from nightporter.session.transitions import Snapshot
 
 T = TypeVar("T")
@@ -223,18 +224,24 @@ class Session:
     def loading_credentials(self, deadline: float) -> Flow[KnownCredentials]:
         """As `load_credentials`, with the key of its sign-ins."""
         path, client_path = self.profile.credentials, self.profile.client
-        if path is None:
+        if path is None and not self._signs_in_without_secret():
             raise SecretNotFoundError(f"profile {self.profile.name!r} names no `credentials`")
+        if path is None:
+            found = self._proving(Credentials(version=""))
+            return KnownCredentials(credentials=found, key=self._attempt_key(found, None, None))
         stored = yield from self._reading_secret(path, deadline)
         client = None
         if client_path:
             client = yield from self._reading_secret(client_path, deadline)
         version = stored.version.token + (f"/{client.version.token}" if client else "")
         found = self._parsed(stored.value, version, client.value if client else None, path)
+        found = self._proving(found, stored)
         return KnownCredentials(credentials=found, key=self._attempt_key(found, stored, client))
 
     def loading_client(self, deadline: float) -> Flow[Credentials]:
         """As `load_client`."""
+        if self.profile.client is None and self._has_no_secret():
+            return self._proving(Credentials(version=""))
         if self.profile.client is None:
             if self.profile.role is Role.REFRESH_ONLY:
                 raise SecretNotFoundError(
@@ -243,7 +250,20 @@ class Session:
                 )
             return (yield from self.loading_credentials(deadline)).credentials
         stored = yield from self._reading_secret(self.profile.client, deadline)
-        return self._parsed({}, stored.version.token, stored.value, self.profile.client)
+        found = self._parsed({}, stored.version.token, stored.value, self.profile.client)
+        return self._proving(found, stored)
+
+    def _has_no_secret(self) -> bool:
+        """Whether the profile itself names its client, and no secret can have more of it."""
+        is_unread = self.profile.credentials is None or self.profile.role is Role.REFRESH_ONLY
+        return "client_id" in self.profile.options and is_unread
+
+    def _signs_in_without_secret(self) -> bool:
+        return self._has_no_secret() and not self.profile.grant.sends_password
+
+    def _proving(self, found: Credentials, stored: Stored | None = None) -> Credentials:
+        store_now = stored.now if stored is not None else None
+        return with_proof(found, self.profile, self.runtime, store_now=store_now)
 
     def _reading_secret(self, path: str, deadline: float) -> Flow[Stored]:
         stored = yield from self.records.reading_path(path, deadline)
@@ -265,7 +285,7 @@ class Session:
         except ValueError as exc:
             raise SecretNotFoundError(f"the secret {path!r} can't be used: {exc}") from exc
 
-    def _attempt_key(self, found: Credentials, stored: Stored, client: Stored | None) -> str:
+    def _attempt_key(self, found: Credentials, stored: Stored | None, client: Stored | None) -> str:
         """Another key once the secret or the parts of the profile that go into the request have
         changed: then a sign-in is tried at once. Version numbers may come again, so the time of the
         version's creation counts too, or a digest of what it holds."""
