@@ -33,6 +33,15 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
+def addressed(issuer: str) -> Profile:
+    """A profile with whatever address the vendor has none of."""
+    if issuer == "oauth2":
+        return profile(issuer, token_endpoint="https://i.example/t")
+    return profile(
+        issuer, **({} if VENDORS[issuer].base_url else {"base_url": "https://i.example"})
+    )
+
+
 def refresh(which: Profile, client: Credentials | None = None) -> Request:
     return issuer_for(which).refresh_request(which, Secret("old"), client)
 
@@ -336,7 +345,12 @@ DEAD = {
     "perspio": (400, {"error": "interaction_required"}),
     "entra": (400, {"error": "invalid_grant"}),
     "oauth2": (200, {"error": "invalid_grant"}),
+    "github": (200, {"error": "bad_refresh_token"}),
+    "slack": (200, {"ok": False, "error": "invalid_refresh_token"}),
+    "hubspot": (400, {"status": "BAD_REFRESH_TOKEN", "message": "missing or invalid"}),
+    "atlassian": (403, {"error": "unauthorized_client"}),
 }
+RFC_DEAD = (400, {"error": "invalid_grant"})
 ROWS = {
     "stop and tell a person": (401, {"error": "invalid_client"}, "credentials-refused"),
     "too many attempts": (
@@ -354,20 +368,16 @@ ROWS = {
 
 @pytest.mark.parametrize("issuer", VENDORS)
 def test_a_dead_grant_is_recognised(issuer: str) -> None:
-    which = profile(
-        issuer, **({"token_endpoint": "https://i.example/t"} if issuer == "oauth2" else {})
-    )
+    which = addressed(issuer)
     with pytest.raises(NightporterError) as caught:
-        issuer_for(which).parse(reply(*DEAD[issuer]), Call.REFRESH)
+        issuer_for(which).parse(reply(*DEAD.get(issuer, RFC_DEAD)), Call.REFRESH)
     assert caught.value.reference == "session-rejected"
 
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("issuer", VENDORS)
 def test_each_row_for_each_vendor(issuer: str, row: str) -> None:
-    which = profile(
-        issuer, **({"token_endpoint": "https://i.example/t"} if issuer == "oauth2" else {})
-    )
+    which = addressed(issuer)
     status, body, reference = ROWS[row]
     with pytest.raises(NightporterError) as caught:
         issuer_for(which).parse(reply(status, body), Call.REFRESH)

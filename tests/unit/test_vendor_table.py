@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from datetime import date
 from typing import Any
 
 import pytest
@@ -9,9 +12,23 @@ import pytest
 from nightporter.core import vendor_table
 from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError
-from nightporter.core.model import Config, Grant, Profile, Rotation, Secret
+from nightporter.core.findings import Findings
+from nightporter.core.model import (
+    Config,
+    Grant,
+    Identity,
+    Profile,
+    Rotation,
+    Secret,
+    SessionRecord,
+)
+from nightporter.core.output import output_of
+from nightporter.core.record import idle_end
 from nightporter.issuers import VENDORS, issuer_for
+from nightporter.operations import explain_vendors
+from nightporter.operations.rotate import Due, due
 from nightporter.operations.show_config import render_effective
+from nightporter.operations.timeline import timeline
 from nightporter.stores import STORES
 
 ROW = """
@@ -24,6 +41,14 @@ grace = "30s"
 scopes = "read write"
 dead_errors = ["bad_refresh_token"]
 """
+
+
+def tenant_filled(value: Any) -> str | None:
+    """Entra's addresses hold a tenant, which only its rows know."""
+    return vendor_table.address(re.sub(r"\{tenant\}", "t", value))
+
+
+CHECKS = {**vendor_table.MEMBERS, **dict.fromkeys(vendor_table.ENDPOINTS, tenant_filled)}
 
 
 def parse(text: str) -> Config:
@@ -185,6 +210,7 @@ def test_what_is_shown_means_the_same() -> None:
     text = f'{ROW}[profiles.p]\nissuer = "acme"\ncredentials = "c"\n'
     for issuer in VENDORS:
         base = 'token_endpoint = "https://a.example/t"' if issuer == "oauth2" else ""
+        base = base or ("" if VENDORS[issuer].base_url else 'base_url = "https://a.example"')
         text += f'[profiles.{issuer}]\nissuer = "{issuer}"\ncredentials = "{issuer}"\n{base}\n'
     written = parse(text)
     again = parse(render_effective(written, {}, STORES))
@@ -199,3 +225,112 @@ def partner_id_sent(value: Any) -> str:
 
 def test_a_partner_id_of_0_is_one() -> None:
     assert [partner_id_sent(value) for value in ("0", '"0"', "-1")] == ["0", "0", "-1"]
+
+
+# What goes with a token, and what ends an idle session.
+
+
+@pytest.mark.parametrize(
+    "name", ["access_token", "refresh_token", "id_token", "expires_at", "token"]
+)
+def test_no_token_is_an_extra_output(name: str) -> None:
+    assert "must not hold the name of a token" in problems(f'extra_output = ["{name}"]')
+    assert "at most 10 names" in problems(f"extra_output = {[f'a{n}' for n in range(11)]}")
+    assert "must hold names of members" in problems('extra_output = ["a b"]')
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ({"instance_url": "https://a.example"}, {"instance_url": "https://a.example"}),
+        ({"instance_url": "x" * 2048}, {"instance_url": "x" * 2048}),
+        ({"instance_url": "x" * 2049}, {}),
+        ({"instance_url": "a\x1b[31m"}, {}),
+        ({"instance_url": 7}, {}),
+        ({"instance_url": None}, {}),
+        ({"access_token": "a", "a b": "c", "": "d"}, {}),
+        ("nonsense", {}),
+    ],
+)
+def test_what_of_a_reply_goes_with_a_token(value: object, kept: dict[str, str]) -> None:
+    """Of a vendor's reply, and of a record or a cache file that others wrote."""
+    assert output_of(value) == kept
+
+
+IDLE = 'idle_life = "60d"'
+DAY = 86_400
+
+
+def idle_record(**members: Any) -> SessionRecord:
+    known: dict[str, Any] = {"refresh_token": Secret("r"), "exchanged_at": 0, "generation": 1}
+    identity = Identity(issuer="acme", token_endpoint="https://login.acme.example/oauth/token")
+    return SessionRecord(identity=identity, **{**known, **members})
+
+
+def test_an_idle_session_has_a_due_date_and_no_end() -> None:
+    """`idle_life` is a guess about the only copy: nothing ends by it."""
+    which = profile(IDLE)
+    assert issuer_for(which).refresh_expires_at(which, 0) is None
+    assert idle_end(idle_record(), which) == 60 * DAY
+    assert idle_end(idle_record(refresh_token=None), which) is None
+    assert idle_end(idle_record(), profile()) is None
+    (end,) = [
+        moment.at
+        for moment in timeline(which, idle_record(), None, 1.0, lambda _at: None).moments
+        if "dies" in moment.what
+    ]
+    assert end == 60 * DAY
+
+
+@pytest.mark.parametrize(
+    ("more", "days", "record", "wanted"),
+    [
+        ('grant = "authorization_code"', 0.9, {}, Due.NOTHING),
+        ('grant = "authorization_code"', 1.1, {}, Due.REFRESH),
+        ('grant = "authorization_code"\nidle_life = "1h"', 0.02, {}, Due.NOTHING),
+        ('grant = "authorization_code"\nidle_life = "1h"', 0.03, {}, Due.REFRESH),
+        ('grant = "authorization_code"', 0.1, {"expires_at": DAY // 4}, Due.NOTHING),
+        ('grant = "authorization_code"', 0.15, {"expires_at": DAY // 4}, Due.REFRESH),
+    ],
+)
+def test_rotate_refreshes_before_a_session_dies(
+    more: str, days: float, record: dict[str, Any], wanted: Due
+) -> None:
+    """A day after the last exchange, or at half of what the vendor gives it."""
+    now = days * DAY
+    found = due(profile(more), idle_record(**record), now=now, sign_in_lasts_until=None)
+    assert found is wanted
+
+
+def test_a_password_session_is_refreshed_before_it_is_idle() -> None:
+    which = profile('token_endpoint = "https://a.example/t"\nidle_life = "10d"', issuer="oauth2")
+    record = idle_record(expires_at=None)
+    assert due(which, record, now=DAY / 2, sign_in_lasts_until=None) is Due.NOTHING
+    assert due(which, record, now=6 * DAY, sign_in_lasts_until=None) is Due.REFRESH
+
+
+# The built-in rows.
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_built_in_row_is_a_table_as_ones_own_could_be(name: str) -> None:
+    """But for the few members that only `perspio` and `entra` fill in."""
+    vendor = VENDORS[name]
+    found = Findings("t")
+    found.check_keys(name, vendor.members, CHECKS)
+    vendor_table.check_words(found, name, vendor.members)
+    assert found.lines == []
+    assert vendor.document.title
+    assert vendor.document.section
+    assert date.fromisoformat(vendor.document.date)
+    shown = explain_vendors.to_row(vendor)
+    assert tomllib.loads(shown)["vendors"][name] == vendor.members
+    assert vendor.document.title in shown
+
+
+@pytest.mark.parametrize("name", ["keycloak", "okta", "auth0"])
+def test_who_has_no_address_for_everybody_needs_one(name: str) -> None:
+    with pytest.raises(ConfigError, match="one error"):
+        profile(issuer=name)
+    which = profile('base_url = "https://sso.example/realms/a/"', issuer=name)
+    assert which.token_endpoint.startswith("https://sso.example/realms/a/")

@@ -810,11 +810,20 @@ def _paint() -> Paint:
 
 @cli.command()
 @click.argument("reference", required=False)
-def explain(reference: str | None) -> None:
+@click.argument("name", required=False)
+@pass_options
+def explain(options: Options, reference: str | None, name: str | None) -> None:
     """Tell what the reference of an error means.
 
-    Every error ends with its reference. Without REFERENCE all are listed.
+    Every error ends with its reference. Without REFERENCE all are listed. `explain vendors` lists
+    the rows of the vendors, and `explain vendors NAME` prints one, as a row of your own would
+    stand in the configuration.
     """
+    if reference == "vendors":
+        put(_explained_vendors(options, name))
+        return
+    if name is not None:
+        raise click.UsageError("only `explain vendors` takes a NAME.")
     if reference is None:
         put("\n".join(EXPLANATIONS))
         return
@@ -829,6 +838,20 @@ def explain(reference: str | None) -> None:
         f"{reference}\n\n{click.wrap_text(found.meaning, 78)}\n\n"
         f"{click.wrap_text(f'What to do: {found.remedy}', 78)}"
     )
+
+
+def _explained_vendors(options: Options, name: str | None) -> str:
+    """The built-in rows, and the user's own where there is a configuration."""
+    from nightporter.operations import explain_vendors  # deferred: only here
+
+    known = dict(VENDORS)
+    with contextlib.suppress(ConfigError):
+        known |= load_config(options.config).vendors
+    if name is None:
+        return explain_vendors.to_list(known.values())
+    if problem := one_of(*known)(name):
+        raise ConfigError(f"vendor {name!r}: {problem}", hint="`nightporter explain vendors`.")
+    return explain_vendors.to_row(known[name])
 
 
 @cli.command()

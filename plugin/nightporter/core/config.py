@@ -232,10 +232,10 @@ class _ProfileParser:
         issuer = table.get("issuer")
         if issuer is None:
             self.findings.missing(self.where, table, ("issuer",))
+        elif isinstance(issuer, str) and (vendor := self.vendors.get(issuer)):
+            return vendor
         elif problem := checks.one_of(*self.vendors.names())(issuer):
             self.findings.add(f"{self.where}.issuer", problem)
-        else:
-            return self.vendors.get(issuer)
         return None
 
     def _store(self, table: Mapping[str, Any]) -> StoreConfig | None:

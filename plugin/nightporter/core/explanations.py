@@ -269,6 +269,10 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Nothing: a claim expires after 16 s, or after 64 s where a second send would end the"
         " session.",
     ),
+    "session-idle": Explanation(
+        "The vendor ends sessions that nobody refreshes for a while (`idle_life`). That is soon.",
+        "Run `nightporter rotate` now, and on a schedule.",
+    ),
     "session-old": Explanation(
         "The refresh token expires soon, or has expired; the scheduled job should have renewed it.",
         "Look at the job that runs `nightporter rotate`, or run it: `nightporter rotate PROFILE`.",

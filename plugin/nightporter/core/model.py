@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from nightporter.core.expiry import parse_duration
+
 if TYPE_CHECKING:  # a cached answer needs none of it
     from nightporter.core.told import Claims, Told
 
@@ -53,7 +55,8 @@ class Token:
     and when the exchange on this machine began (0 where it was adopted), by this machine's clock.
     `ends_s`: its end on the clock that runs since this machine's boot, which no wall clock moves;
     None where that is not known (a cache file from before a reboot). `life_s`: how much was left of
-    it when it came here.
+    it when it came here. `output`: what else the vendor's reply has for a client (`instance_url`),
+    by `extra_output` of its row.
     """
 
     __slots__ = (
@@ -64,6 +67,7 @@ class Token:
         "generation",
         "life_s",
         "obtained_at_s",
+        "output",
         "token_type",
     )
 
@@ -78,6 +82,7 @@ class Token:
         generation: int = 0,
         ends_s: float | None = None,
         life_s: float | None = None,
+        output: Mapping[str, str] | None = None,
     ) -> None:
         self._secret = secret
         self.token_type = token_type
@@ -87,6 +92,7 @@ class Token:
         self.generation = generation
         self.ends_s = ends_s
         self.life_s = expires_at_s - obtained_at_s if life_s is None else life_s
+        self.output = output or {}
 
     @property
     def value(self) -> str:
@@ -203,6 +209,16 @@ class Vendor:
         return self.members.get("base_url")
 
     @property
+    def rotation(self) -> Rotation:
+        """What becomes of a refresh token, where the profile says nothing else."""
+        return Rotation(self.members["rotation"])
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether its requests are not those of RFC 6749."""
+        return not self.module.endswith(".oauth2")
+
+    @property
     def grants(self) -> tuple[Grant, ...]:
         """What the vendor takes; the first one is the default."""
         return tuple(map(Grant, self.members["grants"]))
@@ -265,6 +281,18 @@ class Profile:
     def needs_client(self) -> bool:
         """Whether a refresh needs members of a secret (client_id, client_secret, partner_id)."""
         return self.vendor.needs_client(self.options) or "client_id" in self.options
+
+    @property
+    def idle_life_s(self) -> int | None:
+        """After how many seconds without a refresh the session dies, as far as is known. A guess
+        about the only copy: it makes a refresh due, and ends nothing."""
+        found = self.options.get("idle_life")
+        return parse_duration(found) if isinstance(found, str) else found
+
+    def output_of(self, kept: Mapping[str, str]) -> dict[str, str]:
+        """Returns what goes with a token: of what is kept, what the row names today."""
+        names = self.options.get("extra_output", ())
+        return {name: kept[name] for name in names if name in kept}
 
     @property
     def is_exclusive(self) -> bool:
@@ -415,7 +443,8 @@ class SessionRecord:
 
     Times are Unix seconds. `expires_at` is the end of the refresh token, not of the record.
     `lineage` names the session across its generations; `exchanged_at` is when its access token was
-    asked for. `told` is for people alone. `unknown` keeps members of later versions.
+    asked for. `told` is for people alone. `output` goes with the
+    access token. `unknown` keeps members of later versions.
     """
 
     identity: Identity
@@ -436,6 +465,7 @@ class SessionRecord:
     rejected: Rejected | None = None
     busy: Busy | None = None
     told: Told | None = None
+    output: Mapping[str, str] = field(default_factory=dict)
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -443,7 +473,8 @@ class SessionRecord:
 class IssuedTokens:
     """What an issuer's reply held. `refresh_token` None: the reply had none, so the old one stays
     in use. `refresh_life_s`: the seconds that the refresh token has left, where the reply states
-    it. `scopes`: what it says it granted; None where it says nothing. `claims`: of the id_token."""
+    it. `output`: members for who asks for the token. `scopes`: what it says it granted; None where
+    it says nothing. `claims`: of the id_token."""
 
     access_token: Secret
     token_type: str
@@ -452,6 +483,7 @@ class IssuedTokens:
     scopes: tuple[str, ...] | None = None
     claims: Claims | None = None
     refresh_life_s: int | None = None
+    output: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ from nightporter.core.model import (
     Token,
     is_token_text,
 )
+from nightporter.core.output import output_of
 from nightporter.core.told import parse_told, render_told
 
 SCHEMA = 1
@@ -67,6 +68,7 @@ _KNOWN = frozenset(
         "rejected",
         "busy",
         "told",
+        "output",
     ]
 )
 
@@ -171,6 +173,7 @@ def _parse_session(value: Mapping[str, Any]) -> SessionRecord:
         rejected=_parse_rejected(value.get("rejected")),
         busy=_parse_busy(value.get("busy")),
         told=parse_told(value.get("told")),
+        output=output_of(value.get("output")),
         unknown={key: item for key, item in value.items() if key not in _KNOWN},
     )
 
@@ -222,6 +225,7 @@ def render_session(record: SessionRecord) -> dict[str, Any]:
             "at": _stamp(record.rejected.at),
         },
         "busy": render_busy(record.busy),
+        **({"output": dict(record.output)} if record.output else {}),
         **({"told": told} if (told := render_told(record.told)) else {}),
         **{key: item for key, item in record.unknown.items() if key not in _KNOWN},
     }
@@ -320,6 +324,22 @@ def parse_remains(text: object) -> Remains | None:
         return None
 
 
+def last_exchange(record: SessionRecord | None) -> int | None:
+    """Returns when the session was last exchanged (Unix seconds); None where nothing tells it."""
+    if record is None:
+        return None
+    return record.issued_at if record.exchanged_at is None else record.exchanged_at
+
+
+def idle_end(record: SessionRecord | None, profile: Profile) -> int | None:
+    """Returns when the session dies if nobody refreshes it (Unix seconds), as far as the row
+    knows."""
+    last = last_exchange(record)
+    if record is None or record.refresh_token is None or last is None:
+        return None
+    return None if profile.idle_life_s is None else last + profile.idle_life_s
+
+
 def clipped(text: str | None) -> str | None:
     """Returns the text as a record may hold it: printable ASCII of at most 80 characters, with `?`
     for whatever is not."""
@@ -362,6 +382,7 @@ def render_published(
         "expires_at": format_rfc3339(min(expires_at, exchanged_at + MAX_ACCESS_LIFE_S)),
         "generation": token.generation,
         "exchanged_at": format_rfc3339(exchanged_at),
+        **({"output": dict(token.output)} if token.output else {}),
     }
 
 
@@ -373,6 +394,7 @@ class Published:
     expires_at: int
     exchanged_at: int | None
     generation: int
+    output: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_published(
@@ -396,6 +418,7 @@ def parse_published(
             expires_at=parse_rfc3339(_text(value, "expires_at")),
             exchanged_at=_time_or_none(value, "exchanged_at"),
             generation=_count(value, "generation"),
+            output=output_of(value.get("output")),
         )
         token_type = _token_type(value)
     except ValueError:

@@ -21,12 +21,14 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/@:*]+)(:\d{1,5})?\Z")
 _PROOF_TYPES = frozenset({"dpop", "mac", "pop", "n_a"})  # no bearer tokens (RFC 9449, RFC 8693)
 _RESERVED = frozenset(
     {"access_token", "refresh_token", "id_token", "token_type", "expires_in", "error"}
+    | {"profile", "expires_at"}
 )
 # How an assertion may be signed (RFC 7518, RFC 8037); the key tells where the profile doesn't.
 ALGORITHMS: Final = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
 )
+MAX_OUTPUT = 10  # names in `extra_output`
 MAX_CODE = 200  # characters of an error code
 
 ENDPOINTS: Final = (
@@ -85,6 +87,17 @@ def life_field(value: Any) -> str | None:
     return None
 
 
+def extra_output(value: Any) -> str | None:
+    """Names of the reply's members that are kept and shown; never a token."""
+    if not isinstance(value, list) or len(value) > MAX_OUTPUT:
+        return f"must be a list of at most {MAX_OUTPUT} names of members of the reply"
+    if not all(isinstance(name, str) and _MEMBER.match(name) for name in value):
+        return "must hold names of members of the reply, such as 'instance_url'"
+    if _RESERVED.intersection(value) or checks.SECRET_KEYS.intersection(value):
+        return "must not hold the name of a token, of a secret, or of what is shown anyway"
+    return None
+
+
 def host_names(value: Any) -> str | None:
     """Hosts, each with a port where it isn't the usual one."""
     if problem := checks.texts(value):
@@ -117,12 +130,14 @@ LIFE: Final[Mapping[str, Check]] = {
     "refresh_token_midnight": checks.zone_name,
     "access_token_life": life,
     "life_field": life_field,
+    "idle_life": life,
 }
 WORDS: Final[Mapping[str, Check]] = {
     "dead_errors": codes,
     "busy_errors": codes,
     "refused_errors": codes,
     "token_types": token_types,
+    "extra_output": extra_output,
 }
 # What it may say where the vendor's requests are those of RFC 6749.
 REQUESTS: Final[Mapping[str, Check]] = {

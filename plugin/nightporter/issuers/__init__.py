@@ -7,8 +7,8 @@ An adapter turns a profile and credentials into requests, and answers into token
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from nightporter.core.expiry import rounded_up_to_midnight
 from nightporter.core.model import (
@@ -125,7 +125,30 @@ _SEEDS = (
     ),
 )
 
-VENDORS: Mapping[str, Vendor] = {vendor.name: vendor for vendor in _SEEDS}
+_BY_NAME = {vendor.name: vendor for vendor in _SEEDS}
+
+
+class Vendors(Mapping[str, Vendor]):
+    """The built-in rows. Those of `rows` are loaded when one that is not above is asked for, or all
+    are listed: a cached answer never pays for them."""
+
+    def __getitem__(self, name: str) -> Vendor:
+        return _BY_NAME[name] if name in _BY_NAME else self._rows()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*_BY_NAME, *self._rows()])
+
+    def __len__(self) -> int:
+        return len(_BY_NAME) + len(self._rows())
+
+    @staticmethod
+    def _rows() -> Mapping[str, Vendor]:
+        from nightporter.issuers.rows import ROWS  # deferred, as said above
+
+        return ROWS
+
+
+VENDORS: Final[Mapping[str, Vendor]] = Vendors()
 
 
 class Issuer(Protocol):
@@ -206,7 +229,7 @@ class FixedAddresses(Speaker):
         return None
 
 
-DEFAULT_VENDOR = next(iter(VENDORS))  # what `init` and `policy` take where none is named
+DEFAULT_VENDOR = _SEEDS[0].name  # what `init` and `policy` take where none is named
 
 
 def issuer_for(profile: Profile) -> Issuer:

@@ -17,7 +17,7 @@ class Dialect:
 
     `dead`, `busy`, `refused`: error codes. `token_types`: words that mean Bearer, in lower case.
     `access_life_s`: where an answer states none. `life_field`: the member with the seconds that the
-    refresh token has left.
+    refresh token has left. `output`: members that are kept for who asks for the token.
     """
 
     dead: frozenset[str] = frozenset()
@@ -26,6 +26,7 @@ class Dialect:
     token_types: frozenset[str] = frozenset({"bearer"})
     access_life_s: int = DEFAULT_EXPIRES_IN_S
     life_field: str | None = None
+    output: tuple[str, ...] = ()
 
     @property
     def codes(self) -> frozenset[str]:
@@ -46,6 +47,7 @@ def dialect_of(members: Mapping[str, Any]) -> Dialect:
         token_types=frozenset({"bearer", *words}),
         access_life_s=seconds(members.get("access_token_life", DEFAULT_EXPIRES_IN_S)),
         life_field=members.get("life_field"),
+        output=tuple(members.get("extra_output", ())),
     )
 
 

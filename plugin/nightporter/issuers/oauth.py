@@ -27,6 +27,7 @@ from nightporter.core.errors import (
     SignInThrottledError,
 )
 from nightporter.core.model import IssuedTokens, Secret, is_token_text
+from nightporter.core.output import output_of
 from nightporter.core.scope import scopes_of
 from nightporter.core.told import claims_of
 from nightporter.issuers.dialect import RFC_6749, Dialect
@@ -247,6 +248,7 @@ def parse_tokens(response: Response, call: Call, dialect: Dialect = RFC_6749) ->
         scopes=scopes_of(document.get("scope")),
         claims=claims_of(document.get("id_token")),
         refresh_life_s=_stated_life(document, dialect),
+        output=output_of({name: document.get(name) for name in dialect.output}),
     )
 
 

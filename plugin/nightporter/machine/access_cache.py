@@ -21,6 +21,7 @@ from nightporter.core import errors
 from nightporter.core.errors import NightporterError
 from nightporter.core.limits import EARLY_MEMORY_S, FAILURE_MEMORY_S
 from nightporter.core.model import Secret, Token, is_token_text
+from nightporter.core.output import output_of
 from nightporter.machine import process
 from nightporter.machine.files import (
     open_lock,
@@ -206,6 +207,7 @@ class AccessCache:
                 generation=int(entry["generation"]),
                 ends_s=self._ends_s(entry),
                 life_s=float(entry["life"]),
+                output=output_of(entry.get("output")),
             )
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
@@ -231,6 +233,7 @@ class AccessCache:
             "boot": self._boot_mark(),
             "ends": token.ends_s,
             "life": token.life_s,
+            "output": dict(token.output),
         }
         self._tokens.keep(f"{self._name}.token", json.dumps(entry).encode())
         if isinstance(self._tokens, Directory) and self._tokens.path is not None:

@@ -189,6 +189,7 @@ def _answer_of(work: Work) -> dict[str, Any]:
         "generation": token.generation,
         "ends": token.ends_s,
         "life": token.life_s,
+        "output": dict(token.output),
     }
 
 
@@ -204,4 +205,5 @@ def _token_in(document: dict[str, Any]) -> Token:
         generation=document["generation"],
         ends_s=document["ends"],
         life_s=document["life"],
+        output=document["output"],
     )

@@ -35,6 +35,7 @@ from nightporter.core.errors import (
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
+from nightporter.core.record import idle_end
 from nightporter.core.told import NOTHING
 from nightporter.machine.access_cache import is_reply
 from nightporter.machine.files import lock_problem
@@ -409,6 +410,10 @@ class Doctor:
                 f" {ends}",
                 name,
             )
+        idle, life_s = idle_end(record, profile), profile.idle_life_s or 0
+        if idle is not None and idle - now < life_s / 5:
+            what = f"the session dies {relative(idle - now)}, if nobody refreshes it"
+            yield warning("session-idle", what, name)
         if record.claim and session.is_claim_alive(snapshot):
             yield warning("session-claimed", f"claimed by {record.claim.holder}", name)
         if record.refused and record.refused.until > now:

@@ -21,7 +21,7 @@ from nightporter.core.errors import ConfigError, NightporterError, StoreError
 from nightporter.core.expiry import DAY_S, format_rfc3339
 from nightporter.core.limits import PUBLISH_AGAIN_S
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord, Token
-from nightporter.core.record import parse_published
+from nightporter.core.record import last_exchange, parse_published
 
 PUBLISH_WHEN_LEFT_S = 30 * 60
 REFRESH_AFTER_S = DAY_S
@@ -50,16 +50,31 @@ def due(
     if profile.grant.sends_password:
         if not has_token:
             return Due.SIGN_IN
-        if ends is None or ends - now >= profile.renew_when_left_s:
-            return Due.NOTHING
-        gains = sign_in_lasts_until is None or sign_in_lasts_until > ends
-        return Due.SIGN_IN if gains else Due.NOTHING
+        is_ending = ends is not None and ends - now < profile.renew_when_left_s
+        gains = ends is None or sign_in_lasts_until is None or sign_in_lasts_until > ends
+        if is_ending and gains:
+            return Due.SIGN_IN
+        is_idle = profile.idle_life_s is not None and _is_idle(profile, record, now)
+        return Due.REFRESH if is_idle else Due.NOTHING
     if not has_token or profile.grant.is_seeded:
         return Due.REFRESH  # without a token the refresh says who must log in
     if record is not None and record.sent is not None:
         return Due.REFRESH  # its outcome is unknown, and a grace period may be running
-    last = (record.exchanged_at or record.issued_at) if record else None
-    return Due.REFRESH if last is None or now - last > REFRESH_AFTER_S else Due.NOTHING
+    return Due.REFRESH if _is_idle(profile, record, now) else Due.NOTHING
+
+
+def _is_idle(profile: Profile, record: SessionRecord | None, now: float) -> bool:
+    """Returns whether the last exchange is a day ago, or half of the time after which the session
+    dies: without a refresh at all, or because the vendor said so."""
+    last = last_exchange(record)
+    if record is None or last is None:
+        return True
+    limits = [REFRESH_AFTER_S]
+    if profile.idle_life_s is not None:
+        limits.append(profile.idle_life_s // 2)
+    if record.expires_at is not None and not profile.grant.sends_password:
+        limits.append((record.expires_at - last) // 2)
+    return now - last > min(limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from nightporter.client.broker import Broker
 from nightporter.core.errors import NightporterError
 from nightporter.core.expiry import format_rfc3339
-from nightporter.core.model import Ask, Refusal, Role, SessionRecord, Token
+from nightporter.core.model import Ask, Profile, Refusal, Role, SessionRecord, Token
+from nightporter.core.record import idle_end
 from nightporter.core.told import NOTHING, Told
 from nightporter.machine.helper_failures import HelperFailure
 from nightporter.session.transitions import Snapshot
@@ -23,7 +24,8 @@ PUBLISHED_S = 1.0  # for a look at a published token
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """One profile. `problem`: why its record can't be read or used; `spilled_at`: a result is kept
-    here since then.
+    here since then. `idle_ends_at`: when the session dies if nobody refreshes it, as far as the
+    vendor's row knows.
 
     `failures`: failures of helpers that their clients kept to themselves. `zone`: the time zone at
     whose midnight the vendor's refresh tokens end. `exit_code`: of `problem`.
@@ -38,6 +40,7 @@ class Status:
     problem: str | None = None
     reference: str | None = None
     spilled_at: int | None = None
+    idle_ends_at: int | None = None
     failures: tuple[HelperFailure, ...] = ()
     published: Token | None = field(default=None, repr=False)  # what a read-only profile reads
     zone: str | None = None
@@ -68,15 +71,16 @@ def status_of(broker: Broker, failures: Sequence[HelperFailure], *, timeout_s: f
         if is_reader:
             published = session.published(Ask(deadline=begun + min(timeout_s, PUBLISHED_S)))
             return replace(status, published=published)
-        return _with_snapshot(status, session.read(begun + timeout_s))
+        return _with_snapshot(status, session.read(begun + timeout_s), profile)
     except NightporterError as exc:
         return replace(
             status, problem=exc.message, reference=exc.reference, exit_code=exc.exit_code
         )
 
 
-def _with_snapshot(status: Status, snapshot: Snapshot) -> Status:
-    status = replace(status, record=snapshot.record)
+def _with_snapshot(status: Status, snapshot: Snapshot, profile: Profile) -> Status:
+    idle_ends_at = idle_end(snapshot.record, profile)
+    status = replace(status, record=snapshot.record, idle_ends_at=idle_ends_at)
     if not snapshot.foreign:
         return status
     return replace(
@@ -99,6 +103,7 @@ def to_json(status: Status) -> dict[str, Any]:
             record
             and {
                 "expires_at": _stamp(record.expires_at),
+                "idle_ends_at": _stamp(status.idle_ends_at),
                 "issued_at": _stamp(record.issued_at),
                 "has_refresh_token": record.refresh_token is not None,
                 "shared_access_token_expires_at": _stamp(record.access_token_expires_at),
@@ -195,7 +200,12 @@ class _Page:
             return self.token("published", status.published)
         if status.record is None:
             return [_row("session", "none yet")]
-        return self.record(status.record)
+        return [*self.record(status.record), *self.idle(status.idle_ends_at)]
+
+    def idle(self, ends_at: int | None) -> list[str]:
+        if ends_at is None:
+            return []
+        return [_row("idle", f"dies {relative(ends_at - self.now)}, if not refreshed")]
 
     def record(self, record: SessionRecord) -> list[str]:
         rows = [

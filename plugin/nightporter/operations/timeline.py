@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Profile, SessionRecord, Token
+from nightporter.core.record import idle_end
 from nightporter.operations.status import relative
 
 MIDNIGHTS = 14  # shown at most
@@ -64,6 +65,8 @@ def timeline(
         if record.expires_at is not None:
             found.append(_renewal(profile, record.expires_at, lasts_until))
             found.append((record.expires_at, "the refresh token ends"))
+        if (idle := idle_end(record, profile)) is not None:
+            found.append((idle, "the session dies here, unless it is refreshed before"))
         if record.access_token_expires_at is not None:
             found.append((record.access_token_expires_at, "the shared access token ends"))
         if record.refused is not None:

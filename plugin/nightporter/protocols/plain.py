@@ -32,6 +32,7 @@ def render(token: Token, output: str, profile: Profile) -> str:
                 "access_token": value,
                 "token_type": token.token_type,
                 "expires_at": format_rfc3339(token.expires_at_s),
+                **token.output,
             }
         )
     if output == "header":

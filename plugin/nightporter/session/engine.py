@@ -771,8 +771,9 @@ class Attempt:
         before = snapshot.record
         if before is None or snapshot.claim is not None:
             return False
-        kept = (before.refresh_token, before.expires_at, before.told)
-        if kept == (record.refresh_token, record.expires_at, record.told):
+        kept = (before.refresh_token, before.expires_at, before.told, before.output)
+        is_kept = kept == (record.refresh_token, record.expires_at, record.told, record.output)
+        if is_kept and not transitions.is_idle_news(before, record, self.profile):
             return False
         with contextlib.suppress(StoreError):
             yield from self.session.records.overwriting(snapshot, record)
@@ -790,6 +791,7 @@ class Attempt:
             generation=record.generation,
             ends_s=heard.at_boot_s + heard.issued.expires_in,
             life_s=heard.issued.expires_in,
+            output=self.profile.output_of(record.output),
         )
 
     # What went wrong.
@@ -1029,6 +1031,7 @@ class Attempt:
             generation=record.generation,
             ends_s=runtime.boot() + left_s,
             life_s=left_s,
+            output=self.profile.output_of(record.output),
         )
 
     def marking(self, snapshot: Snapshot) -> Flow[Snapshot]:

@@ -330,7 +330,7 @@ class Session:
                 expires_at=self._end_of(issued, issued_at),
                 by=self.runtime.host,
             )
-            record = replace(record, told=told)
+            record = replace(record, told=told, output=dict(issued.output) if issued else {})
             if issued is None or not self.profile.share_access_token:
                 return record
             return transitions.with_access_token(record, issued, exchanged_at=issued_at)
@@ -468,6 +468,7 @@ class Session:
             generation=found.generation,
             ends_s=self.runtime.boot() + (found.expires_at - now),
             life_s=found.expires_at - now,
+            output=self.profile.output_of(found.output),
         )
 
     def publish(self, token: Token, deadline: float) -> None:

@@ -42,6 +42,7 @@ from nightporter.core.record import (
     PendingResult,
     Remains,
     is_plausible,
+    last_exchange,
     parse_session,
     render_attempts,
     render_claim,
@@ -406,11 +407,21 @@ def signed_in_record(
         after,
         identity=identity,
         lineage=lineage,
+        output=dict(issued.output),
         refresh_token=issued.refresh_token,
         issued_at=sent_at,
         expires_at=(stated or refresh_expires_at) if issued.refresh_token else None,
         refused=None,
     )
+
+
+def is_idle_news(before: SessionRecord, after: SessionRecord, profile: Profile) -> bool:
+    """Returns whether the time of a refresh is worth a write of its own: where a session dies when
+    it is idle, nobody else could tell that it was not."""
+    first, last = last_exchange(before), last_exchange(after)
+    if profile.idle_life_s is None or first is None or last is None:
+        return False
+    return last - first > profile.idle_life_s // 8
 
 
 def _exchanged(
@@ -429,6 +440,7 @@ def _exchanged(
         exchanged_at=sent_at,
         rejected=None,
         busy=None,
+        output={**record.output, **issued.output},
     )
 
 
