@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from cachetools import TTLCache
 
@@ -16,10 +16,8 @@ PROFILES = 10_000  # of one process; a forgotten one costs an exchange, never an
 class Renewals:
     """Locks and recent renewals by profile. Safe for threads."""
 
-    def __init__(self) -> None:
-        self._recent: TTLCache[Hashable, bool] = TTLCache(
-            PROFILES, ttl=ONCE_IN_S, timer=time.monotonic
-        )
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._recent: TTLCache[Hashable, bool] = TTLCache(PROFILES, ttl=ONCE_IN_S, timer=clock)
         self._locks: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
 

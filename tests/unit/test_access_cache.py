@@ -1,0 +1,200 @@
+"""What a machine remembers of a profile: tokens, refused tokens, failures, early attempts; each
+with the wall clock and the clock since boot stepped apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from nightporter.core.errors import CredentialsRefusedError
+from nightporter.core.model import Secret, Token
+from nightporter.machine.access_cache import AccessCache, Memory
+
+NOW, BOOT = 1_784_037_600.0, 5_000.0
+DAY_S = 86_400
+
+
+@dataclass
+class Machine:
+    """Two clocks and the mark of a boot, and places that outlive a process."""
+
+    wall_s: float = NOW
+    boot_s: float = BOOT
+    mark: str | None = "boot-1"
+
+    def __post_init__(self) -> None:
+        self.tokens, self.notes = Memory(), Memory()
+
+    def cache(self, profile: str = "p") -> AccessCache:
+        """A process's view of the cache."""
+        return AccessCache(
+            profile,
+            "k" * 32,
+            tokens=self.tokens,
+            notes=self.notes,
+            clock=lambda: self.wall_s,
+            boot_clock=lambda: self.boot_s,
+            boot_mark=lambda: self.mark,
+        )
+
+    def step(self, *, wall_s: float = 0, boot_s: float = 0) -> None:
+        self.wall_s += wall_s
+        self.boot_s += boot_s
+
+    def pass_s(self, seconds: float) -> None:
+        self.step(wall_s=seconds, boot_s=seconds)
+
+    def left_s(self) -> float | None:
+        token = self.cache().load()
+        return None if token is None else token.left_s(wall_s=self.wall_s, boot_s=self.boot_s)
+
+
+TOKEN = Token(
+    Secret("token-1"),
+    token_type="Bearer",
+    expires_at_s=int(NOW) + 3600,
+    obtained_at_s=NOW,
+    exchanged_at_s=NOW,
+    generation=1,
+    ends_s=BOOT + 3600,
+    life_s=3600.0,
+)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.mark.parametrize("step_s", [-7200, -600, -4, 4, 600, 7200])
+def test_a_token_ends_by_the_clock_since_boot(machine: Machine, step_s: float) -> None:
+    """A wall clock that is stepped by minutes or hours neither lengthens nor shortens a life."""
+    machine.cache().keep(TOKEN)
+    machine.step(wall_s=step_s)
+    machine.pass_s(60)
+    assert machine.left_s() == 3540
+
+
+def test_after_another_boot_the_wall_clock_counts(machine: Machine) -> None:
+    """The clock since boot begins at 0 again, and tells nothing of the token's age."""
+    machine.cache().keep(TOKEN)
+    machine.mark, machine.boot_s = "boot-2", 3.0
+    machine.wall_s += 3000
+    assert machine.left_s() == 600
+
+
+def test_after_another_boot_a_token_from_the_future_is_a_miss(machine: Machine) -> None:
+    """A clock that was set back would make it live for ever."""
+    machine.cache().keep(TOKEN)
+    machine.mark, machine.boot_s = "boot-2", 3.0
+    machine.wall_s -= 60
+    assert machine.left_s() is None
+
+
+def test_a_system_that_names_no_boot_uses_the_wall_clock(machine: Machine) -> None:
+    """Where /proc doesn't tell the boot, its clock may be another one's."""
+    machine.mark = None
+    machine.cache().keep(TOKEN)
+    machine.step(wall_s=600, boot_s=1)
+    assert machine.left_s() == 3000
+
+
+def test_a_refused_token_is_dropped_and_stays_refused(machine: Machine) -> None:
+    """Also where a copy of it comes back: another process's memory, a restored file."""
+    machine.cache().keep(TOKEN)
+    machine.cache().refuse("token-1")
+    assert machine.cache().load() is None
+    machine.cache().keep(TOKEN)
+    assert machine.cache().is_refused("token-1")
+
+
+def test_a_refused_token_is_refused_for_a_week(machine: Machine) -> None:
+    """No token that is adopted lives longer than a day."""
+    machine.cache().refuse("token-1")
+    assert not machine.cache().is_refused("token-2")
+    machine.pass_s(7 * DAY_S - 1)
+    assert machine.cache().is_refused("token-1")
+
+
+def test_a_second_refusal_keeps_the_first(machine: Machine) -> None:
+    """Two tokens are refused after two reports."""
+    machine.cache().refuse("token-1")
+    machine.pass_s(5)
+    machine.cache().refuse("token-2")
+    assert machine.cache().is_refused("token-1")
+    assert machine.cache().is_refused("token-2")
+
+
+def test_refused_is_refused_under_any_identity(machine: Machine) -> None:
+    """The memory is the profile's, and no other profile's."""
+    machine.cache().refuse("token-1")
+    assert not machine.cache("q").is_refused("token-1")
+
+
+def test_forgetting_leaves_what_is_refused(machine: Machine) -> None:
+    """A logout drops the token, and not the memory that it was refused."""
+    machine.cache().keep(TOKEN)
+    machine.cache().refuse("token-1")
+    machine.cache().forget()
+    assert machine.cache().is_refused("token-1")
+
+
+@pytest.mark.parametrize(("age_s", "is_remembered"), [(0, True), (4.9, True), (5.1, False)])
+def test_a_failure_is_remembered_for_five_seconds(
+    machine: Machine, age_s: float, is_remembered: bool
+) -> None:
+    """A failing helper is run several times at once, and must not ask each time."""
+    machine.cache().keep_failure(CredentialsRefusedError("no", error="access_denied"))
+    machine.pass_s(age_s)
+    found = machine.cache().failure()
+    assert (found is not None) == is_remembered
+    if found is not None:
+        assert isinstance(found, CredentialsRefusedError)
+        assert (found.message, found.error) == ("no", "access_denied")
+
+
+def test_a_failure_from_the_future_is_forgotten(machine: Machine) -> None:
+    """A clock that was set back must not make a failure last."""
+    machine.cache().keep_failure(CredentialsRefusedError("no"))
+    machine.step(wall_s=-3600)
+    assert machine.cache().failure() is None
+
+
+@pytest.mark.parametrize(("age_s", "is_remembered"), [(0, True), (59, True), (61, False)])
+def test_an_early_attempt_is_remembered_for_a_minute(
+    machine: Machine, age_s: float, is_remembered: bool
+) -> None:
+    """All commands of a machine try once a minute to renew ahead."""
+    assert not machine.cache().tried_early()
+    machine.cache().note_early_try()
+    machine.pass_s(age_s)
+    assert machine.cache().tried_early() == is_remembered
+
+
+def test_an_early_attempt_from_the_future_is_forgotten(machine: Machine) -> None:
+    """A clock that was set back must not stop renewals."""
+    machine.cache().note_early_try()
+    machine.step(wall_s=-3600)
+    assert not machine.cache().tried_early()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"schema": 99}',
+        b'{"schema": 1, "access_token": "a b", "token_type": "Bearer"}',
+        b"\xff\xfe",
+    ],
+)
+def test_what_is_corrupt_is_a_miss(machine: Machine, content: bytes) -> None:
+    """A torn or foreign file costs an exchange and raises nothing."""
+    cache = machine.cache()
+    cache.keep(TOKEN)
+    for name in (f"p.{'k' * 32}.token", "p.refused", f"p.{'k' * 32}.failure"):
+        machine.tokens.keep(name, content)
+        machine.notes.keep(name, content)
+    assert (cache.load(), cache.is_refused("token-1"), cache.failure()) == (None, False, None)
