@@ -71,7 +71,7 @@ class NightporterKeyring(KeyringBackend):
 
 def _credential(call: HelperCall, target: Target, username: str | None) -> SimpleCredential | None:
     broker: Broker | None = call.broker_for(target)
-    if broker is None or username not in (None, "", broker.profile.helper_username):
+    if broker is None or not call.is_for(broker, username):
         return None
     return SimpleCredential(broker.profile.helper_username, call.token(broker).value)
 

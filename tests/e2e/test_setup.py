@@ -74,7 +74,8 @@ def test_git_is_set_up_once_and_taken_back_whole(ready: Home, vendor: Vendor) ->
     setup(ready, "git", "pitchpoint")
     after = (ready.path / ".gitconfig").read_text()
     key = "credential.https://git.example.com.helper"
-    assert asked(ready, "git", "config", "--global", "--get-all", key) == "\nnightporter\n"
+    helper = f"!{BIN}/git-credential-nightporter"  # absolute: cron and desktops have another PATH
+    assert asked(ready, "git", "config", "--global", "--get-all", key) == f"\n{helper}\n"
     switch = (
         "git",
         "config",
@@ -285,7 +286,7 @@ def test_cargo_keeps_comments_and_providers(ready: Home) -> None:
     assert "# two" in text
     assert "# first" in text
     listed = tomllib.loads(text)["registry"]["global-credential-providers"]
-    assert listed == ["cargo:token", "x", "cargo-credential-nightporter"]
+    assert listed == ["cargo:token", "x", f"{BIN}/cargo-credential-nightporter"]
     setup(ready, "cargo", "pitchpoint", "--undo")
     assert tomllib.loads(file.read_text()) == tomllib.loads(before)
     file.unlink()
@@ -350,7 +351,7 @@ def test_go_keeps_what_is_there(ready: Home) -> None:
         f' {place};; "env -u GOAUTH") echo netrc > {place};; esac',
     )
     setup(ready, "go", "pitchpoint")
-    assert place.read_text() == "netrc;nightporter credential go pitchpoint\n"
+    assert place.read_text() == f"netrc;{BIN}/nightporter credential go pitchpoint\n"
     assert "nothing to change" in setup(ready, "go", "pitchpoint")
     setup(ready, "go", "pitchpoint", "--undo")
     assert place.read_text() == "netrc\n"
@@ -435,3 +436,148 @@ def test_print_needs_no_client_and_changes_nothing(ready: Home) -> None:
         setup(ready, client, "pitchpoint", "--print")
         setup(ready, client, "pitchpoint", "--print", "--undo")
     assert state() == before
+
+
+def test_docker_gets_the_keys_that_it_looks_up(ready: Home, vendor: Vendor) -> None:
+    """`reg.example.com:443/x` is looked up as `reg.example.com:443` (docker/cli#987)."""
+    hosts = '"reg.example.com:443", "http://localhost:5000", "plain.example.com"'
+    ready.configure(pitchpoint_config(vendor.address, more=f"hosts = [{hosts}]"))
+    said = setup(ready, "docker", "pitchpoint")
+    assert "http://localhost:5000" in said
+    file = ready.path / ".docker/config.json"
+    keys = list(json.loads(file.read_text())["credHelpers"])
+    assert keys == ["reg.example.com:443", "plain.example.com"]
+    listed = json.loads(ready.run("credential", "docker", "list", stdin="").out)
+    assert list(listed) == keys
+    for key in keys:
+        assert ready.run("credential", "docker", "get", stdin=key).code == 0
+    setup(ready, "docker", "pitchpoint", "--undo")
+    assert json.loads(file.read_text()) == {}
+    ready.configure(pitchpoint_config(vendor.address, more='hosts = ["http://localhost:5000"]'))
+    assert "plain http" in setup(ready, "docker", "pitchpoint", code=7)
+    assert "plain http" in setup(ready, "kubelet", "pitchpoint", code=7)
+
+
+def test_the_kubelet_and_bazel_get_what_they_compare(ready: Home, vendor: Vendor) -> None:
+    hosts = '"reg.example.com:443", "reg.example.com/team", "http://plain.example:81", "localhost"'
+    ready.configure(pitchpoint_config(vendor.address, more=f"hosts = [{hosts}]"))
+    said = setup(ready, "kubelet", "pitchpoint")
+    assert "http://plain.example:81" in said
+    images = (ready.data / "kubelet/config.yaml").read_text().partition("matchImages:\n")[2]
+    assert [word for word in images.split() if word != "-"] == [
+        '"reg.example.com:443"',
+        '"reg.example.com/team"',
+        '"localhost"',
+    ]
+    assert "localhost" in setup(ready, "bazel", "pitchpoint")
+    rc = (ready.path / ".bazelrc").read_text()
+    assert rc.count("reg.example.com=") == 1
+    assert "plain.example=" in rc
+    ask = {"apiVersion": "credentialprovider.kubelet.k8s.io/v1", "image": "reg.example.com:443/x/y"}
+    reply = ready.run("credential", "kubelet", stdin=json.dumps(ask))
+    assert list(json.loads(reply.out)["auth"]) == ["reg.example.com:443"]
+
+
+def test_another_user_name_is_told(ready: Home, vendor: Vendor) -> None:
+    """In set-up, in `status` and in doctor; never the name itself, which may be a token."""
+    key = "credential.https://git.example.com.username"
+    asked(ready, "git", "config", "--global", key, "s3cret-alice")
+    said = setup(ready, "git", "pitchpoint")
+    assert "another user" in said
+    assert "s3cret" not in said
+    ask = "protocol=https\nhost=git.example.com\nusername=s3cret-alice\n\n"
+    done = ready.run("credential", "git", "get", stdin=ask)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    shown = ready.run("status").out
+    assert "other-user-name" in shown
+    assert "s3cret" not in shown
+    assert "other-user-name" in ready.run("doctor", "pitchpoint").out
+    assert (
+        "password="
+        in ready.run("credential", "git", "get", stdin=ask.replace("s3cret-alice", "")).out
+    )
+    assert "other-user-name" not in ready.run("status").out
+
+
+def test_another_user_name_in_an_index_address_is_told(ready: Home) -> None:
+    file = ready.path / ".config/uv/uv.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('index-url = "https://s3cret-alice@git.example.com/simple/"\n')
+    said = setup(ready, "uv", "pitchpoint")
+    assert "another user than 'oauth2' for git.example.com" in said
+    assert "s3cret" not in said
+
+
+def test_a_byte_order_mark_stays_and_costs_nothing(ready: Home) -> None:
+    """Editors on Windows write one (moby/moby#44790)."""
+    docker, rc = ready.path / ".docker/config.json", ready.path / ".npmrc"
+    docker.parent.mkdir()
+    docker.write_text('\ufeff{"auths": {}}', encoding="utf-8")
+    rc.write_text("\ufeff//git.example.com/:tokenHelper=/theirs\n", encoding="utf-8")
+    setup(ready, "docker", "pitchpoint")
+    assert docker.read_text().startswith("\ufeff{")
+    assert "git.example.com" in json.loads(docker.read_text(encoding="utf-8-sig"))["credHelpers"]
+    assert "nothing was changed" in setup(ready, "pnpm", "pitchpoint", code=2)
+
+
+def test_what_was_changed_is_told_file_by_file(ready: Home) -> None:
+    said = setup(ready, "docker", "pitchpoint")
+    assert f"wrote {ready.path}/.docker/config.json" in said
+    assert "see it work with: docker pull git.example.com/IMAGE" in said
+    said = setup(ready, "git", "pitchpoint")
+    assert f"changed {ready.path}/.gitconfig" in said
+    assert said.count(".gitconfig") == 1
+    said = setup(ready, "terraform", "pitchpoint")
+    assert f"wrote {ready.path}/.terraformrc" in said
+    assert f"wrote {ready.path}/.terraform.d/plugins/terraform-credentials-nightporter" in said
+    said = setup(ready, "terraform", "pitchpoint", "--undo")
+    assert f"removed {ready.path}/.terraform.d/plugins/terraform-credentials-nightporter" in said
+
+
+def test_what_is_set_up_in_a_terminal_works_under_cron(ready: Home, vendor: Vendor) -> None:
+    """cron and a desktop's programs have /usr/bin:/bin alone (lensapp/lens#760)."""
+    setup(ready, "git", "pitchpoint")
+    ready.environment["PATH"] = "/usr/bin:/bin"
+    filled = subprocess.run(
+        ["git", "credential", "fill"],
+        env=ready.environment,
+        input="protocol=https\nhost=git.example.com\n\n",
+        capture_output=True,
+        text=True,
+    )
+    assert "password=" in filled.stdout, filled.stderr
+
+
+def test_a_comma_in_a_path_arrives_whole_at_kubectl(ready: Home) -> None:
+    """kubectl reads `--exec-arg` as a row of CSV."""
+    place = ready.path / 'a,b "c"'
+    place.mkdir()
+    file = shutil.copy(ready.config_file, place / "c.toml")
+    setup(ready, "kubectl", "pitchpoint", "--config", str(file))
+    shown = json.loads(asked(ready, "kubectl", "config", "view", "-o", "json"))
+    assert shown["users"][0]["user"]["exec"]["args"] == [
+        "--config",
+        str(file),
+        "exec-credential",
+        "pitchpoint",
+    ]
+
+
+def test_cargo_gets_an_alias_for_a_path_with_a_blank(ready: Home) -> None:
+    """cargo splits an entry of its list at blanks."""
+    place = ready.path / "my bin"
+    place.mkdir()
+    program = place / "cargo-credential-nightporter"
+    program.write_text(f'#!/bin/sh\nexec {BIN}/cargo-credential-nightporter "$@"\n')
+    program.chmod(0o755)
+    ready.environment["PATH"] = f"{place}:{ready.environment['PATH']}"
+    ready.environment["CARGO_HOME"] = str(ready.path)
+    file = ready.path / "config.toml"
+    for _ in range(2):
+        setup(ready, "cargo", "pitchpoint")
+    assert tomllib.loads(file.read_text()) == {
+        "registry": {"global-credential-providers": ["cargo:token", "nightporter"]},
+        "credential-alias": {"nightporter": [str(program)]},
+    }
+    setup(ready, "cargo", "pitchpoint", "--undo")
+    assert "nightporter" not in file.read_text()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.support import ROOT, Home
+from lab.support import BIN, ROOT, Home
 from lab.terminals.stages import STAGES, World
 from lab.terminals.terminal import PROMPT, Shell, Transcript, differences, transcripts
 from lab.worlds.vendor import Vendor
@@ -41,6 +41,7 @@ def play(shell: Shell, home: Home, shown: Transcript) -> Iterator[tuple[str, lis
     host = socket.gethostname()
     names = {
         str(home.path): SHOWN_HOME,
+        str(BIN): f"{SHOWN_HOME}/.local/bin",  # where pipx puts the commands
         str(ROOT): f"{SHOWN_HOME}/nightporter",
         f"by {host} at": "by host-7 at",
         f"by {host},": "by host-7,",

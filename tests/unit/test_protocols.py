@@ -420,9 +420,13 @@ def image(name: str) -> bytes:
 
 
 def test_kubelet() -> None:
-    target = kubelet.parse(image("reg.example.com:5000/team/b:tag@sha256:00"))
-    assert target is not None
-    assert (target.authority, target.path) == ("reg.example.com:5000", ("team", "b"))
+    ask = kubelet.parse(image("reg.example.com:5000/team/b:tag@sha256:00"))
+    assert ask is not None
+    assert (ask.registry, ask.target.path) == ("reg.example.com:5000", ("team", "b"))
+    for written in ("reg.example.com:443", "reg.example.com"):
+        ask = kubelet.parse(image(f"{written}/team/b"))
+        assert ask is not None
+        assert ask.registry == written  # the kubelet compares ports as they are written
     assert kubelet.parse(image("library/alpine")) is kubelet.parse(image("alpine:3")) is None
     assert json.loads(
         kubelet.render(TOKEN, key="reg.example.com", username="oauth2", left_s=600)

@@ -234,6 +234,14 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Run `nightporter setup kubectl PROFILE` while the kubeconfig is one that you trust.",
         "It pins the CA, the proxy and the TLS server name in the profile.",
     ),
+    "other-user-name": Explanation(
+        "A client asked for one of your hosts with another user name than the profile's"
+        " `helper_username`, so the helper answered nothing.",
+        "Take the user name out of the address or of the client's configuration, or set"
+        " `helper_username` in the profile.",
+        "git's is `credential.<url>.username`: `git config --show-origin --get-urlmatch"
+        " credential.username URL` says where it is set.",
+    ),
     "bad-ask": Explanation(
         "A client's request to a helper breaks the protocol: control characters, a key that occurs"
         " twice, an invalid host.",

@@ -57,10 +57,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One entry of `hosts`. `is_wildcard`: `target.host` is what follows the one free label."""
+    """One entry of `hosts`. `is_wildcard`: `target.host` is what follows the one free label.
+    `is_port_written`: the entry says the port, be it the scheme's own."""
 
     target: Target
     is_wildcard: bool
+    is_port_written: bool = False
 
     def matches(self, target: Target) -> bool:
         """Plain http is allowed only where the entry says `http://`."""
@@ -77,6 +79,14 @@ class Rule:
     @property
     def authority(self) -> str:
         return f"*.{self.target.authority}" if self.is_wildcard else self.target.authority
+
+    @property
+    def key(self) -> str:
+        """What docker and the kubelet look up, letter by letter: `reg.example.com:443` and
+        `reg.example.com` are two keys to them."""
+        port = f":{self.target.port}"
+        is_missing = self.is_port_written and not self.authority.endswith(port)
+        return self.authority + port if is_missing else self.authority
 
     @property
     def origin(self) -> str:
@@ -224,7 +234,7 @@ def parse_rule(entry: str) -> Rule:
     parts = urlsplit(plain if separator else f"https://{plain}")
     if parts.query or parts.fragment or (is_wildcard and "." not in target.host):
         raise BadAskError("not a host")
-    return Rule(target=target, is_wildcard=is_wildcard)
+    return Rule(target=target, is_wildcard=is_wildcard, is_port_written=parts.port is not None)
 
 
 def entry_problem(entry: str) -> str | None:

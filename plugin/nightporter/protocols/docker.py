@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 
-from nightporter.core.hosts import BadAskError, Target, decode_text, parse_target
+from nightporter.core.hosts import BadAskError, Rule, Target, decode_text, parse_target
 from nightporter.core.model import Token
 
 ACTIONS = ("get", "store", "erase", "list", "version")
@@ -20,6 +20,12 @@ REFUSES_STORE = (
     "nightporter stores no passwords: it fetches tokens itself, and needs no `docker login`"
 )
 MAX_BYTES = 1 << 20
+
+
+def can_ask_for(rule: Rule) -> bool:
+    """Whether docker can ask for what an entry of `hosts` names: it looks a plain host up, and
+    tells neither path nor scheme."""
+    return not rule.is_wildcard and not rule.target.path and rule.target.scheme == "https"
 
 
 def is_empty(content: bytes) -> bool:

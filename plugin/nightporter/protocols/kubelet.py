@@ -8,6 +8,7 @@ less the margin.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from nightporter.core.hosts import BadAskError, Target, object_in, parse_target
 from nightporter.core.model import Token
@@ -16,9 +17,17 @@ API_VERSION = "credentialprovider.kubelet.k8s.io/v1"
 MAX_BYTES = 1 << 20
 
 
-def parse(content: bytes) -> Target | None:
-    """The registry, and the repository (without its tag) as its path, of a
-    CredentialProviderRequest.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeletAsk:
+    """`target`: the registry, with the repository (without its tag) as its path. `registry`: as
+    the image spells it, since the kubelet compares ports as they are written."""
+
+    target: Target
+    registry: str
+
+
+def parse(content: bytes) -> KubeletAsk | None:
+    """What a CredentialProviderRequest asks for.
 
     None for an image that names no registry: the default one is public, and never ours.
 
@@ -34,7 +43,10 @@ def parse(content: bytes) -> Target | None:
     if not slash or not ("." in first or ":" in first or first == "localhost"):
         return None  # the reference grammar of distribution
     name, _, last = image.split("@", 1)[0].rpartition("/")
-    return parse_target(f"{name}/{last.split(':', 1)[0]}", has_path=True)
+    target = parse_target(f"{name}/{last.split(':', 1)[0]}", has_path=True)
+    is_usual_port_written = target.port == 443 and first.endswith(":443")
+    registry = f"{target.authority}:443" if is_usual_port_written else target.authority
+    return KubeletAsk(target=target, registry=registry)
 
 
 def render(token: Token, *, key: str, username: str, left_s: int) -> str:

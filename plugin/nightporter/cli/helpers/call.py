@@ -105,6 +105,19 @@ class HelperCall:
         """For the next ask that is the same to the byte, where the answer hangs on nothing else."""
         leave_reply(self._options, broker, Served(reply, token, given=given))
 
+    def is_for(self, broker: Broker, username: str | None) -> bool:
+        """Whether the client asks for the user that the profile answers for, or for none. Another
+        one is noted, without its name (some people keep a token there): the client gets no answer,
+        and nothing else would say why."""
+        ours = broker.profile.helper_username
+        if username in (None, "", ours):
+            return True
+        self.note(
+            "other-user-name",
+            f"it asked for another user name than {ours!r}, so it got no answer",
+        )
+        return False
+
     def note(self, reference: str, message: str) -> None:
         """Remembers a failure that the client may keep to itself."""
         name = self.profile.name if self.profile else None

@@ -57,13 +57,11 @@ def _answer(action: str, content: bytes, call: HelperCall) -> int:
 
 
 def _servers(call: HelperCall) -> dict[str, str]:
-    """Hosts that `get` can really serve: plain names of exactly one profile."""
+    """Hosts that `get` can really serve: those that docker can ask for, of exactly one profile."""
     profiles = call.porter.config.profiles.values()
     return {
-        rule.authority: profile.helper_username
+        rule.key: profile.helper_username
         for profile in profiles
         for rule in rules_of(profile)
-        if not rule.is_wildcard
-        and not rule.target.path
-        and profiles_for(rule.target, profiles) == [profile]
+        if docker.can_ask_for(rule) and profiles_for(rule.target, profiles) == [profile]
     }

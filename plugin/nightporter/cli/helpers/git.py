@@ -41,7 +41,7 @@ def _answer(operation: str, options: Options) -> None:
             if ask is None or ask.target is None:
                 return
             broker = call.broker_for(ask.target)
-            if broker is None or ask.username not in (None, "", broker.profile.helper_username):
+            if broker is None or not call.is_for(broker, ask.username):
                 return
             if operation == "erase":
                 _erase(broker, ask)

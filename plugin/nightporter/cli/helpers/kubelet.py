@@ -34,15 +34,15 @@ def serve(arguments: list[str], options: Options) -> int:
 
 
 def _answer(content: bytes, name: str | None, call: HelperCall) -> str:
-    target = call.asked(lambda: kubelet.parse(content))
-    broker = call.broker_for(target, only=name) if target else None
-    if broker is None or target is None:
+    ask = call.asked(lambda: kubelet.parse(content))
+    broker = call.broker_for(ask.target, only=name) if ask else None
+    if broker is None or ask is None:
         return kubelet.render_none()
     token = call.token(broker)
-    path = rule_for(broker.profile, target).target.path or ()
+    path = rule_for(broker.profile, ask.target).target.path or ()
     return kubelet.render(
         token,
-        key="/".join((target.authority, *path)),
+        key="/".join((ask.registry, *path)),
         username=broker.profile.helper_username,
         left_s=int(reported_expiry(broker, token) - time.time()),
     )

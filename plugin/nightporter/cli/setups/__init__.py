@@ -93,7 +93,7 @@ def set_up(
     *,
     is_undo: bool = False,
 ) -> None:
-    """Does it, and says what was done.
+    """Does it, and says what was changed, file by file, and what to do next.
 
     Raises: ConfigError, HostNotAllowedError.
     """
@@ -101,11 +101,8 @@ def set_up(
     todo, request = plan(client, profile, loaded, options.config, environment, is_undo=is_undo)
     changed = carry_out(todo, request.machine)
     done = "undone" if is_undo else "set up"
-    say(
-        f"{client}: {done} for profile {request.profile.name!r}"
-        if changed
-        else f"{client}: nothing to change"
-    )
+    head = f"{client}: {done} for profile {request.profile.name!r}"
+    say("\n  ".join((head, *changed)) if changed else f"{client}: nothing to change")
     for note in todo.notes:
         say(note)
 
@@ -123,7 +120,7 @@ def undo_all(
     Raises: ConfigError.
     """
     loaded = load_config(options.config, environment)
-    plans, changed = [], 0
+    plans, changed = [], list[str]()
     for name in loaded.profiles:
         todo, request = plan(
             client, name, loaded, options.config, environment, is_undo=True, is_alone=True
@@ -134,5 +131,6 @@ def undo_all(
             for note in todo.notes:
                 say(note)
     if not is_dry:
-        say(f"{client}: undone for all profiles" if changed else f"{client}: nothing to change")
+        head = f"{client}: undone for all profiles"
+        say("\n  ".join((head, *changed)) if changed else f"{client}: nothing to change")
     return plans

@@ -18,6 +18,7 @@ def change_json(text: str, change: Callable[[dict[str, Any]], None], *, source: 
 
     Raises: ConfigError for what is no object, or says a member twice.
     """
+    mark, text = _split_mark(text)
     try:
         document = json.loads(text, object_pairs_hook=_unique) if text.strip() else {}
     except (ValueError, RecursionError):
@@ -29,9 +30,16 @@ def change_json(text: str, change: Callable[[dict[str, Any]], None], *, source: 
     before = json.dumps(document)
     change(document)
     if json.dumps(document) == before:
-        return text
+        return mark + text
     indent = re.search(r"\n([ \t]+)\S", text)
-    return json.dumps(document, indent=indent[1] if indent else "\t", ensure_ascii=False) + "\n"
+    written = json.dumps(document, indent=indent[1] if indent else "\t", ensure_ascii=False)
+    return f"{mark}{written}\n"
+
+
+def _split_mark(text: str) -> tuple[str, str]:
+    """A byte order mark, which editors on Windows write and others keep, and the text after it."""
+    rest = text.removeprefix("\ufeff")
+    return text[: len(text) - len(rest)], rest
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -49,10 +57,11 @@ def change_toml(text: str, change: Callable[[Any], None], *, source: str) -> str
     import tomlkit  # deferred: only the setups of cargo and uv need it
     from tomlkit.exceptions import TOMLKitError
 
+    mark, text = _split_mark(text)
     try:
         document = tomlkit.parse(text)
         change(document)
-        return tomlkit.dumps(document)
+        return mark + tomlkit.dumps(document)
     except (TOMLKitError, AttributeError, TypeError, ValueError):
         raise ConfigError(
             f"{source} is not TOML of the expected shape; nothing was changed"
@@ -61,6 +70,7 @@ def change_toml(text: str, change: Callable[[Any], None], *, source: str) -> str
 
 def set_line(text: str, key: str, value: str | None) -> str:
     """An ini-like file with one `key=value` line set, or taken out for None (npmrc)."""
+    mark, text = _split_mark(text)
     lines = [
         line for line in re.split(r"(?<=\n)", text) if line and line.split("=", 1)[0].strip() != key
     ]
@@ -68,14 +78,13 @@ def set_line(text: str, key: str, value: str | None) -> str:
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
         lines.append(f"{key}={value}\n")
-    return "".join(lines)
+    return mark + "".join(lines)
 
 
 def npmrc_lines(text: str) -> list[tuple[str, str]]:
     """Keys and values of an npmrc."""
-    pairs = [
-        line.partition("=") for line in text.split("\n") if not line.lstrip().startswith(("#", ";"))
-    ]
+    lines = _split_mark(text)[1].split("\n")
+    pairs = [line.partition("=") for line in lines if not line.lstrip().startswith(("#", ";"))]
     return [(key.strip(), value.strip()) for key, separator, value in pairs if separator]
 
 

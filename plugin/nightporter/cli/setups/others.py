@@ -10,7 +10,9 @@ import shlex
 from nightporter.cli.setups.merge import set_block
 from nightporter.cli.setups.plan import Plan, Request, Write, config_arguments
 from nightporter.cli.setups.tools import needed_rules
-from nightporter.core.errors import ConfigError
+from nightporter.core.errors import ConfigError, HostNotAllowedError
+from nightporter.core.hosts import Rule, parse_rule, rules_of
+from nightporter.core.model import Profile
 from nightporter.protocols.google import TOKEN_TYPES
 
 
@@ -46,7 +48,10 @@ def terraform(request: Request) -> Plan:
     notes = (
         ()
         if request.is_undo
-        else ("Terraform hides a helper's failures: `nightporter status` shows them",)
+        else (
+            "see it work with: terraform init, in a directory whose modules come from the host",
+            "Terraform hides a helper's failures: `nightporter status` shows them",
+        )
     )
     return Plan(steps=tuple(steps), notes=notes)
 
@@ -115,6 +120,8 @@ def google(request: Request) -> Plan:
         notes=(
             f"set GOOGLE_APPLICATION_CREDENTIALS={shlex.quote(path)}",
             "set GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1",
+            f"see it work with: nightporter credential google {profile.name}, with"
+            f" GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE={audiences[0]}",
         ),
     )
 
@@ -129,15 +136,34 @@ def bazel(request: Request) -> Plan:
         text = set_block(there, name, None)
         gone = Write(path=path, content=text, gist=f"(the block of {name} out)")
         return Plan(steps=(gone,) if text != there else ())
-    hosts = [rule.authority.split(":")[0] for rule in needed_rules(request.profile)]
-    lines = [f'common "--credential_helper={host}={wrapper.path}"' for host in hosts if "." in host]
-    if not lines:
-        raise ConfigError("Bazel's scopes are names with a dot, and `hosts` holds none")
-    block = "\n".join(lines)
+    scopes = {entry: _bazel_scope(parse_rule(entry)) for entry in request.profile.hosts}
+    needed_rules(request.profile)
+    fitting = dict.fromkeys(scope for scope in scopes.values() if BAZEL_SCOPE.fullmatch(scope))
+    if not fitting:
+        raise HostNotAllowedError(
+            "Bazel's scopes are names with a dot, and `hosts` of profile"
+            f" {request.profile.name!r} holds none",
+            hint="Name the cache in `hosts` by a name with a dot.",
+        )
+    block = "\n".join(f'common "--credential_helper={name}={wrapper.path}"' for name in fitting)
     text = set_block(there, name, block)
     step = Write(path=path, content=text, gist=block)
-    notes = ("not yet seen with a real Bazel: checked against its schemas only",)
-    return Plan(steps=(wrapper, *([step] if text != there else [])), notes=notes)
+    left_out = [entry for entry, scope in scopes.items() if scope not in fitting]
+    notes = [
+        "see it work with: bazel fetch or bazel build of a target that needs the host",
+        "not yet seen with a real Bazel: checked against its schemas and its source",
+    ]
+    if left_out:
+        notes.append(f"left out, since Bazel's scopes are names with a dot: {', '.join(left_out)}")
+    return Plan(steps=(wrapper, *([step] if text != there else [])), notes=tuple(notes))
+
+
+# `CredentialHelperProvider` of Bazel compares hosts alone: no port, no path, no scheme.
+BAZEL_SCOPE = re.compile(r"(\*|[-a-zA-Z0-9]+)(\.[-a-zA-Z0-9]+)+")
+
+
+def _bazel_scope(rule: Rule) -> str:
+    return f"*.{rule.target.host}" if rule.is_wildcard else rule.target.host
 
 
 def kubelet(request: Request) -> Plan:
@@ -153,7 +179,15 @@ def kubelet(request: Request) -> Plan:
     if request.is_undo and not others:
         return Plan(steps=(wrapper, Write(path=path, content=None, gist="", is_ours=True)))
     served = others if request.is_undo else [profile, *others]
-    images = list(dict.fromkeys(rule.authority for item in served for rule in needed_rules(item)))
+    images = list(dict.fromkeys(image for item in served for image in _kubelet_images(item)))
+    left_out = [entry for entry in profile.hosts if parse_rule(entry).target.scheme != "https"]
+    if not (images or request.is_undo):
+        needed_rules(profile)
+        raise HostNotAllowedError(
+            "the kubelet tells no scheme, so it never asks for plain http, and `hosts` of profile"
+            f" {profile.name!r} holds nothing else",
+            hint="Name the registry in `hosts` without http://.",
+        )
     lines = [
         "apiVersion: kubelet.config.k8s.io/v1",
         "kind: CredentialProviderConfig",
@@ -173,6 +207,13 @@ def kubelet(request: Request) -> Plan:
         notes=(
             f"start the kubelet with --image-credential-provider-bin-dir={directory}/bin",
             f"and --image-credential-provider-config={path}",
-            "not yet seen with a real kubelet: checked against its schema only",
+            "not yet seen with a real kubelet: checked against its schema and its source",
+            *(f"left out, since the kubelet tells no scheme: {entry}" for entry in left_out),
         ),
     )
+
+
+def _kubelet_images(profile: Profile) -> list[str]:
+    """What the kubelet compares with an image: the port as it is written, the path as a prefix."""
+    rules = [rule for rule in rules_of(profile) if rule.target.scheme == "https"]
+    return ["/".join((rule.key, *(rule.target.path or ()))) for rule in rules]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from typing import Any
 
+from nightporter.cli.setups import users
 from nightporter.cli.setups.merge import change_toml, npmrc_lines, set_line
 from nightporter.cli.setups.plan import (
     Machine,
@@ -21,6 +23,8 @@ from nightporter.core.errors import ConfigError
 from nightporter.machine.installation import requirement
 
 CARGO_PROGRAM = "cargo-credential-nightporter"
+CARGO_ALIAS = "nightporter"
+CARGO_KEY = "global-credential-providers"
 NPM_VALUE = "${NIGHTPORTER_TOKEN}"
 
 
@@ -32,44 +36,78 @@ def cargo(request: Request) -> Plan:
     directory = machine.environment.get("CARGO_HOME") or machine.home(".cargo")
     path = os.path.join(directory, "config.toml")
     there = machine.read(path)
-    if not request.is_undo:
-        needed_rules(request.profile)
-        machine.check_runs(machine.ours_on_path(CARGO_PROGRAM, "cargo"), "--cargo-plugin")
-        if machine.read(os.path.join(directory, "config")):
-            raise ConfigError(
-                f"{directory} holds a file `config`, which cargo reads instead of config.toml;"
-                " nothing was changed",
-                hint="Rename it to config.toml first.",
-            )
-    elif any(
-        profile.hosts for profile in request.profiles.values() if profile is not request.profile
-    ):
+    if request.is_undo:
+        return _cargo_undo(request, path, there)
+    needed_rules(request.profile)
+    program = machine.path_of(CARGO_PROGRAM)
+    machine.check_runs(program, "--cargo-plugin")
+    if machine.read(os.path.join(directory, "config")):
+        raise ConfigError(
+            f"{directory} holds a file `config`, which cargo reads instead of config.toml;"
+            " nothing was changed",
+            hint="Rename it to config.toml first.",
+        )
+    # cargo splits an entry at blanks: a path with one needs an alias.
+    is_plain = not any(char.isspace() for char in program)
+    entry = program if is_plain else CARGO_ALIAS
+
+    def change(document: Any) -> None:
+        listed = _cargo_providers(document)
+        if listed is None:
+            document.setdefault("registry", {})[CARGO_KEY] = ["cargo:token", entry]
+        elif [str(item) for item in listed[-1:]] != [entry]:
+            _take_cargo_entries(listed)
+            listed.append(entry)
+        if not is_plain:
+            document.setdefault("credential-alias", {})[CARGO_ALIAS] = [program]
+
+    gist = f'[registry]\n{CARGO_KEY} = ["cargo:token", {json.dumps(entry)}]'
+    content = change_toml(there, change, source=path)
+    return Plan(
+        steps=(Write(path=path, content=content, gist=gist),) if content != there else (),
+        notes=("see it work with: cargo login --registry NAME, or cargo fetch in a package",),
+    )
+
+
+def _cargo_undo(request: Request, path: str, there: str) -> Plan:
+    if any(item.hosts for item in request.profiles.values() if item is not request.profile):
         return Plan(
             notes=("left as it is: one entry serves all profiles, and others have `hosts` too",)
         )
 
     def change(document: Any) -> None:
-        key = "global-credential-providers"
-        registry = document.get("registry")
-        listed = registry.get(key) if registry is not None else None
-        if listed is not None and not isinstance(listed, list):
-            raise TypeError
-        if request.is_undo:
-            if listed is not None and CARGO_PROGRAM in listed:
-                listed.remove(CARGO_PROGRAM)
-            return
-        if listed is None:
-            document.setdefault("registry", {})[key] = ["cargo:token", CARGO_PROGRAM]
-        elif listed[-1:] != [CARGO_PROGRAM]:
-            if CARGO_PROGRAM in listed:
-                listed.remove(CARGO_PROGRAM)
-            listed.append(CARGO_PROGRAM)
+        _take_cargo_entries(_cargo_providers(document) or [])
+        aliases = document.get("credential-alias")
+        if aliases is not None and CARGO_ALIAS in aliases:
+            del aliases[CARGO_ALIAS]
+            if not aliases:
+                del document["credential-alias"]
 
-    gist = f'[registry]\nglobal-credential-providers = ["cargo:token", "{CARGO_PROGRAM}"]'
-    if request.is_undo:
-        gist = f"(global-credential-providers without {CARGO_PROGRAM})"
     content = change_toml(there, change, source=path)
+    gist = f"({CARGO_KEY} without {CARGO_PROGRAM})"
     return Plan(steps=(Write(path=path, content=content, gist=gist),) if content != there else ())
+
+
+def _cargo_providers(document: Any) -> Any:
+    """The list of providers; None where there is none.
+
+    Raises: TypeError for one that is no list.
+    """
+    registry = document.get("registry")
+    listed = registry.get(CARGO_KEY) if registry is not None else None
+    if listed is not None and not isinstance(listed, list):
+        raise TypeError
+    return listed
+
+
+def _take_cargo_entries(listed: Any) -> None:
+    for item in [item for item in listed if _is_cargo_entry(str(item))]:
+        listed.remove(item)
+
+
+def _is_cargo_entry(item: str) -> bool:
+    """Whether a provider is ours: its bare name, its path wherever it was, or our alias."""
+    return item == CARGO_ALIAS or os.path.basename(item) == CARGO_PROGRAM
 
 
 def pip(request: Request) -> Plan:
@@ -82,6 +120,9 @@ def pip(request: Request) -> Plan:
     _check_keyring(request)
     _refuse_other(there, "subprocess", f"pip's {key}")
     user = request.profile.helper_username
+    others = users.named_in(
+        request.machine.ask(client, "config", "list") or "", request.profile, "pip's configuration"
+    )
     return Plan(
         steps=(Run(argv=(*argv, "set", key, "subprocess")),) if not there else (),
         notes=(
@@ -89,6 +130,8 @@ def pip(request: Request) -> Plan:
                 "pip before 26.2 asks only where the index address names the user:"
                 f" https://{user}@HOST/simple/"
             ),
+            f"see it work with: pip download --no-deps -i https://{user}@HOST/simple/ PACKAGE",
+            *others,
         ),
     )
 
@@ -129,7 +172,11 @@ def uv(request: Request) -> Plan:
     notes = (
         ()
         if request.is_undo
-        else (f"name the user in the index address: https://{user}@HOST/simple/",)
+        else (
+            f"name the user in the index address: https://{user}@HOST/simple/",
+            f"see it work with: uv pip compile --default-index https://{user}@HOST/simple/ -",
+            *users.named_in(there, request.profile, path),
+        )
     )
     return Plan(
         steps=(Write(path=path, content=content, gist=gist),) if content != there else (),
@@ -185,14 +232,17 @@ def go(request: Request) -> Plan:
         )
     _refuse_other("off" if "off" in words else "", "", "GOAUTH (to `off`)")
     needed_rules(request.profile)
-    program = machine.ours("nightporter")
+    program = machine.path_of("nightporter")
     machine.check_runs(program, "--version")
     ours = " ".join(
         [shlex.quote(word) for word in (program, *config_arguments(request))] + [suffix]
     )
     if words == [*kept, ours]:
         return Plan()
-    return Plan(steps=(Run(argv=(client, "env", "-w", f"GOAUTH={';'.join([*kept, ours])}")),))
+    return Plan(
+        steps=(Run(argv=(client, "env", "-w", f"GOAUTH={';'.join([*kept, ours])}")),),
+        notes=("see it work with: go list -m MODULE@latest; add -x to see failures",),
+    )
 
 
 def npm(request: Request) -> Plan:
@@ -244,8 +294,10 @@ def pnpm(request: Request) -> Plan:
             if key not in lines:
                 text = set_line(text, key, wrapper.path)
         gist = "\n".join(f"{key}={wrapper.path}" for key in keys)
+    see = "see it work with: pnpm view PACKAGE --registry https://HOST/"
     return Plan(
-        steps=(wrapper, *([Write(path=path, content=text, gist=gist)] if text != there else []))
+        steps=(wrapper, *([Write(path=path, content=text, gist=gist)] if text != there else [])),
+        notes=() if request.is_undo else (see,),
     )
 
 

@@ -263,26 +263,27 @@ def show(plan: Plan) -> str:
     return "\n\n".join(step.shown() for step in plan.steps) or "# nothing to do"
 
 
-def carry_out(plan: Plan, machine: Machine) -> int:
-    """Does the steps in their order; how many changed anything or may have.
+def carry_out(plan: Plan, machine: Machine) -> list[str]:
+    """Does the steps in their order; returns what was changed, a line each: the file, or the
+    client's command where only the client knows which.
 
     Raises: ConfigError.
     """
-    return sum(_do(step, machine) for step in plan.steps)
+    return list(dict.fromkeys(line for step in plan.steps if (line := _do(step, machine))))
 
 
-def _do(step: Step, machine: Machine) -> int:
+def _do(step: Step, machine: Machine) -> str:
     if isinstance(step, Run):
         return _run(step, machine)
     if isinstance(step, Write):
         return _write(step)
     content = step.change(machine.read(step.path))
     if not content or not os.path.lexists(step.path):
-        return 0
+        return ""
     return _write(Write(path=step.path, content=content, gist=step.gist))
 
 
-def _run(step: Run, machine: Machine) -> int:
+def _run(step: Run, machine: Machine) -> str:
     try:
         done = machine.call(step.argv)
     except (OSError, subprocess.TimeoutExpired) as exc:
@@ -295,13 +296,35 @@ def _run(step: Run, machine: Machine) -> int:
                 or ["Run it by hand to see why."]
             )[-1],
         )
-    return 1
+    if done.returncode != 0:
+        return ""
+    file = _file_of(step.argv, machine)
+    return f"changed {file}" if file else f"ran {step.shown()}"
 
 
-def _write(step: Write) -> int:
+def _file_of(argv: Sequence[str], machine: Machine) -> str:
+    """The file that a client's own command writes; empty where only the client knows."""
+    environment = machine.environment
+    match os.path.basename(argv[0]):
+        case "git":
+            other = os.path.join(
+                environment.get("XDG_CONFIG_HOME") or machine.home(".config"), "git", "config"
+            )
+            usual = machine.home(".gitconfig")
+            is_other = not os.path.exists(usual) and os.path.exists(other)
+            return environment.get("GIT_CONFIG_GLOBAL") or (other if is_other else usual)
+        case "kubectl":
+            named = environment.get("KUBECONFIG") or machine.home(".kube", "config")
+            return named.split(os.pathsep)[0]
+        case "npm":
+            return environment.get("NPM_CONFIG_USERCONFIG") or machine.home(".npmrc")
+    return ""
+
+
+def _write(step: Write) -> str:
     path = step.path if step.is_ours else os.path.realpath(step.path)
     if step.content is None:
-        return int(remove(path))
+        return f"removed {path}" if remove(path) else ""
     try:
         content, mode = _present(path)
         if step.is_ours:
@@ -312,12 +335,12 @@ def _write(step: Write) -> int:
         else:
             is_same = content == step.content.encode()
         if is_same:
-            return 0
+            return ""
         make_directories(os.path.dirname(path))
         replace_private(path, step.content.encode(), mode=step.mode if mode is None else mode)
     except OSError as exc:
         raise ConfigError(f"{path} can't be written ({exc.strerror})") from exc
-    return 1
+    return f"{'wrote' if content is None else 'changed'} {path}"
 
 
 def _present(path: str) -> tuple[bytes | None, int | None]:

@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import Any
 
-from nightporter.cli.setups import contexts
+from nightporter.cli.setups import contexts, users
 from nightporter.cli.setups.merge import change_json
 from nightporter.cli.setups.pins import pin_clusters
 from nightporter.cli.setups.plan import Plan, Request, Run, Write, config_arguments, refuse_config
@@ -14,6 +14,7 @@ from nightporter.core.errors import ConfigError, HostNotAllowedError
 from nightporter.core.hosts import BadAskError, Rule, parse_rule, rules_of
 from nightporter.core.model import Profile
 from nightporter.machine.installation import client_hint
+from nightporter.protocols.docker import can_ask_for
 from nightporter.protocols.kubernetes import VERSIONS
 from nightporter.stores import STORES
 
@@ -62,7 +63,7 @@ def kubectl(request: Request) -> Plan:
                     user,
                     f"--exec-api-version={VERSIONS[0]}",
                     f"--exec-command={program}",
-                    *(f"--exec-arg={argument}" for argument in arguments),
+                    *(f"--exec-arg={_as_csv(argument)}" for argument in arguments),
                     "--exec-interactive-mode=Never",
                     "--exec-provide-cluster-info",
                 )
@@ -72,6 +73,11 @@ def kubectl(request: Request) -> Plan:
         ),
         notes=(f"use it with: kubectl config set-context --current --user={user}", *notes),
     )
+
+
+def _as_csv(argument: str) -> str:
+    """kubectl reads the option as a row of CSV, and would split a path at its commas."""
+    return '"' + argument.replace('"', '""') + '"' if set(argument) & set(',"\n') else argument
 
 
 def is_others(request: Request, entry: str) -> bool:
@@ -101,12 +107,15 @@ def git(request: Request) -> Plan:
         return Plan(steps=tuple(_git_undo(request, client, entries)))
     helper = _git_helper(request)
     steps: list[Run] = []
-    for rule in needed_rules(request.profile):
+    rules = needed_rules(request.profile)
+    for rule in rules:
         path = "/".join(("", *rule.target.path)) if rule.target.path else ""
         steps += _git_section(client, f"credential.{rule.origin}{path}", helper, entries)
         if rule.target.path:
             steps += _git_path_switch(client, f"credential.{rule.origin}/", entries)
-    return Plan(steps=tuple(dict.fromkeys(steps)))
+    notes = users.told_to_git(machine, request.profile, rules)
+    see = f"see it work with: git ls-remote {rules[0].origin}/REPOSITORY"
+    return Plan(steps=tuple(dict.fromkeys(steps)), notes=(see, *notes))
 
 
 def _entry(text: str) -> tuple[str, str]:
@@ -118,12 +127,9 @@ def _entry(text: str) -> tuple[str, str]:
 
 def _git_helper(request: Request) -> str:
     machine = request.machine
-    program = machine.ours("git-credential-nightporter")
+    program = machine.path_of("git-credential-nightporter")
     machine.check_runs(program, "capability")
-    options = config_arguments(request)
-    if program == "git-credential-nightporter":
-        return shlex.join(["nightporter", *options])
-    return f"!{shlex.join([program, *options])}"
+    return f"!{shlex.join([program, *config_arguments(request)])}"
 
 
 def _is_our_helper(value: str) -> bool:
@@ -214,16 +220,15 @@ def docker(request: Request) -> Plan:
     if request.is_undo:
         return _docker_undo(request, path, there)
     rules = needed_rules(profile)
-    hosts = [rule.authority for rule in rules if not rule.is_wildcard and not rule.target.path]
+    hosts = [rule.key for rule in rules if can_ask_for(rule)]
     skipped = [
-        entry
-        for entry, rule in zip(profile.hosts, rules, strict=True)
-        if rule.authority not in hosts
+        entry for entry, rule in zip(profile.hosts, rules, strict=True) if not can_ask_for(rule)
     ]
     if not hosts:
         raise HostNotAllowedError(
-            f"docker knows no patterns and no paths, and `hosts` of profile {profile.name!r} holds"
-            " nothing else"
+            f"docker knows no patterns, paths or plain http, and `hosts` of profile"
+            f" {profile.name!r} holds nothing else",
+            hint="Name the registry in `hosts` as docker does: HOST or HOST:PORT.",
         )
 
     def change(document: dict[str, Any]) -> None:
@@ -240,11 +245,11 @@ def docker(request: Request) -> Plan:
 
     gist = '{"credHelpers": {' + ", ".join(f'"{host}": "{HELPER}"' for host in hosts) + "}}"
     step = Write(path=path, content=change_json(there, change, source=path), gist=gist)
-    notes = (
-        [f"left out, since docker knows no patterns and no paths: {', '.join(skipped)}"]
-        if skipped
-        else []
-    )
+    notes = [f"see it work with: docker pull {hosts[0]}/IMAGE"]
+    if skipped:
+        notes.append(
+            f"left out, since docker knows no patterns, paths or plain http: {', '.join(skipped)}"
+        )
     return Plan(steps=(step,), notes=tuple(notes))
 
 
