@@ -63,9 +63,13 @@ def test_authlib_s_server_takes_our_assertion(empty_home: Home) -> None:
             done = empty_home.run("token", "--force-refresh")
             assert done.code == 0, done.err
             assert len(set(served.jtis)) == count
-        empty_home.set_credentials("acme", private_key=pem(rsa_key(which=OTHER)))
-        done = empty_home.run("token", "--force-refresh")
-        assert (done.code, done.out) == (3, "")
+        elsewhere = 'client_assertion_audience = "https://login.example"'
+        for lines, key in ((elsewhere, rsa_key()), ("", rsa_key(which=OTHER))):
+            secret = {"client_id": "c-1", "private_key": pem(key)}
+            configure(empty_home, served.token_endpoint, BY_CLIENT, SIGNS, lines, secret=secret)
+            done = empty_home.run("token", "--force-refresh")
+            assert (done.code, done.out) == (3, "")
+        assert len(set(served.jtis)) == 2
 
 
 def test_the_strict_server_takes_it_and_no_secret_is_needed_to_choose_it(
@@ -114,6 +118,17 @@ def test_every_send_has_an_assertion_of_its_own(empty_home: Home, strict: Issuer
     for _ in range(3):
         done = empty_home.run("token", "--force-refresh")
         assert done.code == 0, (done.err, strict.refusals)
+    assert len(strict.seen) == 3
+
+
+def test_a_device_login_proves_its_client_at_every_poll(empty_home: Home, strict: Issuer) -> None:
+    address = f'device_authorization_endpoint = "{strict.address}/oauth2/devicecode"'
+    secret = {"client_id": "c-1", "private_key": pem(rsa_key())}
+    configure(
+        empty_home, strict.token_endpoint, 'grant = "device_code"', SIGNS, address, secret=secret
+    )
+    done = empty_home.run("login", "acme")
+    assert done.code == 0, (done.err, strict.refusals)
     assert len(strict.seen) == 3
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,6 +197,38 @@ def test_the_audit_log_has_no_words_of_others(acme: Home, vendor: Vendor) -> Non
     acme.run("token", NIGHTPORTER_LOG=str(log))
     assert "refresh-rejected" in log.read_text()
     assert "words of theirs" not in log.read_text()
+
+
+def test_a_remembered_refusal_has_its_words_under_v(home: Home, vendor: Vendor) -> None:
+    home.set_credentials(username="svc-acme", password="a-wrong-password")
+    assert home.run("token").code == 3
+    home.drop_cache()
+    done = home.run("-v", "token")
+    assert done.code == 3
+    assert "Invalid username / password combination" in done.err
+    assert vendor.count("sign-in") == 1
+
+
+def test_a_log_in_that_the_browser_brings_back_refused(
+    empty_home: Home, vendor: Vendor, tmp_path: Path
+) -> None:
+    vendor.world.clients = {"demo-client": SECRET}
+    configure(empty_home, vendor.address, 'grant = "authorization_code"')
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f"#!{sys.executable}\nimport sys, urllib.parse as p, urllib.request as r\n"
+        "q = dict(p.parse_qsl(p.urlsplit(sys.argv[1]).query))\n"
+        "a = {'error': 'invalid_scope', 'state': q['state'],"
+        f" 'error_description': 'no such scope \\x1b[31m {SECRET}'}}\n"
+        "r.build_opener(r.ProxyHandler({})).open(q['redirect_uri'] + '?' + p.urlencode(a)).read()\n"
+    )
+    browser.chmod(0o755)
+    done = empty_home.run("login", "acme", "-v", BROWSER=f"{browser} %s")
+    assert done.code == 4, done.err
+    assert "no such scope" in done.err
+    assert SECRET not in done.err
+    assert "\x1b" not in done.err
+    assert "no such scope" not in empty_home.run("login", "acme", BROWSER=f"{browser} %s").err
 
 
 # A seed that may be none.

@@ -46,6 +46,8 @@ def missing(asked: Any, granted: Any) -> tuple[str, ...]:
         ("https://graph.example/User.Read", "User.Read profile openid email"),
         ("user.read", "https://graph.example/User.Read"),
         ("email", "https://www.example.com/auth/userinfo.email openid"),
+        ("api://x/use openid profile email offline_access", "api://x/use"),
+        ("api refresh_token", "api id"),
         ("", "read"),
         (None, "policy"),
     ],
@@ -64,6 +66,8 @@ def test_what_is_only_written_in_another_way_is_no_narrowing(asked: Any, granted
         ("api://a/write", "api://b/write", ("api://a/write",)),
         ("api://a/write", "api://a/write_all", ("api://a/write",)),
         ("read", "read:user", ("read",)),
+        ("openid profile email", "openid profile", ("email",)),
+        ("profile", "", ("profile",)),
     ],
 )
 def test_what_was_not_granted(asked: str, granted: str, lost: tuple[str, ...]) -> None:

@@ -382,6 +382,7 @@ def _session_identity(profile: Profile) -> tuple[object, ...]:
         profile.client,
         profile.grant,
         repr(scopes),
+        profile.options.get("client_id"),
         repr(profile.options.get("partner_id")),
     )
 

@@ -16,7 +16,10 @@ from urllib.parse import unquote
 MAX_SCOPES = 200
 MAX_SCOPE = 255  # characters of one
 # Asked for and hardly ever repeated: they ask for a refresh token or an id_token, not for a right.
-_UNTOLD = frozenset({"offline_access", "openid"})
+# `refresh_token` is Salesforce's word for the first.
+_UNTOLD = frozenset({"offline_access", "refresh_token", "openid"})
+# They ask for claims. Entra, asked for an API's scopes beside them, repeats the API's alone.
+_CLAIMS = frozenset({"profile", "email", "address", "phone"})
 _DEFAULT = ".default"  # Entra: whatever the client was given beforehand
 
 
@@ -35,6 +38,8 @@ def scopes_of(value: Any) -> tuple[str, ...] | None:
 def missing_scopes(asked: Iterable[str], granted: Iterable[str]) -> tuple[str, ...]:
     """Returns which of the scopes that were asked for were not granted, in their order."""
     had = {word.casefold() for word in granted}
+    if had and not had & (_CLAIMS | _UNTOLD):
+        had |= _CLAIMS
     return tuple(word for word in asked if not _is_granted(word.casefold(), had))
 
 

@@ -30,7 +30,7 @@ from nightporter.core.errors import (
 from nightporter.core.model import Credentials, Grant, IssuedTokens, Profile, Secret, SessionRecord
 from nightporter.core.told import is_user
 from nightporter.issuers import oauth2
-from nightporter.issuers.oauth import Call, Request, Response, error_words
+from nightporter.issuers.oauth import Call, Request, Response, description_of, error_words
 from nightporter.session import telling
 from nightporter.session.repository import Session
 
@@ -111,9 +111,14 @@ def _parsed(
     try:
         return adapter.parse(response, Call.LOG_IN)
     except NightporterError:
-        if words := telling.words_of(response, None, (client,)):
-            session.records.emit("issuer-says", words=words)
+        _say_words(session, description_of(response), client)
         raise
+
+
+def _say_words(session: Session, text: object, client: Credentials) -> None:
+    """The issuer's own words, made safe: for -v."""
+    if words := telling.safe(text, None, (client,)):
+        session.records.emit("issuer-says", words=words)
 
 
 def _exchange(session: Session, request: Request, deadline: float) -> Response:
@@ -150,6 +155,7 @@ def _by_code(
         else:
             query = _awaited(person, url, server, answer, state, deadline)
     if "error" in query:
+        _say_words(session, query.get("error_description"), client)
         raise _refused(query["error"])
     code = query.get("code")
     if not code:
@@ -288,6 +294,8 @@ def _by_device(
 ) -> tuple[IssuedTokens, int]:
     profile = session.addressed(deadline)
     started = _exchange(session, adapter.device_request(profile, client), deadline)
+    if started.status != 200:
+        _say_words(session, description_of(started), client)
     device_code, user_code, address, interval_s = _parse_device(started)
     person.say(f"Open {address} on any device and enter the code {user_code}")
     while time.monotonic() + interval_s < deadline:

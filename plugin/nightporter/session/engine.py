@@ -1050,6 +1050,9 @@ class Attempt:
         """Returns the error of a refusal that is still in force."""
         refusal = snapshot.refused
         error, until = (refusal.error, refusal.until) if refusal else ("", None)
+        told = self.told_before(snapshot)
+        if told is not None and told.words:
+            self.emit("issuer-says", words=told.words)
         when = f" before {format_rfc3339(until)}" if until else ""
         return CredentialsRefusedError(
             f"{self.profile.name}: the issuer refused these credentials ({error});"

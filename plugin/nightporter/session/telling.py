@@ -66,7 +66,12 @@ def words_of(
     response: Response, record: SessionRecord | None, known: tuple[Credentials | None, ...]
 ) -> str:
     """Returns the issuer's words about a refusal, without the secrets that it may have seen."""
-    return safe_words(description_of(response), _secrets(record, known))
+    return safe(description_of(response), record, known)
+
+
+def safe(text: object, record: SessionRecord | None, known: tuple[Credentials | None, ...]) -> str:
+    """Returns words of an issuer that has seen these secrets, as people may see them."""
+    return safe_words(text, _secrets(record, known))
 
 
 def _secrets(record: SessionRecord | None, known: tuple[Credentials | None, ...]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from cryptography.exceptions import InvalidSignature
 from lab.jose import decode, der_of, unpadded, verify
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 LONGEST_S = 600
 
 
@@ -52,23 +53,32 @@ class Issuer:
     headers: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     posts: int = 0
+    polls: int = 0
 
     @property
     def token_endpoint(self) -> str:
         return f"{self.address}/oauth2/token"
 
-    def answer(self, form: dict[str, str], authorization: str | None) -> tuple[int, Any]:
-        """What the token endpoint says."""
+    def answer(self, path: str, form: dict[str, str], authorization: str | None) -> tuple[int, Any]:
+        """What the token endpoint says, or the one that starts a device login."""
         self.posts += 1
         try:
             self.authenticate(form, authorization)
         except (ValueError, KeyError, IndexError, InvalidSignature) as exc:
             self.refusals.append(f"{type(exc).__name__}: {exc}")
             return 401, {"error": "invalid_client"}
+        if path.endswith("/devicecode"):
+            place = {"verification_uri": f"{self.address}/device", "interval": 1}
+            return 200, {"device_code": "d-1", "user_code": "U-1", **place}
         members: dict[str, Any] = {"access_token": secrets.token_urlsafe(24)}
         members |= {"token_type": "Bearer", "expires_in": self.expires_in}
         if form.get("grant_type") == "client_credentials":
             return 200, members
+        if form.get("grant_type") == DEVICE_GRANT:
+            self.polls += 1
+            if self.polls < 2:
+                return 400, {"error": "authorization_pending"}
+            return 200, {**members, "refresh_token": self.new_refresh_token()}
         if form.get("grant_type") != "refresh_token" or form["refresh_token"] not in self.live:
             return 400, {"error": "invalid_grant"}
         self.live.remove(form["refresh_token"])
@@ -133,7 +143,8 @@ def open_strict_issuer() -> Iterator[Issuer]:
         def do_POST(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
             form = dict(parse_qsl(self.rfile.read(size).decode()))
-            status, members = issuer.answer(form, self.headers.get("Authorization"))
+            authorization = self.headers.get("Authorization")
+            status, members = issuer.answer(self.path, form, authorization)
             body = json.dumps(members).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
