@@ -24,7 +24,15 @@ else:
 MAX_FILE_BYTES = 1 << 20
 # What says that somebody else holds the lock; msvcrt says EACCES or EDEADLOCK.
 _TAKEN = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
+# What a file system says of a call that it doesn't know (NFS without a lock manager, FUSE).
+_UNSUPPORTED = frozenset(
+    {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class NoLocksError(OSError):
+    """The file system offers no locks: that is not "somebody else holds it"."""
 
 
 def _is_mine(status: os.stat_result) -> bool:
@@ -170,7 +178,7 @@ def replace_private(
                 os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
         if modified_ns is not None:
             os.utime(temporary, ns=(modified_ns, modified_ns))
         os.replace(temporary, path)
@@ -182,15 +190,28 @@ def replace_private(
         raise
 
 
-def _sync_directory(path: str) -> None:
-    """A rename is on the disk once its directory is."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK)
+def _sync(descriptor: int) -> None:
+    """Waits until the content is on the disk, where the file system can tell.
+
+    Raises: OSError for a disk that failed or is full.
+    """
     try:
         os.fsync(descriptor)
-    except OSError:  # a file system that can't (some network ones) does what it can by itself
-        return
-    finally:
-        os.close(descriptor)
+    except OSError as exc:
+        if exc.errno not in _UNSUPPORTED:
+            raise
+
+
+def _sync_directory(path: str) -> None:
+    """A rename is on the disk once its directory is. It is done already: what fails here takes
+    nothing back, so it is no error."""
+    flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, flags)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def is_own_regular_file(descriptor: int) -> bool:
@@ -215,8 +236,8 @@ def open_lock(path: str, *, deadline: float, poll_s: float = 0.02) -> Iterator[b
 
     The lock dies with its process. A lock file that is a link or another's is not opened.
 
-    Raises: OSError when the file can't be opened, or its file system offers no locks (NFS without
-    a lock manager: ENOLCK; others ENOSYS, EOPNOTSUPP). That is not "somebody else holds it".
+    Raises: NoLocksError when the file system offers no locks (NFS without a lock manager: ENOLCK;
+    others ENOSYS, EOPNOTSUPP); OSError when the file can't be opened or the disk fails.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o600)
     try:
@@ -225,7 +246,8 @@ def open_lock(path: str, *, deadline: float, poll_s: float = 0.02) -> Iterator[b
         yield won
     finally:
         _unlock(descriptor)
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # NFS tells late what went wrong; nothing was written
+            os.close(descriptor)
 
 
 def _unlock(descriptor: int) -> None:
@@ -245,18 +267,20 @@ def _try_lock(descriptor: int) -> bool:
     except OSError as exc:
         if exc.errno in _TAKEN:
             return False
+        if exc.errno in _UNSUPPORTED:
+            raise NoLocksError(*exc.args) from exc
         raise
     return True
 
 
-def lock_problem(directory: str) -> str | None:
+def lock_error(directory: str) -> OSError | None:
     """Returns why no lock can be taken on a file in the directory; None where one can."""
     path = os.path.join(directory, f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
     try:
         with open_lock(path, deadline=0.0):
             pass
     except OSError as exc:
-        return exc.strerror or type(exc).__name__
+        return exc
     finally:
         remove(path)
     return None

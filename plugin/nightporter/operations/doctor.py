@@ -38,7 +38,7 @@ from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.core.record import idle_end
 from nightporter.core.told import NOTHING
 from nightporter.machine.access_cache import is_reply
-from nightporter.machine.files import lock_problem
+from nightporter.machine.files import lock_error
 from nightporter.machine.installation import path_hint
 from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
 from nightporter.machine.trust import is_lifted
@@ -138,11 +138,11 @@ class Doctor:
         usable = [path for path in cache_directories(self._environment) if _can_hold(path)]
         if self._environment.get("NIGHTPORTER_CACHE", "file") == "file" and not usable:
             yield warning("cache-unusable", "no directory can hold cached tokens")
-        if usable and os.path.isdir(usable[0]) and (problem := lock_problem(usable[0])):
+        if usable and os.path.isdir(usable[0]) and (problem := lock_error(usable[0])):
             yield warning(
                 "cache-unusable",
-                f"{usable[0]} is on a file system without locks ({problem}): each process of this"
-                " machine exchanges for itself",
+                f"{usable[0]} takes no locks ({problem.strerror}): each process of this machine"
+                " exchanges for itself",
                 todo="Set NIGHTPORTER_CACHE_DIR to a directory on a local disk.",
             )
         spill = os.path.join(data_directory(), "spill")

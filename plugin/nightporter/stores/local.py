@@ -27,13 +27,19 @@ from nightporter.core.errors import (
 )
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import Unreadable, is_expired
-from nightporter.machine.files import close_directory, open_lock, read_private, replace_private
+from nightporter.machine.files import (
+    NoLocksError,
+    close_directory,
+    lock_error,
+    open_lock,
+    read_private,
+    replace_private,
+)
 from nightporter.machine.places import expand, has_home
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.encoding import MAX_VALUE_BYTES
 
 MAX_NAME_BYTES = 250
-NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 
 
 class LocalStore:
@@ -101,9 +107,13 @@ class LocalStore:
     def missing_rights(
         self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
     ) -> list[str]:
-        is_there = os.path.isdir(self._directory)
-        is_writable = not is_there or os.access(self._directory, os.W_OK | os.X_OK)
-        return [] if is_writable or not writes else [f"write on the directory {self._directory}"]
+        if not writes or not os.path.isdir(self._directory):
+            return []
+        if not os.access(self._directory, os.W_OK | os.X_OK):
+            return [f"write on the directory {self._directory}"]
+        if (error := lock_error(self._directory)) is not None:
+            raise _translate(error, self._directory) from error
+        return []
 
     def close(self) -> None:
         pass
@@ -220,20 +230,56 @@ def _check_text(file: str, value: object) -> None:
         raise StoreValueError(f"{file}: the value holds text that is no Unicode") from exc
 
 
+def _errnos(*names: str) -> frozenset[int]:
+    """The numbers of these names; a system has not all of them."""
+    return frozenset(getattr(errno, name) for name in names if hasattr(errno, name))
+
+
+_FULL = _errnos("ENOSPC", "EDQUOT")
+_DENIED = _errnos("EACCES", "EPERM", "EROFS")
+_KEYS = _errnos("ENOKEY", "EKEYEXPIRED", "EKEYREVOKED", "EKEYREJECTED")
+_SCARCE = _errnos("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS")
+_NO_PLACE = _errnos(
+    *("ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG", "EINVAL", "EXDEV", "ENXIO", "ENODEV", "EMLINK"),
+    *("ENOSYS", "EOPNOTSUPP", "ENOTSUP", "ENOLCK", "EEXIST", "ENOTEMPTY", "EILSEQ"),
+)
+
+
 def _translate(exc: OSError, file: str) -> StoreError:
-    if exc.errno in NO_LOCKS:
+    """Errno by errno; what is not named here (a network's file system that is away) may pass."""
+    why = exc.strerror or "input/output error"
+    if isinstance(exc, NoLocksError):
         return StoreError(
-            f"{file}: its file system offers no locks ({exc.strerror})",
+            f"{file}: its file system offers no locks ({why})",
             hint=(
                 "Put the store on a local disk (`path` of the store), mount the file system with"
                 " locks, or use Vault or AWS."
             ),
         )
-    if exc.errno == errno.ENOSPC:
-        return StoreError(f"{file}: the disk is full", hint="Make room, and run it again.")
-    if isinstance(exc, PermissionError):
-        return StoreDeniedError(f"{file}: {exc.strerror}", right="read and write access to it")
-    return StoreUnreachableError(f"{file}: {exc.strerror or 'input/output error'}")
+    if exc.errno in _FULL:
+        return StoreError(
+            f"{file}: the disk is full, or your quota of it ({why})",
+            hint="Make room, and run it again.",
+        )
+    if exc.errno == errno.EFBIG:
+        return StoreError(f"{file}: {why}", hint="Raise the limit of file sizes (`ulimit -f`).")
+    if exc.errno in _DENIED:
+        return StoreDeniedError(f"{file}: {why}", right="read and write access to it")
+    if exc.errno in _KEYS:
+        return StoreDeniedError(
+            f"{file}: {why}",
+            hint=(
+                "The file system wants a key that is not there now: renew the Kerberos ticket"
+                " (`kinit`), or unlock the encrypted directory; under cron neither may exist."
+            ),
+        )
+    if exc.errno in _SCARCE:
+        return StoreUnreachableError(
+            f"{file}: {why}", hint="This machine or process is at a limit (`ulimit -n`, memory)."
+        )
+    if exc.errno in _NO_PLACE:
+        return StoreError(f"{file}: {why}", hint="Name another place (`path` of the store).")
+    return StoreUnreachableError(f"{file}: {why}")
 
 
 def open_store(
