@@ -224,6 +224,8 @@ def test_a_wait_beyond_the_time_is_not_begun(home: Home, vendor: Vendor) -> None
     began = time.monotonic()
     fails(home, 6, "busy")
     assert time.monotonic() - began < 10
+    assert "asked again not before then" in home.run("status").out
+    assert "asked not to be called again (sign-in)" in home.run("doctor").out
 
 
 def test_an_answer_that_drips_is_cut_at_the_time(home: Home, vendor: Vendor) -> None:

@@ -351,3 +351,35 @@ def test_a_refresh_token_beside_an_error_is_rescued() -> None:
     with pytest.raises(IssuerReplyError) as caught:
         parse_tokens(reply(200, {**GOOD, "error": "strange"}), Call.REFRESH)
     assert caught.value.refresh_token == Secret("AMf-1")
+
+
+@pytest.mark.parametrize("status", [200, 201, 203])
+def test_tokens_count_with_any_status_of_success(status: int) -> None:
+    """A transforming proxy says 203 (RFC 9110 section 15.3.4): the token in it is the only one."""
+    found = parse_tokens(reply(status, GOOD), Call.REFRESH)
+    assert found.refresh_token == Secret("AMf-1")
+
+
+def test_a_name_in_another_encoding_costs_no_token() -> None:
+    """What follows a successful exchange may not drop what it brought."""
+    body = json.dumps({**GOOD, "name": "M?ller"}).encode().replace(b"?", b"\xfc")
+    assert parse_tokens(reply(200, body), Call.REFRESH).refresh_token == Secret("AMf-1")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ({"message": "USER_DISABLED"}, "enable the account"),
+        ({"message": "OPERATION_NOT_ALLOWED"}, "another way to sign in"),
+        ("invalid_client", "token_endpoint_auth_method"),
+        ("unauthorized_client", "grant"),
+        ("interaction_required", "second factor"),
+        ("access_denied", "Correct the secret"),
+    ],
+)
+def test_a_refusal_names_what_helps(error: Any, said: str) -> None:
+    """Another password doesn't enable an account, nor a client that shows in a wrong way
+    who it is."""
+    with pytest.raises(CredentialsRefusedError) as caught:
+        parse_tokens(reply(400, {"error": error}), Call.SIGN_IN)
+    assert said in caught.value.hint

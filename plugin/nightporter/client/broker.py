@@ -341,6 +341,7 @@ class Broker:
 _SOON_OVER = (ResultPendingError, InitPhaseError, InvocationEndsError, ExchangeContinuesError)
 _AWAY = frozenset(
     {
+        "store",  # a full disk, a file system without locks: the token is none the worse for it
         "store-unreachable",
         "store-throttled",
         "store-sealed",

@@ -99,6 +99,29 @@ class UntrustedFileError(ConfigError):
     default_hint = "Make it yours, and close it to others."
 
 
+_REFUSAL_HINTS = {  # what another secret doesn't help against
+    "USER_DISABLED": (
+        "Ask the vendor, or your administrator there, to enable the account: another password does"
+        " not help. Then run it once with --retry-refused at a terminal."
+    ),
+    "OPERATION_NOT_ALLOWED": (
+        "The vendor has switched off sign-ins with a password: ask for another way to sign in."
+    ),
+    "invalid_client": (
+        "Correct the client's id or secret (`nightporter credentials set PROFILE`), or"
+        " `token_endpoint_auth_method` in the profile; each is tried at once."
+    ),
+    "unauthorized_client": (
+        "Allow this client the grant at the vendor, or correct `grant` in the profile; a changed"
+        " profile is tried at once."
+    ),
+    "interaction_required": (
+        "The account wants a second factor or a consent, which no unattended sign-in can give: use"
+        " an account without it, or `nightporter login PROFILE` where the vendor offers that."
+    ),
+}
+
+
 class CredentialsRefusedError(NightporterError):
     """The issuer refused username, password or client secret, now or remembered.
 
@@ -112,7 +135,7 @@ class CredentialsRefusedError(NightporterError):
     def __init__(
         self, message: str, *, error: str = "", until: int | None = None, hint: str = ""
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint or _REFUSAL_HINTS.get(error, ""))
         self.error = error
         self.until = until
 

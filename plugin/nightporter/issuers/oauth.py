@@ -8,6 +8,7 @@ Two questions are answered apart, since mixing them up loses sessions: what did 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,12 @@ class Response:
     skew_s: float | None = None
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is of success: a transforming proxy says 203 (RFC 9110 section
+        15.3.4), and some issuers 201. What came with it is not thrown away."""
+        return 200 <= self.status < 300
 
 
 def json_request(
@@ -221,13 +228,13 @@ def parse_tokens(response: Response, call: Call, dialect: Dialect = RFC_6749) ->
     refresh_token = (
         Secret(found) if isinstance(found, str) and found and found.isprintable() else None
     )
-    words = error_words(document, dialect, status=response.status)
-    if response.status == 200 and words and refresh_token is not None:
+    words = error_words(document, dialect, status=200 if response.is_success else response.status)
+    if response.is_success and words and refresh_token is not None:
         raise IssuerReplyError(
             f"the answer to the {call.value} holds an error beside tokens",
             refresh_token=refresh_token,
         )
-    if response.status != 200 or words:
+    if not response.is_success or words:
         raise error_of_reply(response, words, call, dialect)
     access_token = document.get("access_token")
     expires_in = _expires_in(document.get("expires_in"), dialect.access_life_s)
@@ -300,7 +307,7 @@ def _json_object(response: Response, call: Call, dialect: Dialect) -> Mapping[st
     document = _members_of(response)
     if document is not None:
         return document
-    if response.status == 200:
+    if response.is_success:
         raise IssuerReplyError(f"the answer to the {call.value} is not a JSON object")
     raise error_of_reply(response, (), call, dialect)
 
@@ -308,10 +315,7 @@ def _json_object(response: Response, call: Call, dialect: Dialect) -> Mapping[st
 def _members_of(response: Response) -> Mapping[str, Any] | None:
     """Returns the members of a body: a JSON object, or a form where it is one (field notes 4;
     IBM/mcp-context-forge PR 4259). What a 200 brought is not thrown away for its wrapping."""
-    try:
-        document = json.loads(response.body)
-    except (ValueError, RecursionError):
-        document = None
+    document = _json_of(response.body)
     if isinstance(document, dict):
         return document
     try:
@@ -322,6 +326,15 @@ def _members_of(response: Response) -> Mapping[str, Any] | None:
     names = {"access_token", "refresh_token", "error"}
     is_form = bool(names & found.keys()) and not any(char in text for char in "<{ \n")
     return {name: values[0] for name, values in found.items()} if is_form else None
+
+
+def _json_of(body: bytes) -> object:
+    """Returns the JSON value of a body; None where it is none. A name in another encoding than
+    UTF-8 costs that name, and no token beside it."""
+    for text in (body, body.decode("utf-8", "replace")):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return None
 
 
 def error_words(
@@ -365,7 +378,7 @@ def error_of_reply(
     """The error that an answer without tokens means for the call that was made."""
     kind = classify_reply(response.status, words, call, dialect)
     error = _shown_word(words, dialect)
-    is_refusal = 400 <= response.status < 500 or (response.status == 200 and error is not None)
+    is_refusal = 400 <= response.status < 500 or (response.is_success and error is not None)
     said = (
         f"({', '.join(filter(None, (str(response.status), error, _number_for_people(response))))})"
     )

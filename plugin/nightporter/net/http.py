@@ -10,6 +10,7 @@ This is the one room that imports requests at its top; nobody imports this room 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
@@ -37,6 +38,7 @@ from nightporter.net.proxies import environment_proxies, proxy_variable
 from nightporter.net.quiet import quiet
 
 MAX_REPLY_BYTES = 1 << 20
+GZIP_HEAD = b"\x1f\x8b\x08"  # RFC 1952 section 2.3: no JSON begins so
 CONNECT_S = 5.0
 KEPT_S = 5.0  # for how long an idle connection is used again
 
@@ -274,20 +276,26 @@ def _read_bounded(reply: requests.Response, host: str) -> bytes:
 
 
 def _unpacked(body: bytes, coding: str, host: str) -> bytes:
-    if coding in ("", "identity") or not body:
+    if coding in ("", "identity") and not body.startswith(GZIP_HEAD):
         return body
-    if coding not in ("gzip", "x-gzip", "deflate"):
-        raise IssuerReplyError(f"{host} sent an answer in a coding that nobody asked for")
+    if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        return body  # one that we can't undo; it may be said and not done
     for window in (47, -15):  # gzip or zlib by its head; deflate without one, as some servers send
+        with contextlib.suppress(zlib.error):
+            return _inflated(body, window, host)
+    return body  # it isn't packed, whatever the header says
+
+
+def _inflated(body: bytes, window: int, host: str) -> bytes:
+    """Raises: zlib.error, IssuerReplyError for more than 1 MiB."""
+    found = bytearray()
+    while body:  # a gzip stream may have several members (RFC 1952 section 2.2)
         unpacker = zlib.decompressobj(window)
-        try:
-            found = unpacker.decompress(body, MAX_REPLY_BYTES + 1)
-        except zlib.error:
-            continue
+        found += unpacker.decompress(body, MAX_REPLY_BYTES + 1 - len(found))
         if len(found) > MAX_REPLY_BYTES:
             raise IssuerReplyError(f"{host} sent more than {MAX_REPLY_BYTES} bytes as an answer")
-        return found
-    return body  # it isn't packed, whatever the header says
+        body = unpacker.unused_data if window > 0 else b""
+    return bytes(found)
 
 
 class _Punctual(requests.adapters.HTTPAdapter):

@@ -423,6 +423,10 @@ class Doctor:
                 f" before {until}{_said_by_issuer(record)}"
             )
             yield fault("session-refused", error.message, name, exit_code=error.exit_code)
+        if record.busy and record.busy.until > now:
+            until = format_rfc3339(record.busy.until)
+            what = f"the issuer asked not to be called again ({record.busy.call}) before {until}"
+            yield warning("issuer-busy", what, name)
         yield from self._told(profile, record)
         yield from self._budget(session, record, name)
 

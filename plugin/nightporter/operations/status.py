@@ -123,6 +123,9 @@ def to_json(status: Status) -> dict[str, Any]:
                         "error": record.refused.error,
                     }
                 ),
+                "busy": (
+                    record.busy and {"call": record.busy.call, "until": _stamp(record.busy.until)}
+                ),
             }
         ),
         "spilled_at": _stamp(status.spilled_at),
@@ -221,6 +224,9 @@ class _Page:
             rows.append(_row("claimed", f"by {record.claim.holder}, {until}"))
         if record.refused:
             rows += self.refused(record.refused)
+        if record.busy and record.busy.until > self.now:
+            rows.append(_row("throttled", f"{record.busy.call}, asked again not before then"))
+            rows.append(_row("", times(record.busy.until, self.zone)))
         return rows
 
     def refresh_token(self, record: SessionRecord) -> list[str]:
