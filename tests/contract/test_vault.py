@@ -211,7 +211,7 @@ def test_a_missing_right_to_the_metadata_does_not_cost_the_result(
 
 
 def test_a_garbage_token_is_denied(openbao: OpenBao, mount: str) -> None:
-    with pytest.raises(StoreDeniedError, match="token has run out"):
+    with pytest.raises(StoreDeniedError, match="token has expired"):
         open_store(openbao, mount, token="garbage").read(SESSION, timeout_s=T)
 
 

@@ -325,7 +325,7 @@ def _after_login(broker: Broker, options: Options, check: bool, done: str) -> No
     )
     if check:
         say(
-            "checked: an access token came, good until"
+            "checked: received an access token, valid until"
             f" {account.check(broker, options.timeout_s())}"
         )
 

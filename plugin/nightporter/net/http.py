@@ -240,7 +240,7 @@ def proxy_error(
             hint="Install the package PySocks beside nightporter, or name an http proxy.",
         )
     return ConfigError(
-        f"{source} is no address of a proxy ({type(exc).__name__})",
+        f"{source} is not the URL of a proxy ({type(exc).__name__})",
         hint="It takes an address such as http://proxy.example:3128.",
     )
 

@@ -195,7 +195,7 @@ def _write_members(
                     path, {**there, **members}, stored.version, KEEP_EXPIRY, timeout_s=call_s
                 )
                 return
-        raise StoreBusyError(f"{path}: somebody else kept writing it")
+        raise StoreBusyError(f"{path}: another writer kept changing it")
 
     try:
         session.with_retries(write, deadline)

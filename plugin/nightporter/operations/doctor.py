@@ -313,7 +313,7 @@ class Doctor:
                 yield Finding(
                     level="error",
                     reference="store-denied",
-                    what=f"missing right: {right}",
+                    what=f"missing permission: {right}",
                     todo=(
                         f"`nightporter policy {profile.name} --role {profile.role.value}` prints"
                         " what is needed."
@@ -323,7 +323,7 @@ class Doctor:
                 )
             return
         yield ok(
-            f"store {profile.store.name!r} answers, and gives the rights of role"
+            f"store {profile.store.name!r} is reachable, with all permissions of role"
             f" {profile.role.value}",
             profile.name,
         )
@@ -487,7 +487,9 @@ class Doctor:
         if not session.journal.load():
             yield ok("repaired: the result that waited for its store is there now", profile.name)
         else:
-            yield warning("result-spilled", "a result waits here for its store", profile.name)
+            yield warning(
+                "result-spilled", "a pending result waits here for its store", profile.name
+            )
 
     def _issuer(self, broker: Broker) -> Iterator[Finding]:
         profile, session = broker.profile, broker.session

@@ -314,7 +314,7 @@ def _by_device(
             raise _refused(error)
         elif error == "expired_token":
             raise LoginRequiredError(
-                "the code ran out before it was entered", hint="Start `nightporter login` again."
+                "the code expired before it was entered", hint="Start `nightporter login` again."
             )
         elif error != "authorization_pending":
             return _parsed(session, adapter, response, client), issued_at

@@ -184,7 +184,7 @@ class Rotating:
             if held is not None and self._move(held.version, pending):
                 return "finished"
             yield from effects.sleeping(runtime.uniform(0.1, 0.3))
-        raise ClaimBusyError(f"{self.path}: others went on exchanging the session")
+        raise ClaimBusyError(f"{self.path}: other machines kept exchanging the session")
 
     def _move(self, held: Version, pending: SessionRecord) -> bool:
         """Makes the pending version current in the place of our claim; False where somebody has

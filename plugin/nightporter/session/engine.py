@@ -943,7 +943,7 @@ class Attempt:
     ) -> Flow[Token | Snapshot]:
         """The outcome is unknown. A reused token or a sign-in is sent once more, each under a claim
         that counts it; a rotating one within the vendor's grace, again and again; a strict one not
-        before the claim has run out."""
+        before the claim has lapsed."""
         yield effects.Shield(False)
         self.lost = exc
         self.tries += 1
@@ -978,7 +978,7 @@ class Attempt:
 
     def looking_for_others(self) -> Flow[Snapshot]:
         """After an unknown outcome, looks at the record until the deadline of the ask, and
-        adopts what somebody else wrote."""
+        adopts what another machine wrote."""
         assert self.lost is not None
         runtime = self.session.runtime
         while self.ask.deadline - runtime.monotonic() > 1.0:

@@ -69,7 +69,7 @@ class Step(Enum):
     REFRESH = "send the refresh token"
     SIGN_IN = "send the credentials"
     CLAIM = "write a claim"
-    TAKE_OVER = "write a claim over one that has run out"
+    TAKE_OVER = "write a claim over one that has lapsed"
     WAIT = "wait for the holder, then look again"
     LOOK_AGAIN = "look once more before it is believed"
     MARK = "mark the refresh token as refused"

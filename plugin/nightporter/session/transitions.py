@@ -141,7 +141,7 @@ def claim_life_s(profile: Profile, *, is_refresh: bool) -> int:
 
 
 def has_lapsed(claim: Claim, age_s: float | None, watched_s: float) -> bool:
-    """Returns whether a claim of somebody else has run out.
+    """Returns whether another's claim has lapsed.
 
     `age_s`: of the version that shows it, on the store's clock. Where the store doesn't tell, only
     `watched_s` counts: for how long we have seen it unchanged ourselves. No host's wall clock, and

@@ -443,7 +443,7 @@ class VaultStore:
         """Runs one request, logging in where it is needed; a denied one is repeated once with a
         fresh login.
 
-        Vault says "permission denied" for a missing right and for a token that has run out alike.
+        Vault says "permission denied" for a missing right and for an expired token alike.
         """
         had_client = self._client is not None
         try:
@@ -474,7 +474,7 @@ class VaultStore:
                 client.auth.token.lookup_self()
             except hvac.exceptions.Forbidden as exc:
                 raise StoreDeniedError(
-                    f"{self._address} knows no such token: the token has run out, or was revoked",
+                    f"{self._address} knows no such token: the token has expired, or was revoked",
                     hint=self._login.remedy,
                 ) from exc
             self._is_known = True

@@ -156,7 +156,7 @@ def _of_refusal(
         return _of_invalid(text, address, right)
     if isinstance(exc, (hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized)):
         return StoreDeniedError(
-            f"{address} denied it: {right} is missing, or the Vault token has run out",
+            f"{address} denied it: {right} is missing, or the Vault token has expired",
             right=f"{right} (`nightporter policy` prints the whole policy)",
         )
     return StoreUnreachableError(f"{address} failed: {type(exc).__name__}")
@@ -164,7 +164,7 @@ def _of_refusal(
 
 def _of_invalid(text: str, address: str, right: str) -> StoreError:
     if "check-and-set" in text:
-        return VersionConflictError("somebody else wrote the secret first")
+        return VersionConflictError("another writer was first")
     if any(words in text for words in UPGRADING):
         return StoreBusyError(
             f"{address} is still preparing the mount",
