@@ -42,6 +42,7 @@ from nightporter.core.checks import nearest, one_of
 from nightporter.core.config import choose_profile, parse_config
 from nightporter.core.errors import (
     ConfigError,
+    NightporterError,
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS
@@ -999,7 +1000,7 @@ def completion(shell: str) -> None:
     "faults",
     multiple=True,
     metavar="KIND[:TIMES]",
-    help="Fail so many requests: status-429, status-503, html, truncated, close, lost, hang, ...",
+    help="Fail so many requests: busy, status-503, html, truncated, close, lost, hang, ...",
 )
 @click.option(
     "--expires-in",
@@ -1009,23 +1010,55 @@ def completion(shell: str) -> None:
     metavar="SECONDS",
     help="How long its access tokens are valid.",
 )
+@pass_options
 def sandbox(
-    port: int, username: str, password: str, faults: tuple[str, ...], expires_in: int
+    options: Options,
+    /,
+    port: int,
+    username: str,
+    password: str,
+    faults: tuple[str, ...],
+    expires_in: int,
 ) -> None:
     """Run a local server that plays the token issuers.
 
-    It is for trying out and for tests, and prints its URL. Ctrl-C ends it.
+    It is for trying out and for tests, and prints its URL. Ctrl-C ends it. Below /vendors/NAME it
+    speaks in the words of that vendor's row, your own rows included, with a world of its own:
+
+    \b
+        base_url = "http://127.0.0.1:PORT/vendors/slack"
+
+    GET URL/_sandbox/state shows counts. POST URL/_sandbox/world changes the world while it runs;
+    the body is JSON:
+
+    \b
+        {"seed": true}               answers with a new refresh token
+        {"revoke": "refresh"}        all refresh tokens are dead; "access": all access tokens
+        {"rotation": "rotates"}      or "may-rotate", "reused"
+        {"grace_s": 60}              for how long a replaced refresh token works
+        {"refresh_life_s": 3600}     new refresh tokens end then, and say so
+        {"scope": "read"}            what is granted, whatever is asked for
+        {"users": {"demo": "new"}}   the passwords; "clients": the clients' secrets
+        {"clock_offset_s": 3600}     the vendor's clock is wrong
+        {"expires_in": 60}, {"latency_s": 2}, {"reset_counts": true}
+        {"faults": [{"kind": "busy", "call": "refresh", "times": 3}]}
+
+    The kinds of faults are busy, status (with "status", "body", "headers"), html, huge, truncated,
+    redirect, close, lost, hang, late, drip, gzip and form.
     """
     from nightporter.simulator.server import open_sandbox
     from nightporter.simulator.world import World
 
+    vendors = dict(VENDORS)
+    with contextlib.suppress(NightporterError):
+        vendors |= load_config(options.config).vendors
     world = World(users={username: password}, expires_in=expires_in)
     world.faults.extend(_parse_fault(text) for text in faults)
-    with open_sandbox(world, port=port) as address:
+    with open_sandbox(world, port=port, vendors=vendors) as address:
         put(address)
         say(
-            f'sandbox: set base_url = "{address}"; GET {address}/_sandbox/state shows counts;'
-            " Ctrl-C ends it"
+            f'sandbox: set base_url = "{address}"; GET {address}/_sandbox/state shows counts,'
+            " POST /_sandbox/world changes it (see --help); Ctrl-C ends it"
         )
         try:
             while True:

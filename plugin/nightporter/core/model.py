@@ -214,6 +214,12 @@ class Vendor:
         return Rotation(self.members["rotation"])
 
     @property
+    def grace_s(self) -> int:
+        """For how many seconds a refresh token that has been replaced still works."""
+        found = self.members.get("grace", 0)
+        return parse_duration(found) if isinstance(found, str) else int(found)
+
+    @property
     def is_adapted(self) -> bool:
         """Whether its requests are not those of RFC 6749."""
         return not self.module.endswith(".oauth2")

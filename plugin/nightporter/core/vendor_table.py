@@ -29,7 +29,7 @@ ALGORITHMS: Final = (
     *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
 )
 MAX_OUTPUT = 10  # names in `extra_output`
-MAX_CODE = 200  # characters of an error code
+MAX_CODE = 80  # characters of an error code: what a record may hold
 
 ENDPOINTS: Final = (
     "token_endpoint",

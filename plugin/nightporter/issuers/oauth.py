@@ -426,7 +426,8 @@ def _shown_word(words: Sequence[str], dialect: Dialect) -> str | None:
     """The code that is shown and remembered: the one that decided, if it can be shown."""
     known = [word for word in words if word in dialect.codes or word in _BY_ERROR]
     word = next(iter([*known, *words]), None)
-    return word if word is None or _ERROR_CODE.match(word) else "unnamed"
+    is_shown = word is None or word in dialect.codes or _ERROR_CODE.match(word)
+    return word if is_shown else "unnamed"
 
 
 def _number_for_people(response: Response) -> str:

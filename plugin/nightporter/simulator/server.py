@@ -7,34 +7,37 @@
 | Entra, Perspio | `/TENANT/oauth2/v2.0/token`, `authorize`, `devicecode` |
 | any other | `/oauth2/token`, `authorize`, `devicecode`, `revoke`;
 `/.well-known/openid-configuration` |
+| by a row | `/vendors/NAME` and the paths of the row, in its words, with a world of its own |
 
 `GET /_sandbox/state` shows counts, `POST /_sandbox/world` changes the world (see `World.change`;
 `{"seed": true}` answers with a new refresh token), `GET /_sandbox/resource` takes any live access
 token and answers 401 else.
 
-Faults: {"kind": K, "call": "sign-in" | "refresh", "times": N} with K one of `status` (with
-"status", "body", "headers"), `html`, `huge` (10 MB), `truncated`, `redirect`, `close` (no answer at
-all), `lost` (done, but no answer), `hang` ("seconds", then done), `late` (done, answered after
-"seconds"), `drip` (a header byte a second), `gzip` and `form` (an answer in another wrapping).
+Faults: {"kind": K, "call": "sign-in" | "refresh", "times": N} with K one of `busy` (in the vendor's
+words), `status` (with "status", "body", "headers"), `html`, `huge` (10 MB), `truncated`,
+`redirect`, `close` (no answer at all), `lost` (done, but no answer), `hang` ("seconds", then done),
+`late` (done, answered after "seconds"), `drip` (a header byte a second), `gzip` and `form` (an
+answer in another wrapping).
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import gzip
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from nightporter.issuers.pitchpoint import REFRESH_PATH, SIGN_IN_PATH
-from nightporter.issuers.vault_ist import REFRESH_PATH as VAULT_IST_PATH
-from nightporter.simulator.world import World
+from nightporter.core.model import Vendor
+from nightporter.issuers import VENDORS
+from nightporter.simulator import endpoints
+from nightporter.simulator.voices import Answer
+from nightporter.simulator.world import World, world_of
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -43,28 +46,40 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024  # a storm of a thousand consumers must not be refused by the backlog
     world: World
+    vendors: Mapping[str, Vendor]
+    worlds: dict[str, World]
+
+    def world_of(self, name: str) -> World | None:
+        """The world of a vendor, made when it is first asked for: with the users, clients and clock
+        of the first one, and with what its row says."""
+        with self.world.lock:
+            if name not in self.worlds and name in self.vendors:
+                self.worlds[name] = world_of(self.vendors[name], self.world)
+            return self.worlds.get(name)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Server
+    world: World
+    prefix: str
 
     def do_GET(self) -> None:
-        world, parts = self.server.world, urlsplit(self.path)
         self.rfile.read(min(int(self.headers.get("Content-Length") or 0), MAX_BODY_BYTES))
-        asked = dict(parse_qsl(parts.query))
-        if parts.path == "/_sandbox/state":
+        path = self.enter()
+        world, asked = self.world, dict(parse_qsl(urlsplit(self.path).query))
+        if path == "/_sandbox/state":
             self.reply(200, world.state())
-        elif parts.path == "/_sandbox/resource":
+        elif path == "/_sandbox/resource":
             live = world.is_live(self.headers.get("Authorization", "").removeprefix("Bearer "))
             world.counts["resource"] += 1
             self.reply(200 if live else 401, {"ok": live})
-        elif parts.path == "/.well-known/openid-configuration":
+        elif path == "/.well-known/openid-configuration":
             self.reply(200, self.metadata())
-        elif parts.path.endswith("/authorize"):
+        elif endpoints.kind_of(world, path) == "authorization_endpoint":
             self.show_consent(asked)
-        elif parts.path == "/device":
+        elif path == "/device":
             found = world.answer_device(asked.get("user_code", ""), is_approved="deny" not in asked)
             self.reply(200 if found else 404, {"ok": found})
         else:
@@ -72,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        return f"http://127.0.0.1:{self.server.server_address[1]}{self.prefix}"
 
     def metadata(self) -> dict[str, str]:
         """RFC 8414 section 2."""
@@ -87,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
     def show_consent(self, asked: dict[str, str]) -> None:
         """The authorize page: two links, and the first is followed by itself, as a person would."""
         back, state = asked.get("redirect_uri", ""), asked.get("state", "")
-        yes = f"{back}?{urlencode({'code': self.server.world.authorize(asked), 'state': state})}"
+        yes = f"{back}?{urlencode({'code': self.world.authorize(asked), 'state': state})}"
         no = f"{back}?{urlencode({'error': 'access_denied', 'state': state})}"
         page = (
             '<html><head><meta http-equiv="refresh" content="1;'
@@ -99,94 +114,78 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(min(int(self.headers.get("Content-Length") or 0), MAX_BODY_BYTES))
+        path = self.enter()
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if path == "/_sandbox/world":
+            self.change_world(endpoints.object_of(body))
+        elif call := endpoints.token_call(self.world, path, headers, body):
+            self.serve(*call)
+        else:
+            self.post_form(endpoints.kind_of(self.world, path), headers, endpoints.form_of(body))
+
+    def enter(self) -> str:
+        """Finds the world that is meant: each vendor has one of its own below /vendors/NAME.
+        Returns the path inside it; empty where there is no such vendor."""
         path = urlsplit(self.path).path
-        if path.endswith(("/oauth2/token", "/oauth2/v2.0/token", "/devicecode", "/revoke")):
-            self.post_form(path, dict(parse_qsl(body.decode("utf-8", "replace"))))
-            return
-        try:
-            asked = json.loads(body)
-        except ValueError:
-            asked = None
-        if not isinstance(asked, dict):
-            self.reply(400, {"error": "invalid_request", "error_description": "not a JSON object"})
-        elif path == "/_sandbox/world":
-            self.change_world(asked)
-        elif path == SIGN_IN_PATH:
-            members = (asked.get("username"), asked.get("password"), asked.get("useralias"))
-            self.serve("sign-in", lambda world: world.sign_in(*members))
-        elif path == REFRESH_PATH:
-            self.serve("refresh", lambda world: world.refresh_reused(asked.get("refresh_token")))
-        elif path == VAULT_IST_PATH:
-            self.serve("refresh", lambda world: self.refresh_vault_ist(world, asked))
+        self.world, self.prefix = self.server.world, ""
+        if not path.startswith("/vendors/"):
+            return path
+        name = path.split("/")[2]
+        found = self.server.world_of(name)
+        if found is None:
+            return ""
+        self.world, self.prefix = found, f"/vendors/{name}"
+        return path.removeprefix(self.prefix)
+
+    def post_form(self, kind: str, headers: Mapping[str, str], asked: dict[str, str]) -> None:
+        if kind == "device_authorization_endpoint":
+            client = endpoints.client_of(headers, asked)
+            self.reply(*self.world.start_device(client[0] if client else "", self.address))
+        elif kind == "revocation_endpoint":
+            token = asked.get("token", "")
+            self.world.counts["revoke"] += 1
+            self.world.revoke(lambda grant: self.world.refresh_tokens.get(token) is grant)
+            self.reply(200, {})
         else:
             self.reply(404, {"error": "not_found"})
 
-    def refresh_vault_ist(self, world: World, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        if not self.headers.get("partnerId") or self.headers.get("grantType") != "refresh_token":
-            return 400, {"error": "invalid_request", "error_description": "Missing headers."}
-        if not isinstance(asked.get("refreshToken"), str):
-            return 400, {"error": "invalid_request", "error_description": "Missing refresh token."}
-        return world.refresh(asked["refreshToken"])
-
-    def post_form(self, path: str, asked: dict[str, str]) -> None:
-        client = self.client_of(asked)
-        if path.endswith("/devicecode"):
-            self.reply(*self.server.world.start_device(client[0] if client else "", self.address))
-        elif path.endswith("/revoke"):
-            token = asked.get("token", "")
-            self.server.world.counts["revoke"] += 1
-            self.server.world.revoke(
-                lambda grant: self.server.world.refresh_tokens.get(token) is grant
-            )
-            self.reply(200, {})
-        else:
-            call = "refresh" if asked.get("grant_type") == "refresh_token" else "sign-in"
-            self.serve(call, lambda world: world.token_endpoint(asked, client))
-
-    def client_of(self, asked: dict[str, str]) -> tuple[str, str] | None:
-        """The client by HTTP Basic (both parts form-encoded, RFC 6749 section 2.3.1) or in the
-        body."""
-        kind, _, coded = self.headers.get("Authorization", "").partition(" ")
-        if kind == "Basic":
-            with contextlib.suppress(ValueError):
-                name, _, secret = base64.b64decode(coded).decode().partition(":")
-                return unquote_plus(name), unquote_plus(secret)
-        if "client_id" in asked:
-            return asked["client_id"], asked.get("client_secret", "")
-        return None
-
-    def change_world(self, wishes: dict[str, Any]) -> None:
+    def change_world(self, wishes: dict[str, Any] | None) -> None:
+        if wishes is None:
+            self.reply(400, {"error": "not a JSON object"})
+            return
         if wishes.pop("seed", False):
-            self.reply(200, {"refresh_token": self.server.world.new_refresh_token()})
+            self.reply(200, {"refresh_token": self.world.new_refresh_token()})
             return
         try:
-            self.server.world.change(wishes)
+            self.world.change(wishes)
         except (ValueError, TypeError) as exc:
             self.reply(400, {"error": str(exc)})
         else:
-            self.reply(200, self.server.world.state())
+            self.reply(200, self.world.state())
 
-    def serve(self, call: str, answer: Callable[[World], tuple[int, dict[str, Any]]]) -> None:
-        world = self.server.world
+    def serve(self, call: str, answer: Callable[[], Answer]) -> None:
+        world = self.world
         with world.lock:
             world.counts[call] += 1
         if world.latency_s:
             time.sleep(world.latency_s)
         fault = world.next_fault(call)
         if fault is None:
-            self.reply(*answer(world))
+            self.reply(*answer())
         elif fault["kind"] == "hang":
             time.sleep(float(fault.get("seconds", 1)))
-            self.reply(*answer(world))
+            self.reply(*answer())
         elif fault["kind"] == "late":
-            status, members = answer(world)
+            status, members = answer()
             time.sleep(float(fault.get("seconds", 1)))
             self.reply(status, members)
         elif fault["kind"] == "lost":
-            answer(world)
+            answer()
             self.cut()
         elif fault["kind"] in ("gzip", "form"):
-            self.reply_wrapped(fault["kind"], *answer(world))
+            self.reply_wrapped(fault["kind"], *answer())
+        elif fault["kind"] == "busy":
+            self.reply(*world.voice.busy(), fault.get("headers"))
         else:
             self.fail(fault)
 
@@ -255,10 +254,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def open_sandbox(world: World, *, port: int = 0) -> Iterator[str]:
-    """Serves the world on 127.0.0.1 until the block ends; yields its address."""
+def open_sandbox(
+    world: World, *, port: int = 0, vendors: Mapping[str, Vendor] = VENDORS
+) -> Iterator[str]:
+    """Serves the world on 127.0.0.1 until the block ends, and below /vendors/NAME a world for each
+    of `vendors`; yields its address."""
     server = _Server(("127.0.0.1", port), _Handler)
-    server.world = world
+    server.world, server.vendors, server.worlds = world, vendors, {}
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
     )

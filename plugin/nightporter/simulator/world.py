@@ -19,11 +19,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nightporter.core.expiry import pitchpoint_refresh_expiry
-from nightporter.core.model import Rotation
+from nightporter.core.model import Rotation, Vendor
+from nightporter.simulator.voices import Answer, Voice
 
+WISHES = (
+    *("expires_in", "latency_s", "clock_offset_s", "rotation", "grace_s"),
+    *("refresh_life_s", "scope"),
+)
 LOCK_AFTER = 10  # wrong passwords in a row
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-Answer = tuple[int, dict[str, Any]]
 
 
 @dataclass
@@ -56,7 +60,9 @@ class World:
     """`faults` are taken one a request, oldest first (`server` lists them); `spontaneous` makes
     more by itself.
 
-    `clock_offset_s` skews the vendor's clock.
+    `clock_offset_s` skews the vendor's clock. `row`: which vendor's words and lives it has; None:
+    RFC 6749's. `scope`: what is granted, whatever is asked for. `refresh_life_s`: of its refresh
+    tokens; told where the row has a member for it.
     """
 
     users: dict[str, str]
@@ -77,7 +83,15 @@ class World:
     aliases: list[str] = field(default_factory=list)
     scopes: list[str] = field(default_factory=list)
     wrong_passwords: Counter[str] = field(default_factory=Counter)
+    row: Vendor | None = None
+    scope: str | None = None
+    refresh_life_s: float | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def voice(self) -> Voice:
+        """How this vendor says things."""
+        return Voice(row=self.row)
 
     def now(self) -> float:
         return self.clock() + self.clock_offset_s
@@ -145,30 +159,16 @@ class World:
         with self.lock:
             token = str(refresh_token)
             if not self._is_alive(token):
-                return 400, {
-                    "error": "invalid_grant",
-                    "error_description": "Refresh token has expired or is invalid.",
-                }
+                return self.voice.dead()
             grant = self.refresh_tokens[token]
             if grant.successor is not None:
                 if self.now() - grant.rotated_at > self.grace_s:
                     self.counts["reuse"] += 1
                     self.revoke(lambda other: other.family == grant.family)
-                    return 400, {
-                        "error": "invalid_grant",
-                        "error_description": "Refresh token was used before.",
-                    }
-                return 200, {
-                    "refresh_token": grant.successor,
-                    "token_type": "Bearer",
-                    **self.issue_access_token(),
-                }
+                    return self.voice.dead("Refresh token was used before.")
+                return self._tokens(refresh_token=grant.successor)
             grant.uses += 1
-            answer: dict[str, Any] = {
-                "token_type": "Bearer",
-                "id_token": "e30.e30.",
-                **self.issue_access_token(),
-            }
+            answer: dict[str, Any] = {"id_token": "e30.e30."}
             is_due = grant.uses % 2 == 0 if self.rotation == Rotation.MAY_ROTATE.value else True
             if self.rotation != Rotation.REUSED.value and is_due:
                 grant.successor, grant.rotated_at = (
@@ -176,12 +176,20 @@ class World:
                     self.now(),
                 )
                 answer["refresh_token"] = grant.successor
-            return 200, answer
+            return self._tokens(**answer)
+
+    def _tokens(self, **members: Any) -> Answer:
+        """A good answer, in this vendor's words."""
+        if self.scope is not None:
+            members["scope"] = self.scope
+        return 200, self.voice.told({**members, **self.issue_access_token()}, self.refresh_life_s)
 
     def new_refresh_token(
         self, *, family: str | None = None, expires_at: float = float("inf")
     ) -> str:
         token = f"AMf-{secrets.token_urlsafe(32)}"
+        if self.refresh_life_s is not None:
+            expires_at = min(expires_at, self.now() + self.refresh_life_s)
         with self.lock:
             self.refresh_tokens[token] = Grant(family=family or token, expires_at=expires_at)
         return token
@@ -197,16 +205,13 @@ class World:
         with self.lock:
             client_id = client[0] if client else ""
             if client is None or self.clients.get(client_id) != client[1]:
-                return 401, {
-                    "error": "invalid_client",
-                    "error_description": "AADSTS7000215: Invalid client secret",
-                }
+                return self.voice.refused()
             self.scopes.append(asked.get("scope", ""))
             grant_type = asked.get("grant_type")
             if grant_type == "refresh_token":
                 return self.refresh(asked.get("refresh_token"))
             if grant_type == "client_credentials":
-                return 200, {"token_type": "Bearer", **self.issue_access_token()}
+                return self._tokens()
             if grant_type == "password":
                 refused = self._check_password(asked.get("username"), asked.get("password"))
                 return (400, {"error": "invalid_grant"}) if refused else self._granted()
@@ -217,12 +222,7 @@ class World:
             return 400, {"error": "unsupported_grant_type"}
 
     def _granted(self) -> Answer:
-        members = {
-            "refresh_token": self.new_refresh_token(),
-            "token_type": "Bearer",
-            "id_token": "e30.e30.",
-        }
-        return 200, {**members, **self.issue_access_token()}
+        return self._tokens(refresh_token=self.new_refresh_token(), id_token="e30.e30.")
 
     def authorize(self, asked: Mapping[str, str]) -> str:
         """Remembers an authorization request; the code that an approval would bring."""
@@ -313,7 +313,7 @@ class World:
         """
         with self.lock:
             for name, value in wishes.items():
-                if name in ("expires_in", "latency_s", "clock_offset_s", "rotation", "grace_s"):
+                if name in WISHES:
                     setattr(self, name, value)
                 elif name in ("users", "clients"):
                     setattr(self, name, dict(value))
@@ -339,3 +339,16 @@ class World:
                 "access_tokens": len(self.access_tokens),
                 "faults": len(self.faults),
             }
+
+
+def world_of(vendor: Vendor, like: World) -> World:
+    """Returns the world of a vendor, by its row; users, clients and clock are those of another."""
+    return World(
+        users=like.users,
+        clients=like.clients,
+        expires_in=like.expires_in,
+        clock=like.clock,
+        rotation=vendor.rotation.value,
+        grace_s=vendor.grace_s,
+        row=vendor,
+    )

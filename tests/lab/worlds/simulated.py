@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from nightporter.core.config import parse_config
-from nightporter.core.errors import VersionConflictError
+from nightporter.core.errors import OutcomeUnknownError, VersionConflictError
 from nightporter.core.model import Profile
 from nightporter.core.record import is_expired
 from nightporter.issuers import VENDORS, issuer_for
@@ -19,6 +20,7 @@ from nightporter.machine.journal import FileJournal
 from nightporter.session.driver import Runtime
 from nightporter.session.port import ABSENT, KeepExpiry, Sender, Store, Stored, Version
 from nightporter.session.repository import Session
+from nightporter.simulator import endpoints
 from nightporter.simulator.world import World
 from nightporter.stores import STORES
 
@@ -133,3 +135,34 @@ def profile_of(text: str) -> Profile:
     return parse_config(
         f"[profiles.p]\n{text}", source="t", vendors=VENDORS, stores=STORES
     ).profiles["p"]
+
+
+@dataclass
+class Wireless:
+    """A vendor of a row, without a wire: what its server would answer to the very request."""
+
+    world: World
+    sent: list[tuple[float, str, str]] = field(default_factory=list)
+
+    def disconnect(self) -> None:
+        pass
+
+    def send(
+        self, request: Request, *, timeout_s: float, may_begin: Callable[[], bool] | None = None
+    ) -> Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        path = urlsplit(request.url).path
+        found = endpoints.token_call(self.world, path, headers, request.body)
+        assert found is not None, request.url
+        call, answer = found
+        self.world.counts[call] += 1
+        self.sent.append((self.world.now(), call, request.body.decode()))
+        fault = self.world.next_fault(call)
+        status, members = self.world.voice.busy() if _is(fault, "busy") else answer()
+        if _is(fault, "lost"):
+            raise OutcomeUnknownError("lost on its way back")
+        return Response(status=status, headers={}, body=json.dumps(members).encode())
+
+
+def _is(fault: Mapping[str, Any] | None, kind: str) -> bool:
+    return fault is not None and fault["kind"] == kind
