@@ -95,6 +95,7 @@ def _is_for_kubectl(arguments: list[str]) -> bool:
 def _harden() -> None:
     """No core dump of a process that holds secrets, and none of its TLS keys in a file."""
     os.environ.pop("SSLKEYLOGFILE", None)
+    os.environ.pop("NIGHTPORTER_CORE_LIMIT", None)  # never believed from outside
     try:
         import resource
     except ImportError:  # not on Windows

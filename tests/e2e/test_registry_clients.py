@@ -454,7 +454,7 @@ def test_npm_and_pnpm_install(name: str, home: Home, vendor: Vendor) -> None:
         work = home.path / "work"
         work.mkdir()
         (work / "package.json").write_text('{"name": "mine", "dependencies": {"toy": "1.0.0"}}')
-        wrapped = ("nightporter", "run", "pitchpoint", "--") if name == "npm" else ()
+        wrapped = ("nightporter", "run", "--npm", "pitchpoint", "--") if name == "npm" else ()
         home.environment["npm_config_update_notifier"] = "false"
         run(home, *wrapped, program, "install", cwd=work)
         assert (

@@ -150,17 +150,44 @@ def credential(options: Options, protocol: str, arguments: tuple[str, ...]) -> N
 )
 @click.argument("profile")
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--npm",
+    "is_npm",
+    is_flag=True,
+    help="Give npm the token in a private npmrc for this run, and in no variable.",
+)
+@click.option(
+    "--with-scripts",
+    is_flag=True,
+    help="With --npm: run the scripts of packages too. They can read the token.",
+)
 @pass_options
-def run_command(options: Options, profile: str, command: tuple[str, ...]) -> None:
+def run_command(
+    options: Options, profile: str, command: tuple[str, ...], is_npm: bool, with_scripts: bool
+) -> None:
     """Run a command with the token in NIGHTPORTER_TOKEN.
 
     COMMAND and every process that it starts can read the token. The exit code is that of COMMAND.
+
+    npm reads the .npmrc of the checkout that it is run in: use `nightporter run --npm PROFILE --
+    npm install`, which keeps the token from the checkout and from the scripts of packages.
     """
     command = command[1:] if command[0] == "--" else command
     if not command:
         raise click.UsageError("Missing argument 'COMMAND'.")
+    if with_scripts and not is_npm:
+        raise click.UsageError("--with-scripts is for --npm.")
     with open_porter(options) as porter:
-        found = porter.broker_for(profile).access_token(timeout_s=options.timeout_s())
+        broker = porter.broker_for(profile)
+        registries = setups.registries(broker.profile) if is_npm else []
+        found = broker.access_token(timeout_s=options.timeout_s())
+    _restore_core_limit()
+    if is_npm:
+        from nightporter.cli.npm import run_npm  # deferred: only here
+
+        raise click.exceptions.Exit(
+            run_npm(command, found.value, registries, dict(os.environ), with_scripts=with_scripts)
+        )
     environment = {**os.environ, "NIGHTPORTER_TOKEN": found.value}
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and an ignored signal survives exec
         if hasattr(signal, name):
@@ -173,6 +200,15 @@ def run_command(options: Options, profile: str, command: tuple[str, ...]) -> Non
     except OSError as exc:
         say(f"{command[0]}: can't be run: {exc.strerror}")
         raise click.exceptions.Exit(126) from None
+
+
+def _restore_core_limit() -> None:
+    """The command that is run may dump core as it could without us."""
+    soft, _, hard = os.environ.pop("NIGHTPORTER_CORE_LIMIT", "").partition(":")
+    if soft and hard:
+        import resource  # deferred: not on Windows
+
+        resource.setrlimit(resource.RLIMIT_CORE, (int(soft), int(hard)))
 
 
 # Credentials and sessions.

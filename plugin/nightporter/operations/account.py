@@ -25,6 +25,7 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Profile, Role, Secret, SessionRecord
 from nightporter.core.record import Unreadable
 from nightporter.machine.access_cache import drop_everywhere
+from nightporter.machine.hand_over import sweep
 from nightporter.machine.places import all_cache_directories, read_environment
 from nightporter.operations.login import Person, log_in
 from nightporter.session.port import ABSENT, KEEP_EXPIRY
@@ -272,7 +273,9 @@ def check(broker: Broker, timeout_s: float) -> str:
 def forget(broker: Broker) -> int:
     """Drops what this machine holds of the profile, under any identity; how many files that
     were."""
-    dropped = drop_everywhere(broker.profile.name, all_cache_directories(read_environment()))
+    environment = read_environment()
+    sweep(environment)
+    dropped = drop_everywhere(broker.profile.name, all_cache_directories(environment))
     broker.forget()
     return dropped
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from nightporter.cli.setups import others, packages, tools
+from nightporter.cli.setups.packages import registries
 from nightporter.cli.setups.plan import Machine, Plan, Request, carry_out, show
 from nightporter.cli.terminal import Options
 from nightporter.client.configuration import load_config
@@ -37,7 +38,7 @@ CLIENTS: Mapping[str, Callable[[Request], Plan]] = {
 # They name a host, and the profile is found by it.
 BY_HOST = ("git", "docker", "cargo", "terraform", "pip", "uv", "twine", "bazel", "kubelet")
 
-__all__ = ["CLIENTS", "plan", "set_up", "show"]
+__all__ = ["CLIENTS", "plan", "registries", "set_up", "show"]
 
 
 def plan(

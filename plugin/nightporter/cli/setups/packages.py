@@ -18,8 +18,9 @@ from nightporter.cli.setups.plan import (
     config_arguments,
     refuse_config,
 )
-from nightporter.cli.setups.tools import is_others, needed_rules
+from nightporter.cli.setups.tools import needed_rules
 from nightporter.core.errors import ConfigError
+from nightporter.core.model import Profile
 from nightporter.machine.installation import requirement
 
 CARGO_PROGRAM = "cargo-credential-nightporter"
@@ -246,32 +247,23 @@ def go(request: Request) -> Plan:
 
 
 def npm(request: Request) -> Plan:
-    """npm runs no helper: the user's npmrc names a variable, and `nightporter run` sets it."""
+    """npm runs no helper, and `nightporter run --npm` needs no configuration: what an earlier
+    set-up wrote, a variable that any checkout could send elsewhere, is taken out."""
     machine = request.machine
     client = machine.need("npm")
-    lines = npmrc_lines(machine.read(_npmrc(machine)))
+    ours = [key for key, value in npmrc_lines(machine.read(_npmrc(machine))) if value == NPM_VALUE]
+    steps = [Run(argv=(client, "config", "delete", key, "--location=user")) for key in ours]
     if request.is_undo:
-        ours = [
-            key
-            for key, value in lines
-            if value == NPM_VALUE and not is_others(request, _host_of(key))
-        ]
-        return Plan(
-            steps=tuple(
-                Run(argv=(client, "config", "delete", key, "--location=user")) for key in ours
-            )
-        )
-    steps = []
-    for key in (f"//{host}:_authToken" for host in _registries(request)):
-        there = dict(lines).get(key, "")
-        _refuse_other(there, NPM_VALUE, key)
-        if not there:
-            steps.append(
-                Run(argv=(client, "config", "set", f"{key}={NPM_VALUE}", "--location=user"))
-            )
+        return Plan(steps=tuple(steps))
+    named = ", ".join(registries(request.profile))
+    run = f"nightporter run --npm {request.profile.name} -- npm"
     return Plan(
         steps=tuple(steps),
-        notes=(f"run npm as: nightporter run {request.profile.name} -- npm install",),
+        notes=(
+            f"run npm as: {run} install",
+            f"the token is then for {named}, and no checkout and no script of a package can take"
+            " it",
+        ),
     )
 
 
@@ -288,7 +280,7 @@ def pnpm(request: Request) -> Plan:
             text = set_line(text, key, None)
         gist = f"(every line that names {wrapper.path} out)"
     else:
-        keys = [f"//{host}:tokenHelper" for host in _registries(request)]
+        keys = [f"//{host}:tokenHelper" for host in registries(request.profile)]
         for key in keys:
             _refuse_other(lines.get(key, ""), wrapper.path, key)
             if key not in lines:
@@ -309,7 +301,10 @@ def _host_of(key: str) -> str:
     return key.removeprefix("//").rpartition(":")[0].rstrip("/")
 
 
-def _registries(request: Request) -> list[str]:
-    """`host/path/` of each plain host, as npmrc keys want them."""
-    rules = [rule for rule in needed_rules(request.profile) if not rule.is_wildcard]
+def registries(profile: Profile) -> list[str]:
+    """Returns `host/path/` of each plain host, as npmrc keys want them.
+
+    Raises: HostNotAllowedError where there is none.
+    """
+    rules = [rule for rule in needed_rules(profile) if not rule.is_wildcard]
     return ["/".join((rule.authority, *(rule.target.path or ()), "")) for rule in rules]
