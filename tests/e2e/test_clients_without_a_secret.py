@@ -17,6 +17,7 @@ from lab.servers.authlib_issuer import Client as AuthlibClient
 from lab.servers.authlib_issuer import open_authlib_issuer
 from lab.servers.strict_clients import Client, Issuer, open_strict_issuer
 from lab.support import Home
+from lab.worlds.vendor import Vendor
 
 OTHER = 1  # another key
 
@@ -219,6 +220,25 @@ def test_a_workload_needs_no_secret_in_the_store(
     assert done.code == 0, (done.err, strict.refusals)
     assert empty_home.run("doctor").code == 0
     assert not [file for file in empty_home.data.glob("*.json") if "refresh" not in file.name]
+
+
+def test_a_path_of_credentials_without_a_secret_is_enough_for_it(
+    empty_home: Home, strict: Issuer, token_file: Path
+) -> None:
+    text = empty_home.config_file.read_text()
+    empty_home.configure(text.replace("refresh_token =", 'credentials = "a/b"\nrefresh_token ='))
+    done = empty_home.run("token")
+    assert done.code == 0, (done.err, strict.refusals)
+    assert "needs no secret" in empty_home.run("doctor").out
+
+
+def test_a_public_client_is_named_in_the_profile_too(empty_home: Home, vendor: Vendor) -> None:
+    vendor.world.clients = {"c-1": ""}
+    lines = ('grant = "refresh_token"', 'client_id = "c-1"', 'token_endpoint_auth_method = "none"')
+    configure(empty_home, f"{vendor.address}/oauth2/token", *lines, secret={})
+    assert empty_home.run("seed", "acme", stdin=vendor.world.new_refresh_token()).code == 0
+    done = empty_home.run("token")
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize(

@@ -329,7 +329,9 @@ class Doctor:
         )
         if profile.signs_in_unattended and profile.credentials:
             session.load_credentials(deadline)
-            yield ok(f"the credentials are at {profile.credentials!r}", profile.name)
+            named = "client_id" in profile.options
+            what = CLIENT if named else f"the credentials are at {profile.credentials!r}"
+            yield ok(what, profile.name)
         elif profile.role is Role.FULL and profile.needs_client:
             session.load_client(deadline)
             place = profile.client or profile.credentials

@@ -224,7 +224,7 @@ class Session:
     def loading_credentials(self, deadline: float) -> Flow[KnownCredentials]:
         """As `load_credentials`, with the key of its sign-ins."""
         path, client_path = self.profile.credentials, self.profile.client
-        if path is None and not self._signs_in_without_secret():
+        if path is None and not self._needs_no_secret():
             raise SecretNotFoundError(f"profile {self.profile.name!r} names no `credentials`")
         if path is None:
             found = self._proving(Credentials(version=""))
@@ -240,7 +240,8 @@ class Session:
 
     def loading_client(self, deadline: float) -> Flow[Credentials]:
         """As `load_client`."""
-        if self.profile.client is None and self._has_no_secret():
+        is_unread = self.profile.credentials is None or self.profile.role is Role.REFRESH_ONLY
+        if self.profile.client is None and is_unread and "client_id" in self.profile.options:
             return self._proving(Credentials(version=""))
         if self.profile.client is None:
             if self.profile.role is Role.REFRESH_ONLY:
@@ -253,13 +254,9 @@ class Session:
         found = self._parsed({}, stored.version.token, stored.value, self.profile.client)
         return self._proving(found, stored)
 
-    def _has_no_secret(self) -> bool:
-        """Whether the profile itself names its client, and no secret can have more of it."""
-        is_unread = self.profile.credentials is None or self.profile.role is Role.REFRESH_ONLY
-        return "client_id" in self.profile.options and is_unread
-
-    def _signs_in_without_secret(self) -> bool:
-        return self._has_no_secret() and not self.profile.grant.sends_password
+    def _needs_no_secret(self) -> bool:
+        """Whether the profile itself names its client, so that a secret may be missing."""
+        return "client_id" in self.profile.options and not self.profile.grant.sends_password
 
     def _proving(self, found: Credentials, stored: Stored | None = None) -> Credentials:
         store_now = stored.now if stored is not None else None
@@ -267,7 +264,7 @@ class Session:
 
     def _reading_secret(self, path: str, deadline: float) -> Flow[Stored]:
         stored = yield from self.records.reading_path(path, deadline)
-        if stored.value is None:
+        if stored.value is None and not self._needs_no_secret():
             raise SecretNotFoundError(
                 f"there is no secret at {path!r} in store {self.profile.store.name!r}"
             )
