@@ -19,7 +19,7 @@ from lab.worlds.explorer import Bounds, Search, replay_trace, run_alone
 from lab.worlds.model import ANY, Model
 from nightporter.core.errors import NightporterError
 from nightporter.core.model import Profile, SessionRecord, Token
-from nightporter.session import effects, engine, lease, repository, transitions
+from nightporter.session import effects, engine, exchange, lease, repository, transitions
 
 FAULTS = frozenset(
     {"old", "crash", "not-done", "done-unheard", "doubled", "slow", "paused", "spurious"}
@@ -184,11 +184,13 @@ def save_before_claim(patch: pytest.MonkeyPatch) -> None:
 
 
 def adopt_before_save(patch: pytest.MonkeyPatch) -> None:
-    def hurried(self: engine.Attempt, _snapshot: Any, _call: Any, heard: Any, _claim: bool) -> Any:
+    def hurried(
+        self: exchange.Exchange, _snapshot: Any, _call: Any, heard: Any, _claim: bool
+    ) -> Any:
         yield from ()
-        return self.token_of(heard, SessionRecord(identity=self.identity(), generation=9))
+        return self.token_of(heard, SessionRecord(identity=self.sight.identity(), generation=9))
 
-    patch.setattr(engine.Attempt, "settling", hurried)
+    patch.setattr(exchange.Exchange, "settling", hurried)
 
 
 def attempt_counted_afterwards(patch: pytest.MonkeyPatch) -> None:
@@ -206,12 +208,12 @@ def erased_on_rejection(patch: pytest.MonkeyPatch) -> None:
 
 
 def resent_at_once(patch: pytest.MonkeyPatch) -> None:
-    def hasty(self: engine.Attempt, snapshot: transitions.Snapshot) -> Any:
+    def hasty(self: exchange.Exchange, snapshot: transitions.Snapshot) -> Any:
         yield from ()
         self.lease.is_spent = False
         return snapshot
 
-    patch.setattr(engine.Attempt, "after_lost_rotation", hasty)
+    patch.setattr(exchange.Exchange, "after_lost_rotation", hasty)
 
 
 def no_end_of_the_window(patch: pytest.MonkeyPatch) -> None:
@@ -223,7 +225,7 @@ def a_short_claim_for_a_strict_vendor(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_answer_cut_by_our_own_limit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(engine, "LISTEN_S", 10.0)
+    patch.setattr(exchange, "LISTEN_S", 10.0)
 
 
 def an_old_read_believed(patch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ from nightporter.operations.policies import needed_paths
 from nightporter.operations.show_config import render_effective
 from nightporter.operations.status import Paint, relative, unstyled
 from nightporter.session import transitions
-from nightporter.session.engine import remedy
+from nightporter.session.exchange import remedy
 from nightporter.session.repository import Session, new_lineage
 from nightporter.session.telling import narrowed, other_user
 from nightporter.session.transitions import Snapshot
