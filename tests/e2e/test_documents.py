@@ -21,6 +21,7 @@ from nightporter.core.config import parse_config
 from nightporter.core.expiry import parse_rfc3339
 from nightporter.core.model import Claim, Identity, Refusal, Secret, SessionRecord, Token
 from nightporter.issuers import VENDORS
+from nightporter.operations.explain_vendors import to_table
 from nightporter.operations.status import Status, to_json
 from nightporter.stores import STORES
 
@@ -237,3 +238,10 @@ def test_completions_are_the_command_s() -> None:
             check=True,
         )
         assert done.stdout == (ROOT / f"plugin/completions/nightporter.{shell}").read_text()
+
+
+def test_the_readmes_vendors_are_the_rows() -> None:
+    """`scripts/error_page.py` writes the table."""
+    table = to_table(VENDORS.values())
+    assert f"<!-- generated: vendors -->\n{table}<!-- end -->" in (ROOT / "README.md").read_text()
+    assert [vendor.name for vendor in VENDORS.values() if f"`{vendor.name}`" not in table] == []

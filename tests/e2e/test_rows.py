@@ -4,11 +4,14 @@ is tested with it."""
 from __future__ import annotations
 
 import json
+import time
+import urllib.error
 import urllib.request
 from typing import Any
 
 from lab.support import Home
 from lab.worlds.vendor import Vendor
+from nightporter.core.expiry import format_rfc3339
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
 
@@ -85,6 +88,18 @@ def test_a_told_life_is_in_record_status_and_timeline(empty_home: Home, vendor: 
     (status,) = json.loads(empty_home.run("status", "-o", "json").out)
     assert status["session"]["expires_at"] == ends
     assert "the refresh token ends" in empty_home.run("timeline", "acme").out
+
+
+def test_somebody_is_told_in_time_that_a_session_ends(empty_home: Home, vendor: Vendor) -> None:
+    """Only a person can begin another: with a fifth of its life left, `doctor` says so."""
+    url = f"{vendor.address}/vendors/github"
+    configure(empty_home, "github", url)
+    posted(url, {"refresh_life_s": 10 * 86_400})
+    empty_home.run("seed", "acme", stdin=posted(url, {"seed": True})["refresh_token"])
+    assert empty_home.run("token", "acme").code == 0
+    assert "session-old" not in empty_home.run("doctor", "acme").out
+    empty_home.set_record(issued_at=format_rfc3339(time.time() - 90 * 86_400))
+    assert "session-old" in empty_home.run("doctor", "acme").out
 
 
 def test_an_idle_life_is_shown_and_is_no_end(empty_home: Home, vendor: Vendor) -> None:

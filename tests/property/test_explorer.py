@@ -19,7 +19,7 @@ from lab.worlds.explorer import Bounds, Search, replay_trace, run_alone
 from lab.worlds.model import ANY, Model
 from nightporter.core.errors import NightporterError
 from nightporter.core.model import Profile, SessionRecord, Token
-from nightporter.session import effects, engine, exchange, lease, repository, transitions
+from nightporter.session import effects, exchange, lease, repository, transitions
 
 FAULTS = frozenset(
     {"old", "crash", "not-done", "done-unheard", "doubled", "slow", "paused", "spurious"}

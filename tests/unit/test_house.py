@@ -72,3 +72,23 @@ def test_grants_are_asked_what_they_are() -> None:
         if file.name not in kept and file.parent.name != "issuers" and literals_of(file) & words
     ]
     assert wrong == []
+
+
+def test_an_option_that_is_0_counts() -> None:
+    """`options.get(...) or ...` takes 0 and false for absent (`partner_id = 0` once was lost)."""
+    wrong = [
+        (file.name, node.lineno)
+        for room in ("core", "issuers", "session", "operations", "client")
+        for file in (PACKAGE / room).glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.BoolOp) and any(map(is_option, node.values[:-1]))
+    ]
+    assert wrong == []
+
+
+def is_option(node: ast.expr) -> bool:
+    """Whether an expression is `NAME.options.get(...)`."""
+    function = node.func if isinstance(node, ast.Call) else None
+    if not isinstance(function, ast.Attribute) or function.attr != "get":
+        return False
+    return isinstance(function.value, ast.Attribute) and function.value.attr == "options"

@@ -492,7 +492,7 @@ def _show_report(report: rotate_job.Report, is_text: bool) -> int:
         what = f"would {report.did}" if report.is_dry_run else report.did
         ends = (
             f", session until {format_rfc3339(report.refresh_expires_at)}"
-            if report.refresh_expires_at
+            if report.refresh_expires_at is not None
             else ""
         )
         why = f": {report.error.message} [{report.error.reference}]" if report.error else ""

@@ -330,7 +330,7 @@ class _ProfileParser:
             refresh_token=table.get("refresh_token") or f"{credentials or self.name}/refresh-token",
             publish_access_token=table.get("publish_access_token"),
             base_url=base_url,
-            token_endpoint=str(options.get("token_endpoint") or options["issuer_url"]),
+            token_endpoint=str(options.get("token_endpoint", options.get("issuer_url"))),
             hosts=tuple(table.get("hosts", ())),
             helper_username=table.get("helper_username", "oauth2"),
             min_ttl_s=table.get("min_ttl", 60),

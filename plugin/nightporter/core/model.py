@@ -190,7 +190,8 @@ class Vendor:
     profiles take; of the same name as a member, they come before it. `preset`: defaults of those
     that are no members. `call_scopes`: the documented scopes by call, where a profile names none.
     `refresh_needs`: members of a secret that a refresh sends, where the profile's keys don't hold
-    them. `written`: the table of the configuration, where it is the user's own row.
+    them. `written`: the table of the configuration, where it is the user's own row. `title`: the
+    vendor's name for people.
     """
 
     name: str
@@ -202,6 +203,7 @@ class Vendor:
     call_scopes: Mapping[str, str] = field(default_factory=dict)
     refresh_needs: frozenset[str] = frozenset({"client_id"})
     written: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
 
     @property
     def base_url(self) -> str | None:
@@ -218,6 +220,16 @@ class Vendor:
         """For how many seconds a refresh token that has been replaced still works."""
         found = self.members.get("grace", 0)
         return parse_duration(found) if isinstance(found, str) else int(found)
+
+    @property
+    def is_any(self) -> bool:
+        """Whether it is for every issuer that has no row: it knows no address at all."""
+        return not self.members.keys() & {"base_url", "token_endpoint", "issuer_url"}
+
+    @property
+    def is_data(self) -> bool:
+        """Whether nothing but its members tells it from RFC 6749."""
+        return not (self.is_adapted or self.preset or self.is_any)
 
     @property
     def is_adapted(self) -> bool:

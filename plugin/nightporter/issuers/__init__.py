@@ -39,6 +39,7 @@ _ENTRA = {
 _SEEDS = (
     Vendor(
         name="pitchpoint",
+        title="Pitchpoint",
         module="nightporter.issuers.pitchpoint",
         document=Document(
             title="Pitchpoint developer guide, 'Obtaining An Access Token', 'Refresh Access Token'",
@@ -60,6 +61,7 @@ _SEEDS = (
     ),
     Vendor(
         name="vault-ist",
+        title="vault.ist",
         module="nightporter.issuers.vault_ist",
         document=Document(
             title="vault.ist, 'Refreshing Access Tokens'",
@@ -79,6 +81,7 @@ _SEEDS = (
     ),
     Vendor(
         name="perspio",
+        title="Perspio",
         document=Document(
             title="Perspio, 'Refresh Access Token'",
             section="Refresh Access Token - Request, - Response",
@@ -95,6 +98,7 @@ _SEEDS = (
     ),
     Vendor(
         name="entra",
+        title="Microsoft Entra",
         document=Document(
             title="Microsoft identity platform v2.0, 'OAuth 2.0 authorization code flow'",
             section="Request an access token; Refresh the access token",
@@ -106,6 +110,7 @@ _SEEDS = (
     ),
     Vendor(
         name="oauth2",
+        title="any other",
         document=Document(
             title="RFC 6749, with RFC 7009, RFC 7636, RFC 8414, RFC 8628",
             section="4, 5, 6",
@@ -207,7 +212,7 @@ class Speaker:
         zone = profile.options.get("refresh_token_midnight")
         if life is None and zone is None:
             return None
-        life_s = seconds(life or 0)
+        life_s = 0 if life is None else seconds(life)
         return rounded_up_to_midnight(issued_at, life_s, zone) if zone else issued_at + life_s
 
 

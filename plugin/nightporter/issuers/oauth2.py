@@ -184,7 +184,7 @@ def _posted(
     url: str | None = None,
 ) -> Request:
     return form_request(
-        url or profile.options.get("token_endpoint") or profile.token_endpoint,
+        url or profile.options.get("token_endpoint", profile.token_endpoint),
         {**profile.options.get("extra_parameters", {}), **members},
         client_id=client.client_id if client else None,
         client_secret=client.client_secret if client else None,

@@ -19,14 +19,15 @@ _LOGIN = ["authorization_code", "refresh_token"]
 _ALL = ["authorization_code", "device_code", "client_credentials", "password", "refresh_token"]
 
 
-def _row(name: str, title: str, section: str, **members: Any) -> Vendor:
-    document = Document(title=title, section=section, date=SEEN)
-    return Vendor(name=name, document=document, options=OAUTH_KEYS, members=members)
+def _row(name: str, title: str, page: str, section: str, **members: Any) -> Vendor:
+    document = Document(title=page, section=section, date=SEEN)
+    return Vendor(name=name, title=title, document=document, options=OAUTH_KEYS, members=members)
 
 
 _ROWS = (
     _row(
         "salesforce",
+        "Salesforce",
         "Salesforce Help, 'OAuth 2.0 Refresh Token Flow for Renewed Sessions'",
         "Request an Updated Access Token; Salesforce Grants a New Access Token",
         base_url="https://login.salesforce.com",
@@ -41,6 +42,7 @@ _ROWS = (
     ),
     _row(
         "github",
+        "GitHub Apps",
         "GitHub Docs, 'Refreshing user access tokens'",
         "About user access tokens that expire; Refreshing a user access token with a refresh token",
         base_url="https://github.com",
@@ -58,6 +60,7 @@ _ROWS = (
     ),
     _row(
         "gitlab",
+        "GitLab",
         "GitLab Docs, 'OAuth 2.0 identity provider API'",
         "Authorization code with Proof Key for Code Exchange (PKCE)",
         base_url="https://gitlab.com",
@@ -70,6 +73,7 @@ _ROWS = (
     ),
     _row(
         "slack",
+        "Slack",
         "Slack Developer Docs, 'Using token rotation' and 'oauth.v2.access method'",
         "Exchange a refresh token; Arguments; Errors",
         base_url="https://slack.com",
@@ -87,6 +91,7 @@ _ROWS = (
     ),
     _row(
         "hubspot",
+        "HubSpot",
         "HubSpot Developer Docs, 'OAuth tokens API' v1",
         "Refresh an access token",
         base_url="https://api.hubapi.com",
@@ -101,6 +106,7 @@ _ROWS = (
     ),
     _row(
         "atlassian",
+        "Atlassian",
         "Atlassian Developer, 'Implementing the Refresh Token Flow'",
         "Exchanging Refresh Tokens for Access Tokens and new Refresh Tokens",
         base_url="https://auth.atlassian.com",
@@ -115,6 +121,7 @@ _ROWS = (
     ),
     _row(
         "linear",
+        "Linear",
         "Linear Developers, 'OAuth 2.0 authentication'",
         "Exchange code for an access token; Refresh an access token",
         base_url="https://api.linear.app",
@@ -128,6 +135,7 @@ _ROWS = (
     ),
     _row(
         "quickbooks",
+        "QuickBooks",
         "Intuit Developer, 'Set up OAuth 2.0' and 'Authorization FAQ'",
         "Step 3; What are refresh token and access token durations?",
         base_url="https://oauth.platform.intuit.com",
@@ -142,6 +150,7 @@ _ROWS = (
     ),
     _row(
         "xero",
+        "Xero",
         "Xero Developer, FAQ 'OAuth 2.0'",
         "What do I do if a token refresh fails? What is the expiration for a refresh token?",
         base_url="https://identity.xero.com",
@@ -157,6 +166,7 @@ _ROWS = (
     ),
     _row(
         "bitbucket",
+        "Bitbucket",
         "Bitbucket Cloud, 'OAuth 2.0' and 'OAuth 2.0 and API authentication changes'",
         "Authorization Code Grant (4.1); Changes to refresh tokens grant flow",
         base_url="https://bitbucket.org",
@@ -171,6 +181,7 @@ _ROWS = (
     ),
     _row(
         "google",
+        "Google",
         "Google Identity, 'Using OAuth 2.0 for Web Server Applications'",
         "Set authorization parameters; Refreshing an access token (offline access)",
         base_url="https://oauth2.googleapis.com",
@@ -189,6 +200,7 @@ _ROWS = (
     ),
     _row(
         "keycloak",
+        "Keycloak",
         "Keycloak, 'Server Administration Guide'",
         "Managing user sessions: session and token timeouts",
         token_endpoint="{base_url}/protocol/openid-connect/token",
@@ -201,6 +213,7 @@ _ROWS = (
     ),
     _row(
         "okta",
+        "Okta",
         "Okta Developer, 'Refresh access tokens'",
         "About refresh tokens; Refresh token reuse detection; Grace period for token rotation",
         token_endpoint="{base_url}/v1/token",
@@ -213,6 +226,7 @@ _ROWS = (
     ),
     _row(
         "auth0",
+        "Auth0",
         "Auth0 Docs, 'Configure Refresh Token Rotation'",
         "Configure in the Dashboard; rotation_type, leeway",
         token_endpoint="{base_url}/oauth/token",

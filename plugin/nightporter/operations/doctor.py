@@ -63,6 +63,8 @@ from nightporter.stores import STORES
 from nightporter.stores.capabilities import Inspected, Labelled
 
 SKEW_S = 5
+SHORT_S = 6 * 3600  # what is left of a session that ends soon
+LONG_WARNING_S = 14 * 86_400  # ... where a person must begin another, at most
 COMMANDS = (
     "nightporter",
     "git-credential-nightporter",
@@ -399,12 +401,12 @@ class Doctor:
             return
         ends = (
             f"ends {relative(record.expires_at - now)}"
-            if record.expires_at
+            if record.expires_at is not None
             else "has no stated end"
         )
         if record.refresh_token is None:
             yield from self._no_session(profile)
-        elif record.expires_at is not None and record.expires_at - now < 6 * 3600:
+        elif record.expires_at is not None and record.expires_at - now < _short_s(profile, record):
             yield warning("session-old", f"the refresh token {ends}", name)
         else:
             yield ok(
@@ -412,8 +414,8 @@ class Doctor:
                 f" {ends}",
                 name,
             )
-        idle, life_s = idle_end(record, profile), profile.idle_life_s or 0
-        if idle is not None and idle - now < life_s / 5:
+        idle, life_s = idle_end(record, profile), profile.idle_life_s
+        if idle is not None and life_s is not None and idle - now < life_s / 5:
             what = f"the session dies {relative(idle - now)}, if nobody refreshes it"
             yield warning("session-idle", what, name)
         if record.claim and session.is_claim_alive(snapshot):
@@ -510,6 +512,14 @@ class Doctor:
                 f"this machine is {abs(reply.skew_s):.0f} s {side} the issuer",
                 profile.name,
             )
+
+
+def _short_s(profile: Profile, record: SessionRecord) -> float:
+    """Returns with how many seconds left a session is said to end soon. Where only a person can
+    begin another, that is a fifth of its life, so that somebody is there in time."""
+    if profile.signs_in_unattended or record.expires_at is None or record.issued_at is None:
+        return SHORT_S
+    return max(SHORT_S, min(LONG_WARNING_S, (record.expires_at - record.issued_at) / 5))
 
 
 def _said_by_issuer(record: SessionRecord) -> str:

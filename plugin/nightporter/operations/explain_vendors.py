@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import tomlkit
 
-from nightporter.core.model import Rotation, Vendor
+from nightporter.core.model import Grant, Rotation, Vendor
 from nightporter.operations.show_config import toml_item
 
 _ROTATIONS = {
@@ -31,6 +31,48 @@ def to_list(vendors: Iterable[Vendor]) -> str:
 
 def _grants(vendor: Vendor) -> list[str]:
     return [grant.value for grant in vendor.grants]
+
+
+_STARTS = {
+    Grant.PASSWORD: "username and password",
+    Grant.AUTHORIZATION_CODE: "`nightporter login`",
+    Grant.CLIENT_CREDENTIALS: "a client's secret",
+    Grant.DEVICE_CODE: "a device code",
+    Grant.REFRESH_TOKEN: "`nightporter seed`",
+}
+_BECOMES = {
+    Rotation.REUSED: "is reused",
+    Rotation.MAY_ROTATE: "may change at a refresh",
+    Rotation.ROTATES: "changes at each refresh",
+}
+
+
+def to_table(vendors: Iterable[Vendor]) -> str:
+    """Returns the README's table. The rows that are data alone are told together, by what becomes
+    of their refresh tokens."""
+    lines = [
+        "| vendor | `issuer` | refresh token | how a session starts |",
+        "| --- | --- | --- | --- |",
+    ]
+    groups: dict[object, list[Vendor]] = {}
+    for vendor in vendors:
+        groups.setdefault(vendor.rotation if vendor.is_data else vendor.name, []).append(vendor)
+    ordered = sorted(groups.values(), key=lambda group: group[0].is_any)  # the one for any is last
+    return "\n".join([*lines, *map(_table_line, ordered)]) + "\n"
+
+
+def _table_line(group: list[Vendor]) -> str:
+    first = group[0]
+    names = ", ".join(f"`{vendor.name}`" for vendor in group)
+    becomes = _BECOMES[first.rotation]
+    if zone := first.members.get("refresh_token_midnight"):
+        becomes += f" until a midnight in {zone.rpartition('/')[2].replace('_', ' ')}"
+    if first.is_any:
+        return f"| {first.title} | {names} | as you say | any of these |"
+    if first.is_data:
+        return f"| by their documents | {names} | {becomes} | by `grant` |"
+    starts = ", ".join(_STARTS[grant] for grant in _STARTS if grant in first.grants)
+    return f"| {first.title} | {names} | {becomes} | {starts} |"
 
 
 def to_row(vendor: Vendor) -> str:

@@ -269,7 +269,7 @@ class _Page:
 
 
 def _origin(record: SessionRecord) -> str:
-    since = f" at {format_rfc3339(record.issued_at)}" if record.issued_at else ""
+    since = f" at {format_rfc3339(record.issued_at)}" if record.issued_at is not None else ""
     user = record.identity.username
     return f"by {record.by or 'unknown'}{since}{f', user {user}' if user else ''}"
 

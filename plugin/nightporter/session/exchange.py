@@ -154,9 +154,7 @@ class Exchange:
         try:
             return self.session.issuer.sign_in_request(profile, credentials)
         except ValueError as exc:
-            raise SecretNotFoundError(
-                f"the secret {self.profile.credentials!r} can't be used: {exc}"
-            ) from exc
+            raise self.unusable(self.profile.credentials, exc) from exc
 
     def refresh_request(self, snapshot: Snapshot) -> Flow[Request]:
         """Makes the request that sends the refresh token."""
@@ -170,7 +168,13 @@ class Exchange:
             return issuer.refresh_request(profile, snapshot.record.refresh_token, self.known.client)
         except ValueError as exc:
             path = self.profile.client or self.profile.credentials
-            raise SecretNotFoundError(f"the secret {path!r} can't be used: {exc}") from exc
+            raise self.unusable(path, exc) from exc
+
+    def unusable(self, path: str | None, exc: ValueError) -> SecretNotFoundError:
+        """Returns the error of a secret that lacks what a request needs; of the profile where it
+        names no secret."""
+        what = f"profile {self.profile.name!r}" if path is None else f"the secret {path!r}"
+        return SecretNotFoundError(f"{what} can't be used: {exc}")
 
     # Exchanges.
 

@@ -71,8 +71,8 @@ def signs(client: Credentials, profile: Profile) -> bool:
 
 def audience_of(profile: Profile) -> str:
     """Returns whom an assertion is for: the token endpoint, unless the profile names another."""
-    named = profile.options.get("client_assertion_audience")
-    return str(named or profile.options.get("token_endpoint") or profile.token_endpoint)
+    endpoint = profile.options.get("token_endpoint", profile.token_endpoint)
+    return str(profile.options.get("client_assertion_audience", endpoint))
 
 
 def _digest(assertion: Secret) -> str:
