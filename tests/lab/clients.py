@@ -21,6 +21,9 @@ PLACES = {
     "pip-old": PLACE / "bundled-pip/bin/pip",
     "go": VENV / "go",
     "python": VENV / "python",
+    "mcp-python": PLACE / "mcp/bin/python",
+    "claude": PLACE / "agents/node_modules/.bin/claude",
+    "codex": PLACE / "agents/node_modules/.bin/codex",
 }
 
 

@@ -15,7 +15,18 @@ from nightporter.cli.terminal import Options, exit_code_of, put, take_options
 from nightporter.core.errors import ConfigError
 from nightporter.protocols.google import render_error
 
-PROTOCOLS = ("git", "docker", "cargo", "terraform", "go", "google", "bazel", "kubelet", "pnpm")
+PROTOCOLS = (
+    "git",
+    "docker",
+    "cargo",
+    "terraform",
+    "go",
+    "google",
+    "bazel",
+    "kubelet",
+    "pnpm",
+    "headers",
+)
 
 
 def serve(protocol: str, arguments: list[str], options: Options) -> int:

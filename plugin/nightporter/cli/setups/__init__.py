@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from nightporter.cli.setups import others, packages, tools
+from nightporter.cli.setups import agents, others, packages, tools
 from nightporter.cli.setups.packages import registries
 from nightporter.cli.setups.plan import Machine, Plan, Request, carry_out, show
 from nightporter.cli.terminal import Options
@@ -33,10 +33,24 @@ CLIENTS: Mapping[str, Callable[[Request], Plan]] = {
     "google": others.google,
     "bazel": others.bazel,
     "kubelet": others.kubelet,
+    "claude": agents.claude,
+    "codex": agents.codex,
 }
 
 # They name a host, and the profile is found by it.
-BY_HOST = ("git", "docker", "cargo", "terraform", "pip", "uv", "twine", "bazel", "kubelet")
+BY_HOST = (
+    "git",
+    "docker",
+    "cargo",
+    "terraform",
+    "pip",
+    "uv",
+    "twine",
+    "bazel",
+    "kubelet",
+    "claude",
+    "codex",
+)
 
 __all__ = ["CLIENTS", "plan", "registries", "set_up", "show"]
 
