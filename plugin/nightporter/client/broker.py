@@ -22,6 +22,7 @@ from nightporter.core.errors import (
     IssuerError,
     NightporterError,
     ResultPendingError,
+    with_profile,
 )
 from nightporter.core.limits import (
     EARLY_ATTEMPT_S,
@@ -135,7 +136,7 @@ class Broker:
                     )
                 )
         except NightporterError as exc:
-            exc.hint = exc.hint.replace("PROFILE", self.profile.name)
+            exc.hint = with_profile(exc.hint, self.profile.name)
             return self._stale(exc, before, is_forced)
 
     def exchange(self, ask: Ask) -> Token:
@@ -343,6 +344,7 @@ _AWAY = frozenset(
     {
         "store",  # a full disk, a file system without locks: the token is none the worse for it
         "store-unreachable",
+        "store-electing",
         "store-throttled",
         "store-sealed",
         "claim-busy",

@@ -16,6 +16,7 @@ place that raises it knows better.
     │   └── SessionRejectedError           the issuer refused the refresh token
     ├── StoreError                      5  the store is away, sealed, denies, throttles
     │   ├── StoreUnreachableError          no connection, a timeout, a 5xx           retryable
+    │   │   └── StoreElectingError          a cluster without a leader: a failover         retryable
     │   ├── StoreBusyError                 throttled                                   retryable
     │   ├── StoreSealedError               Vault is sealed or not initialised
     │   ├── StoreDeniedError               a permission is missing
@@ -180,6 +181,14 @@ class StoreUnreachableError(StoreError):
     retryable = True
 
 
+class StoreElectingError(StoreUnreachableError):
+    """A cluster has no leader just now. An election takes some seconds, longer than a few quick
+    tries, and is waited for as long as the caller has time."""
+
+    reference = "store-electing"
+    default_hint = "It is waited for. If it stays, a majority of the cluster's nodes is away."
+
+
 class StoreBusyError(StoreError):
     reference = "store-throttled"
     retryable = True
@@ -304,6 +313,12 @@ class RotationFailedError(NightporterError):
 class HostNotAllowedError(NightporterError):
     exit_code = 7
     reference = "host-not-allowed"
+
+
+def with_profile(hint: str, profile: str) -> str:
+    """Returns a remedy whose commands name the profile, so that they can be typed. AWS_PROFILE and
+    its kin stay what they are."""
+    return hint.replace(" PROFILE", f" {profile}")
 
 
 def to_members(error: NightporterError) -> dict[str, object]:

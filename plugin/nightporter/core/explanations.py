@@ -92,10 +92,21 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "The store failed in a way that has no reference of its own.",
         "Look at the store's own log; `nightporter status` shows what is cached here.",
     ),
+    "store-note": Explanation(
+        "The store or the keyring has told something that fails nothing now, but that somebody"
+        " should know.",
+        "Do what the message says; a missing permission is in `nightporter policy PROFILE --role"
+        " ROLE`.",
+    ),
     "store-unreachable": Explanation(
         "The store can't be reached, the connection timed out, or its answer was broken off.",
         "Check the store's address, the network, the proxy and the CA; nothing was changed.",
         "A cached token that is still valid is served meanwhile.",
+    ),
+    "store-electing": Explanation(
+        "The store's cluster has no leader just now: a node died, or was restarted.",
+        "It is waited for as long as `--timeout` allows. If it stays, look whether a majority of the"
+        " nodes is there and unsealed, and that `address` names a node that forwards requests.",
     ),
     "store-throttled": Explanation(
         "The store limits the rate of its clients.",
@@ -127,7 +138,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Raise or remove the store's own limit (Vault: `vault kv metadata put"
         " -delete-version-after=0s`, and the mount's delete_version_after); nothing was sent.",
         "`vault write MOUNT/config delete_version_after=0s` changes the mount; `nightporter doctor`"
-        " shows both.",
+        " names what sets the limit.",
     ),
     "record-newer": Explanation(
         "A newer nightporter wrote the session record. This one leaves it as it is.",
@@ -264,7 +275,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Set NIGHTPORTER_CACHE_DIR to a directory of your own, mode 0700.",
     ),
     "clock-skew": Explanation(
-        "This machine's clock and the issuer's differ by more than a few seconds.",
+        "This machine's clock differs from the issuer's or the store's by more than a few seconds.",
         "Synchronize the clock (NTP).",
     ),
     "session-refused": Explanation(

@@ -32,8 +32,10 @@ from nightporter.core.errors import (
     LoginRequiredError,
     NightporterError,
     SessionRejectedError,
+    StoreLifeError,
 )
 from nightporter.core.expiry import format_rfc3339
+from nightporter.core.limits import STRICT_CLAIM_S
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.core.record import idle_end
 from nightporter.core.told import NOTHING
@@ -60,7 +62,7 @@ from nightporter.session.repository import Session, new_lineage
 from nightporter.session.telling import narrowed, other_user
 from nightporter.session.transitions import Snapshot
 from nightporter.stores import STORES
-from nightporter.stores.capabilities import Inspected, Labelled
+from nightporter.stores.capabilities import Expiring, Inspected, Labelled
 
 SKEW_S = 5
 SHORT_S = 6 * 3600  # what is left of a session that ends soon
@@ -119,9 +121,12 @@ class Doctor:
         yield from self._clusters(config, names)
         yield from self._variables(config)
         yield from self._mishaps(names)
-        with Porter(self._config, is_library=False, notify=lambda _text: None) as porter:
+        notes: list[str] = []
+        with Porter(self._config, is_library=False, notify=notes.append) as porter:
             for name in names or tuple(config.profiles):
                 yield from self._profile(porter, name)
+                yield from (warning("store-note", note, name) for note in dict.fromkeys(notes))
+                notes.clear()
 
     # This machine.
 
@@ -268,11 +273,14 @@ class Doctor:
 
     def _variables(self, config: Config) -> Iterator[Finding]:
         """Names only: a value may be a secret."""
-        kinds = {profile.store.type for profile in config.profiles.values()}
+        stores = {profile.store.name: profile.store for profile in config.profiles.values()}
         names = [
             name
-            for kind in sorted(kinds)
-            for name in (*STORES[kind].identity_variables, *STORES[kind].secret_variables)
+            for store in stores.values()
+            for name in (
+                *STORES[store.type].identity_of(store.options),
+                *STORES[store.type].secret_variables,
+            )
         ]
         own = [name for name in sorted(self._environment) if name.startswith("NIGHTPORTER_")]
         proxies = [name for name in sorted(self._environment) if name.lower().endswith("_proxy")]
@@ -296,11 +304,14 @@ class Doctor:
     def _profile(self, porter: Porter, name: str) -> Iterator[Finding]:
         try:
             broker = porter.broker_for(name)
+        except NightporterError as exc:
+            yield failure(exc, name)
+            return
+        try:
             yield from self._session(broker)
         except NightporterError as exc:
             yield failure(exc, name)
-        else:
-            yield from self._issuer(broker)
+        yield from self._issuer(broker)
 
     def _session(self, broker: Broker) -> Iterator[Finding]:
         profile, session = broker.profile, broker.session
@@ -347,6 +358,10 @@ class Doctor:
         yield from self._labels(session, profile)
         yield from self._spilled(session, profile, deadline)
         snapshot = session.read(deadline)
+        yield from self._life(session, profile)
+        if snapshot.now is not None:
+            whom = f"the store {profile.store.name!r}"
+            yield from _skewed(snapshot.now - time.time(), whom, profile.name)
         if snapshot.foreign is not None:
             yield warning(
                 "record-newer" if snapshot.foreign.is_newer else "foreign-record",
@@ -358,6 +373,19 @@ class Doctor:
         else:
             yield from self._record(session, profile, snapshot, snapshot.record)
             yield from self._lineage(session, profile, snapshot, snapshot.record)
+
+    def _life(self, session: Session, profile: Profile) -> Iterator[Finding]:
+        """Whether the store deletes by itself what a session needs."""
+        if not isinstance(session.store, Expiring) or not profile.refresh_token:
+            return
+        found = session.store.life_limit(profile.refresh_token, timeout_s=CALL_S)
+        if found is not None and found[1] < STRICT_CLAIM_S:
+            what, seconds = found
+            error = StoreLifeError(
+                f"{what} lets the store delete what is written after {seconds} s, and a claim must"
+                f" live for up to {STRICT_CLAIM_S}"
+            )
+            yield failure(error, profile.name)
 
     def _no_session(self, profile: Profile) -> Iterator[Finding]:
         if profile.signs_in_unattended:
@@ -505,13 +533,15 @@ class Doctor:
             yield failure(exc, profile.name)
             return
         yield ok(f"the issuer answers at {address} (TLS chain and proxy are fine)", profile.name)
-        if reply.skew_s is not None and abs(reply.skew_s) > SKEW_S:
-            side = "behind" if reply.skew_s > 0 else "ahead of"
-            yield warning(
-                "clock-skew",
-                f"this machine is {abs(reply.skew_s):.0f} s {side} the issuer",
-                profile.name,
-            )
+        if reply.skew_s is not None:
+            yield from _skewed(reply.skew_s, "the issuer", profile.name)
+
+
+def _skewed(skew_s: float, whom: str, profile: str) -> Iterator[Finding]:
+    """`skew_s`: by how much the other clock is ahead of ours."""
+    if abs(skew_s) > SKEW_S:
+        side = "behind" if skew_s > 0 else "ahead of"
+        yield warning("clock-skew", f"this machine is {abs(skew_s):.0f} s {side} {whom}", profile)
 
 
 def _short_s(profile: Profile, record: SessionRecord) -> float:

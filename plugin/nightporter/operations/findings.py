@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from nightporter.client.proofs import assertion_reader
-from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.core.errors import ConfigError, NightporterError, with_profile
 from nightporter.core.explanations import EXPLANATIONS
 from nightporter.core.hosts import shared_hosts
 from nightporter.core.model import Config, Profile
@@ -79,7 +79,7 @@ def fault(reference: str, what: str, profile: str | None = None, *, exit_code: i
 
 def _named(todo: str, profile: str | None) -> str:
     """A remedy is a command that can be typed: with the profile's name where it is known."""
-    return todo.replace("PROFILE", profile) if profile else todo
+    return with_profile(todo, profile) if profile else todo
 
 
 def configuration_findings(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:

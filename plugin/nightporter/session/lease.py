@@ -17,6 +17,7 @@ from nightporter.core.errors import (
     NightporterError,
     ResultPendingError,
     StoreDeniedError,
+    StoreElectingError,
     StoreError,
     StoreRolledBackError,
     StoreValueError,
@@ -37,6 +38,7 @@ from nightporter.session.transitions import Snapshot
 T = TypeVar("T")
 STORE_CALL_S = 5.0
 MAX_TRIES = 5
+ELECTION_PAUSE_S = 1.0  # between looks at a cluster that elects a leader
 WRITE_BACK_S = 3.0
 ASLEEP_TOO_LONG_S = 12 * 3600
 ROLLED_BACK_AFTER_S = 5.0  # several times what a store needs to show a write to every reader
@@ -114,7 +116,7 @@ class Records:
         is_conflict_retried: bool = False,
     ) -> Flow[T]:
         """Returns the call's answer; what is marked retryable is tried again, with jitter, until
-        the deadline (monotonic seconds) or MAX_TRIES."""
+        the deadline (monotonic seconds) or MAX_TRIES; an election until the deadline alone."""
         tries = 0
         while True:
             left_s = deadline - self.runtime.monotonic()
@@ -122,10 +124,13 @@ class Records:
                 return (yield from call(min(STORE_CALL_S, max(LEAST_CALL_S, left_s))))
             except NightporterError as exc:
                 tries += 1
-                pause_s = Backoff().pause_s(tries, self.runtime.uniform, exc.retry_after_s)
+                is_electing = isinstance(exc, StoreElectingError)
+                backoff = Backoff(max_s=ELECTION_PAUSE_S) if is_electing else Backoff()
+                pause_s = backoff.pause_s(tries, self.runtime.uniform, exc.retry_after_s)
                 is_conflict = is_conflict_retried and isinstance(exc, VersionConflictError)
                 is_late = self.runtime.monotonic() + pause_s >= deadline
-                if not (exc.retryable or is_conflict) or tries >= MAX_TRIES or is_late:
+                is_enough = tries >= MAX_TRIES and not is_electing
+                if not (exc.retryable or is_conflict) or is_enough or is_late:
                     raise
             yield from effects.sleeping(pause_s)
 

@@ -558,7 +558,6 @@ def _denied(message: str, right: str, path: str) -> StoreDeniedError:
     policy = found[1]
     return StoreDeniedError(
         f"{path}: denied by a {policy}",
-        right=f"{right} on {path}",
         hint=f"A {policy} forbids {right} there, so another grant does not help: change that"
         " policy.",
     )

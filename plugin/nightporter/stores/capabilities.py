@@ -38,6 +38,18 @@ class Removable(Protocol):
 
 
 @runtime_checkable
+class Expiring(Protocol):
+    """A store that deletes by itself what is old, and may be set up to do so too early."""
+
+    def life_limit(self, path: str, *, timeout_s: float) -> tuple[str, int] | None:
+        """Returns what limits the life of what is written at the path, and to how many seconds;
+        None where nothing does, or nobody may look.
+
+        Raises: StoreError.
+        """
+
+
+@runtime_checkable
 class Labelled(Protocol):
     """A store whose current version is a label that a person can move back (`doctor --repair`)."""
 

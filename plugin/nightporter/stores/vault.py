@@ -31,6 +31,7 @@ from nightporter.core.checks import url_problem
 from nightporter.core.errors import (
     ConfigError,
     StoreDeniedError,
+    StoreElectingError,
     StoreLifeError,
     StoreUnreachableError,
     StoreValueError,
@@ -277,6 +278,33 @@ class VaultStore:
             ):
                 missing.append(f"{', '.join(lacking)} on {path}")
         return missing
+
+    def life_limit(self, path: str, *, timeout_s: float) -> tuple[str, int] | None:
+        """That of the mount, where its configuration may be read; else what became of the last
+        write, which who reads the secret may see."""
+
+        def ask_mount(client: hvac.Client) -> int:
+            reply = client.adapter.get(f"/v1/{self._mount}/config")
+            return _duration_s(reply["data"].get("delete_version_after"))
+
+        def ask_last(client: hvac.Client) -> int:
+            try:
+                reply = client.adapter.get(f"/v1/{self._mount}/data/{_quoted(path)}")
+                data: Mapping[str, Any] = reply["data"]
+            except hvac.exceptions.InvalidPath as exc:
+                data = data_of(exc) or {}
+            metadata = data.get("metadata") or {}
+            ends, begun = (_instant(metadata.get(key)) for key in ("deletion_time", "created_time"))
+            stated = (data.get("data") or {}).get("expires_at")
+            is_own = isinstance(stated, str) and abs(parse_rfc3339(stated) - (ends or 0)) < 60
+            return 0 if ends is None or begun is None or is_own else int(ends - begun)
+
+        for what, ask in ((f"the mount {self._mount!r}", ask_mount), ("the last write", ask_last)):
+            with contextlib.suppress(StoreDeniedError, NothingThereError):
+                seconds = self._call(ask, "read", timeout_s)
+                if seconds or ask is ask_mount:
+                    return (what, seconds) if seconds else None
+        return None
 
     def close(self) -> None:
         """Revokes a token that we logged in for: each login leaves a lease behind."""
@@ -565,7 +593,8 @@ class VaultStore:
             reply = send(request, **options)
             self._date = _date_of(reply)
             if 300 <= reply.status_code < 400:
-                raise StoreUnreachableError(
+                # So does a standby whose leader has just died.
+                raise StoreElectingError(
                     f"{self._address} redirects to another node, and the token is not sent there",
                     hint="Set `address` to the active node, or let the standby forward requests.",
                 )
@@ -605,6 +634,13 @@ def _version(metadata: Mapping[str, Any]) -> Version:
     number = int(metadata["version"])
     floor = number if number <= LAST_GENERATION else 0
     return Version(str(number), floor, str(metadata.get("created_time") or ""))
+
+
+def _duration_s(text: object) -> int:
+    """Seconds of a duration as Go writes it: `1h0m20s`. 0: none."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    found = re.findall(r"(\d+)(?:\.\d+)?([hms])", str(text or ""))
+    return sum(int(number) * units[unit] for number, unit in found)
 
 
 def _instant(text: object) -> float | None:

@@ -21,6 +21,7 @@ from nightporter.core.errors import (
     NightporterError,
     StoreBusyError,
     StoreDeniedError,
+    StoreElectingError,
     StoreError,
     StoreSealedError,
     StoreUnreachableError,
@@ -33,6 +34,18 @@ from nightporter.net.http import PROXY_ADDRESS_ERRORS, proxy_error, words_of
 # What KV version 2 says, as a 400, after each mount, unseal, restart and failover
 # (hashicorp/vault-plugin-secrets-kv#75, NVIDIA/nvcf#1110).
 UPGRADING = ("Upgrading from non-versioned to versioned", "Waiting for the primary to upgrade")
+
+
+# What a standby says while there is no leader, or the one that it knows has just died.
+ELECTING = (
+    "active cluster node not found",
+    "error during forwarding",
+    "code = Unavailable",
+    "no active node",
+    "leadership lost",
+    "node is not the leader",
+    "raft is already shutdown",
+)
 
 
 class NothingThereError(StoreError):
@@ -124,6 +137,9 @@ def _of_failure(exc: hvac.exceptions.VaultError, address: str) -> StoreError:
     is_own = isinstance(exc, (hvac.exceptions.VaultDown, hvac.exceptions.VaultNotInitialized))
     if is_own and any(word in str(exc) for word in ("sealed", "initialized")):
         return StoreSealedError(f"{address} is sealed or not initialised")
+    text = ", ".join(errors_of(exc) or [])
+    if any(words in text for words in ELECTING):
+        return StoreElectingError(f"{address} knows no active node: its cluster has no leader now")
     return StoreUnreachableError(f"{address} is down ({type(exc).__name__})")
 
 
