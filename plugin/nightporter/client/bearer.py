@@ -43,6 +43,25 @@ class _Renewal:
     def token(self) -> Token:
         return self._porter.get_token(self._profile)
 
+    def check(self, url: str) -> None:
+        """Checks that a request to the address may carry the token.
+
+        Raises: HostNotAllowedError.
+        """
+        from nightporter.core.config import choose_profile  # deferred, as the porter's are
+        from nightporter.core.hosts import may_receive
+
+        profile = choose_profile(self._porter.config, self._profile)
+        if may_receive(url, profile):
+            return
+        from nightporter.core.errors import HostNotAllowedError
+
+        raise HostNotAllowedError(
+            f"profile {profile.name!r} gives its token to `hosts` alone, over https (or on"
+            f" loopback), and the request goes to {urlsplit(url).hostname}",
+            hint="Name the host in `hosts`, or say any_host=True where the token is used.",
+        )
+
     def after_401(self, refused: Token) -> Token | None:
         """A newer token to try once more with; None where the 401 belongs to the caller.
 
@@ -78,12 +97,25 @@ def _default_porter() -> Porter:
 
 class BearerAuth:
     """`requests.get(url, auth=BearerAuth("pitchpoint"))`. Safe for threads; keep one for many
-    requests."""
+    requests.
 
-    def __init__(self, profile: str | None = None, *, porter: Porter | None = None) -> None:
+    Where the profile names `hosts`, a request to another host, or over plain http (but for
+    loopback), raises HostNotAllowedError and is not sent. `any_host`: no such check.
+    """
+
+    def __init__(
+        self,
+        profile: str | None = None,
+        *,
+        porter: Porter | None = None,
+        any_host: bool = False,
+    ) -> None:
         self._renewal = _Renewal(porter, profile)
+        self._any_host = any_host
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if not self._any_host:
+            self._renewal.check(str(request.url))
         token = self._renewal.token()
         request.headers["Authorization"] = f"{token.token_type} {token.value}"
         position = _position(request.body)
@@ -143,7 +175,9 @@ def _rewind(body: Any, position: int | None) -> bool:
     return True
 
 
-def httpx_auth(profile: str | None = None, *, porter: Porter | None = None) -> httpx.Auth:
+def httpx_auth(
+    profile: str | None = None, *, porter: Porter | None = None, any_host: bool = False
+) -> httpx.Auth:
     """The same for httpx: `httpx.get(url, auth=httpx_auth("pitchpoint"))`, for both of its clients.
 
     A body that is a stream can't be sent twice, so its 401 goes to the caller.
@@ -152,10 +186,15 @@ def httpx_auth(profile: str | None = None, *, porter: Porter | None = None) -> h
 
     renewal = _Renewal(porter, profile)
 
+    def check(request: httpx.Request) -> None:
+        if not any_host:
+            renewal.check(str(request.url))
+
     class Auth(httpx.Auth):
         def sync_auth_flow(
             self, request: httpx.Request
         ) -> Generator[httpx.Request, httpx.Response, None]:
+            check(request)
             token = renewal.token()
             request.headers["Authorization"] = f"{token.token_type} {token.value}"
             response = yield request
@@ -170,6 +209,7 @@ def httpx_auth(profile: str | None = None, *, porter: Porter | None = None) -> h
         async def async_auth_flow(
             self, request: httpx.Request
         ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+            check(request)
             token = await renewal.in_thread(renewal.token)
             request.headers["Authorization"] = f"{token.token_type} {token.value}"
             response = yield request

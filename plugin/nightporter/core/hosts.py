@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile
+from nightporter.core.suffixes import is_public_suffix
 
+_ODD_IN_PATHS = ("%2f", "%2e", "%5c", "%25", "%3b", ";", "\\")
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -180,13 +182,14 @@ def path_of(text: str) -> tuple[str, ...] | None:
 def parse_path(text: str) -> tuple[str, ...]:
     """The segments of a path, which rules compare one by one.
 
-    Raises: BadAskError for `.` and `..`, and for an encoded slash or dot, which servers read in
-    different ways.
+    Raises: BadAskError for `.` and for what begins with `..`, for an encoded slash, dot or percent
+    sign, and for a semicolon (`..;` is `..` to Java's servers): servers read them in different
+    ways.
     """
     check_text(text)
     segments = tuple(segment for segment in text.split("/") if segment)
-    is_odd = any(odd in text.lower() for odd in ("%2f", "%2e", "%5c", "\\"))
-    if is_odd or "." in segments or ".." in segments:
+    is_odd = any(odd in text.lower() for odd in _ODD_IN_PATHS)
+    if is_odd or "." in segments or any(segment.startswith("..") for segment in segments):
         raise BadAskError("not a plain path")
     return segments
 
@@ -240,13 +243,53 @@ def parse_rule(entry: str) -> Rule:
 def entry_problem(entry: str) -> str | None:
     """What is wrong with an entry of `hosts`, or None."""
     try:
-        parse_rule(entry)
+        rule = parse_rule(entry)
     except BadAskError:
         return (
             "must be hosts such as 'git.example.com', 'git.example.com:8443', '*.example.com' or"
             " 'example.com/team'"
         )
+    return _wildcard_problem(rule.target.host) if rule.is_wildcard else None
+
+
+def _wildcard_problem(host: str) -> str | None:
+    if host.rpartition(".")[2].isdigit() or ":" in host:
+        return "must hold no pattern of addresses: a wildcard stands for one label of a name"
+    if is_public_suffix(host):
+        return (
+            "must hold no wildcard over a suffix under which anybody can have a name, such as"
+            " *.co.uk or *.github.io: name the hosts, or put the wildcard below your own name"
+        )
     return None
+
+
+def may_receive(url: str, profile: Profile) -> bool:
+    """Returns whether a program's own request may carry the profile's token: to a host of `hosts`
+    and over https, or over http on loopback. Without `hosts` nothing is held back.
+
+    `url`: as it is sent.
+    """
+    from nightporter.core.checks import is_loopback  # deferred: that module imports this one
+
+    if not profile.hosts:
+        return True
+    try:
+        target = parse_target(url, has_path=True)
+    except BadAskError:
+        return False
+    if target.scheme == "https":
+        return bool(profiles_for(target, [profile]))
+    return is_loopback(target.host) and any(
+        rule.target.host == target.host and _fits_locally(rule, target)
+        for rule in rules_of(profile)
+    )
+
+
+def _fits_locally(rule: Rule, target: Target) -> bool:
+    """On this machine the scheme says nothing, so `localhost:8080` is for http too."""
+    has_port = rule.target.port == target.port or not rule.is_port_written
+    path = rule.target.path or ()
+    return has_port and (target.path or ())[: len(path)] == path
 
 
 def rules_of(profile: Profile) -> list[Rule]:
