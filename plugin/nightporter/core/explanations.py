@@ -105,8 +105,8 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     "store-electing": Explanation(
         "The store's cluster has no leader just now: a node died, or was restarted.",
-        "It is waited for as long as `--timeout` allows. If it stays, look whether a majority of the"
-        " nodes is there and unsealed, and that `address` names a node that forwards requests.",
+        "It is waited for as long as `--timeout` allows. If it stays, look whether a majority of"
+        " the nodes is there and unsealed, and that `address` names a node that forwards requests.",
     ),
     "store-throttled": Explanation(
         "The store limits the rate of its clients.",
