@@ -116,6 +116,24 @@ def test_a_reused_token_that_needs_no_claim_is_said_once_too(
     assert status(empty_home)["missing_scopes"] == ["write"]
 
 
+def test_a_consumer_without_permission_to_write_does_not_try(
+    empty_home: Home, vendor: Vendor
+) -> None:
+    vendor.world.clients = {"demo-client": SECRET}
+    vendor.world.rotation = "reused"
+    lines = ('grant = "refresh_token"', 'rotation = "reused"', 'scopes = "read write"')
+    configure(empty_home, vendor.address, *lines)
+    token = seed(empty_home, vendor)
+    configure(empty_home, vendor.address, *lines, 'client = "prod/client"')
+    empty_home.set_credentials("acme", client_id="demo-client", client_secret=SECRET)
+    configure(empty_home, vendor.address, *lines, 'client = "prod/client"', 'role = "refresh-only"')
+    before = status(empty_home)
+    reply(vendor, scope="read", refresh_token=token)
+    done = empty_home.run("token", "--force-refresh")
+    assert (done.code, done.err) == (0, "")
+    assert status(empty_home) == before
+
+
 # Whose session it is.
 
 

@@ -383,17 +383,20 @@ class Exchange:
     def keeping_changed(self, snapshot: Snapshot, record: SessionRecord) -> Flow[bool]:
         """Keeps a reused refresh token that came back changed or with another end, or what there
         is to tell, without a claim: if nobody holds one, nobody was faster, and we may write.
-        Whether it is saved."""
+        Returns whether what there is to tell is saved."""
         before = snapshot.record
         if before is None or snapshot.claim is not None:
             return False
+        if self.profile.role is not Role.FULL:
+            # A consumer needs no permission to write, and doesn't try to for people's sake.
+            record = replace(record, told=before.told)
         kept = (before.refresh_token, before.expires_at, before.told, before.output)
         is_kept = kept == (record.refresh_token, record.expires_at, record.told, record.output)
         if is_kept and not transitions.is_idle_news(before, record, self.profile):
             return False
         with contextlib.suppress(StoreError):
             yield from self.session.records.overwriting(snapshot, record)
-            return True
+            return self.profile.role is Role.FULL
         return False
 
     def token_of(self, heard: Heard, record: SessionRecord) -> Token:
