@@ -24,6 +24,7 @@ from nightporter.core.errors import (
     StoreUnreachableError,
 )
 from nightporter.session.port import ABSENT
+from nightporter.stores.aws import Connection
 from nightporter.stores.secrets_manager import SecretsManagerStore
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
@@ -101,6 +102,29 @@ def test_a_long_process_takes_up_renewed_keys(
     (files / "credentials").write_text(key("AKIANEXT"))
     store.write(PATH, {"n": 2}, version, None, timeout_s=T)
     store.close()
+
+
+def test_a_client_that_is_slow_to_open_is_opened_once(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with sixty cold starts boto3 needs longer for a client than one call may take:
+    each further call waits for the same one, and none of them counts as a try of the store."""
+    opened: list[object] = []
+    new_client = Connection._new_client
+
+    def slowly(self: Connection) -> object:
+        opened.append(self)
+        time.sleep(1.0)
+        return new_client(self)
+
+    monkeypatch.setattr(Connection, "_new_client", slowly)
+    connection = Connection({"endpoint_url": address}, dict(os.environ))
+    for _ in range(3):
+        with pytest.raises(StoreUnreachableError) as raised:
+            connection.ask("right", "path", lambda _client: "asked", timeout_s=0.2)
+        assert raised.value.is_unasked
+    assert connection.ask("right", "path", lambda _client: "asked", timeout_s=5) == "asked"
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("path", ["/nowhere/token", "/etc"])

@@ -373,6 +373,23 @@ def test_a_holder_that_slept_for_half_a_day_writes_nothing(world: World) -> None
     assert world.writes == before
 
 
+def test_a_store_that_was_not_asked_yet_costs_no_try(world: World) -> None:
+    """Sixty cold starts on one machine need half a minute for their clients."""
+    busy = StoreUnreachableError("not ready")
+    busy.is_unasked = True
+    world.fates = [busy] * 20
+    lease, _ = world.claimed()
+    assert lease.claim is not None
+
+
+def test_a_store_that_is_away_is_tried_five_times(world: World) -> None:
+    """Whatever time there would be left."""
+    world.fates = [StoreUnreachableError("away")] * 20
+    with pytest.raises(StoreUnreachableError):
+        world.claimed()
+    assert world.writes == 5
+
+
 # Giving back.
 
 

@@ -177,8 +177,12 @@ class StoreError(NightporterError):
 
 
 class StoreUnreachableError(StoreError):
+    """The store can't be reached. `is_unasked`: it was not asked yet, since this machine, busy as
+    it is, was still preparing its client."""
+
     reference = "store-unreachable"
     retryable = True
+    is_unasked = False
 
 
 class StoreElectingError(StoreUnreachableError):

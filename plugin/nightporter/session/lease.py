@@ -20,6 +20,7 @@ from nightporter.core.errors import (
     StoreElectingError,
     StoreError,
     StoreRolledBackError,
+    StoreUnreachableError,
     StoreValueError,
     VersionConflictError,
     WriteBudgetError,
@@ -123,7 +124,8 @@ class Records:
             try:
                 return (yield from call(min(STORE_CALL_S, max(LEAST_CALL_S, left_s))))
             except NightporterError as exc:
-                tries += 1
+                is_unasked = isinstance(exc, StoreUnreachableError) and exc.is_unasked
+                tries += 0 if is_unasked else 1
                 is_electing = isinstance(exc, StoreElectingError)
                 backoff = Backoff(max_s=ELECTION_PAUSE_S) if is_electing else Backoff()
                 pause_s = backoff.pause_s(tries, self.runtime.uniform, exc.retry_after_s)

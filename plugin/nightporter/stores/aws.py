@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -28,7 +29,7 @@ from nightporter.core.errors import ConfigError, NightporterError
 from nightporter.machine.trust import check_named_file
 from nightporter.net.quiet import quiet
 from nightporter.stores.aws_errors import NAME, RENEWABLE, PromptError, Setup, error_of, is_stale
-from nightporter.stores.bounded import bounded
+from nightporter.stores.bounded import CallTimeoutError, bounded
 
 T = TypeVar("T")
 CONNECT_S = 3
@@ -44,6 +45,7 @@ class Connection:
         self._options = options
         self._environment = environment
         self._client: Any = None
+        self._opening = threading.Lock()
 
     def ask(
         self, right: str, path: str, call: Callable[[Any], T], *, timeout_s: float = DEFAULT_S
@@ -77,20 +79,30 @@ class Connection:
             self._client.close()
 
     def _run(self, call: Callable[[Any], T], timeout_s: float) -> T:
+        is_asked = threading.Event()
+
         def run() -> T:
             with quiet():
                 client = self._open()
+            is_asked.set()
             with quiet():  # once more: opening it has imported modules with loggers
                 return call(client)
 
-        return bounded(run, timeout_s, who=NAME)
+        try:
+            return bounded(run, timeout_s, who=NAME)
+        except CallTimeoutError as exc:
+            exc.is_unasked = not is_asked.is_set()
+            raise
 
     def _open(self) -> Any:
-        if self._client is None:
-            client = self._new_client()
-            _check_https(client, NAME)
-            self._client = client
-        return self._client
+        """Opens the client once: on a loaded machine boto3 takes longer for that than a call may,
+        and the next call goes on waiting for the same one."""
+        with self._opening:
+            if self._client is None:
+                client = self._new_client()
+                _check_https(client, NAME)
+                self._client = client
+            return self._client
 
     def _new_client(self) -> Any:
         options = self._options
