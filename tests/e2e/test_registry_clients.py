@@ -101,7 +101,7 @@ def test_docker_inspects_logs_in_and_out(home: Home, vendor: Vendor) -> None:
             f"{docker} login -u x --password-stdin {server.host} < {home.path}/password",
             code=1,
         )
-        assert "nightporter keeps no passwords" in logged_in.text
+        assert "nightporter stores no passwords" in logged_in.text
         run(home, docker, "logout", server.host)
         assert home.cached() == []
         vendor.world.users = {}
@@ -362,7 +362,7 @@ def test_keyring_leaves_others_alone_and_refuses_to_keep(home: Home, vendor: Ven
             assert run(home, keyring, "get", service, user, code=1).out == ""
         refused = run(home, "sh", "-c", f"echo x | {keyring} set {server.host} oauth2", code=None)
         assert refused.code != 0
-        assert "keeps no passwords" in refused.text
+        assert "stores no passwords" in refused.text
         vendor.world.users = {}
         home.run("logout", "pitchpoint", "--everywhere")
         failed = run(home, keyring, "get", server.host, "oauth2", code=1)
