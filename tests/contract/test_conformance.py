@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -55,6 +55,7 @@ MEMBERS = {
 }
 OWN = """
 [vendors.own-rotating]
+request_body = "json"
 token_endpoint = "{base_url}/in/token"
 grants = ["password", "refresh_token"]
 rotation = "rotates"
@@ -137,6 +138,11 @@ class Scene:
 
     def sends(self, call: str) -> int:
         return self.world.counts[call]
+
+
+def members_of(body: str) -> Iterable[str]:
+    """The names of what was sent: a form, or JSON."""
+    return json.loads(body) if body.startswith("{") else parse_qs(body)
 
 
 def profile_of(name: str, grant: str, more: str) -> Profile:
@@ -301,7 +307,7 @@ def test_a_narrower_scope_is_told(scene: Scene, staged: Staged) -> None:
     told = found.record.told
     assert told is not None
     assert told.missing == ("write",)
-    has_scope = "scope" in parse_qs(found.wire.sent[-1][2])
+    has_scope = "scope" in members_of(found.wire.sent[-1][2])
     assert has_scope == found.vendor.members.get("scope_at_refresh", True)
 
 

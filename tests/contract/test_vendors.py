@@ -242,6 +242,21 @@ def test_client_secret_post_and_none() -> None:
     assert "Authorization" not in public.headers
 
 
+def test_a_body_in_json_where_the_document_wants_it() -> None:
+    """Atlassian's example; the client's secret is in it, or in the header, as the profile says."""
+    posted = refresh(profile("atlassian"), CLIENT)
+    assert posted.headers["Content-Type"] == "application/json"
+    assert json.loads(posted.body) == {
+        "grant_type": "refresh_token",
+        "refresh_token": "old",
+        "client_id": "id",
+        "client_secret": "se:cret /ü",
+    }
+    basic = generic(request_body="json", scopes=["a", "b"])
+    assert json.loads(refresh(basic, CLIENT).body)["scope"] == "a b"
+    assert refresh(basic, CLIENT).headers["Authorization"].startswith("Basic ")
+
+
 def test_password_grant_with_extra_parameters_and_scopes() -> None:
     which = generic(grant="password", scopes="read write", extra_parameters={"audience": "api"})
     credentials = Credentials(version="1", username="u", password=Secret("p"))

@@ -149,6 +149,7 @@ REQUESTS: Final[Mapping[str, Check]] = {
     ),
     "token_endpoint_auth_signing_alg": checks.one_of(*ALGORITHMS),
     "client_assertion_audience": checks.text,
+    "request_body": checks.one_of("form", "json"),
     "scopes": checks.text_or_texts,
     "scope_at_refresh": checks.flag,
     "extra_parameters": checks.parameters,

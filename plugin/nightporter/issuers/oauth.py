@@ -98,11 +98,13 @@ def json_request(
     return Request(
         url=url,
         body=body,
-        headers={"Content-Type": "application/json", **_ACCEPT, **(headers or {})},
+        headers={"Content-Type": _JSON, **_ACCEPT, **(headers or {})},
     )
 
 
-_ACCEPT = {"Accept": "application/json"}
+_JSON = "application/json"
+_FORM = "application/x-www-form-urlencoded"
+_ACCEPT = {"Accept": _JSON}
 
 
 def form_request(
@@ -113,9 +115,10 @@ def form_request(
     client_secret: Secret | None = None,
     client_assertion: Secret | None = None,
     auth_method: str = "client_secret_post",
+    is_json: bool = False,
 ) -> Request:
-    """A POST of form members with the client's authentication (RFC 6749 section 2.3.1); None
-    members are left out.
+    """A POST of form members, or of JSON where the vendor's document wants it, with the client's
+    authentication (RFC 6749 section 2.3.1); None members are left out.
 
     `auth_method` is RFC 7591's token_endpoint_auth_method. For client_secret_basic both parts are
     form-encoded before they are joined, as the RFC wants it and many forget. Without a secret the
@@ -123,7 +126,7 @@ def form_request(
     4.2).
     """
     body = {key: value for key, value in members.items() if value is not None}
-    headers = {"Content-Type": "application/x-www-form-urlencoded", **_ACCEPT}
+    headers = {"Content-Type": _JSON if is_json else _FORM, **_ACCEPT}
     if client_assertion is not None:
         body |= {"client_id": client_id} if client_id is not None else {}
         body["client_assertion_type"] = ASSERTION_TYPE
@@ -135,7 +138,8 @@ def form_request(
         body["client_id"] = client_id
         if client_secret is not None and auth_method == "client_secret_post":
             body["client_secret"] = client_secret.reveal()
-    return Request(url=url, body=urlencode(body).encode(), headers=headers)
+    text = json.dumps(body) if is_json else urlencode(body)
+    return Request(url=url, body=text.encode(), headers=headers)
 
 
 def get_request(url: str) -> Request:

@@ -190,6 +190,7 @@ def _posted(
         client_secret=client.client_secret if client else None,
         client_assertion=client.prove(profile) if client and client.prove else None,
         auth_method=profile.options.get("token_endpoint_auth_method", "client_secret_basic"),
+        is_json=profile.options.get("request_body") == "json",
     )
 
 

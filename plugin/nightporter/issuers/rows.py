@@ -113,6 +113,7 @@ _ROWS = (
         token_endpoint="{base_url}/oauth/token",
         authorization_endpoint="{base_url}/authorize",
         authorization_parameters={"audience": "api.atlassian.com", "prompt": "consent"},
+        request_body="json",
         grants=_LOGIN,
         token_endpoint_auth_method="client_secret_post",
         scope_at_refresh=False,

@@ -47,7 +47,8 @@ def token_call(world: World, path: str, headers: Headers, body: bytes) -> TokenC
         return _json_call(world, path, headers, body)
     if kind_of(world, path) != "token_endpoint":
         return None
-    asked = form_of(body)
+    is_json = headers.get("content-type", "").startswith("application/json")
+    asked = (object_of(body) or {}) if is_json else form_of(body)
     call = "refresh" if asked.get("grant_type") == "refresh_token" else "sign-in"
     client = client_of(headers, asked)
     return call, lambda: world.token_endpoint(asked, client)
