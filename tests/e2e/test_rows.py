@@ -136,6 +136,24 @@ def test_a_row_of_ones_own_is_tried_with_the_sandbox(empty_home: Home) -> None:
         started.communicate()
 
 
+def test_init_adds_a_profile_of_ones_own_row(empty_home: Home, vendor: Vendor) -> None:
+    """And of a built-in one that has an address it asks for none."""
+    empty_home.configure(OWN)
+    url = f"{vendor.address}/oauth"
+    members = json.dumps({"client_id": "demo-client", "client_secret": "demo-secret"})
+    done = empty_home.run(
+        *("init", "ours", "--issuer", "acme", "--base-url", url, "--store", "local"),
+        *("--credentials", "prod/acme", "--set", "grant=refresh_token", "--no-check"),
+        stdin=members,
+    )
+    assert done.code == 0, done.err
+    assert 'issuer = "acme"' in empty_home.config_file.read_text()
+    assert empty_home.run("config", "check").code == 0
+    done = empty_home.run("init", "other", "--issuer", "acne", "--store", "local")
+    assert done.code == 2
+    assert "did you mean 'acme'?" in done.err
+
+
 def test_there_is_no_world_of_a_vendor_that_nobody_knows(empty_home: Home) -> None:
     with open_sandbox(World(users={})) as url:
         for path in ("/vendors/nobody/oauth2/token", "/vendors/nobody/_sandbox/state"):

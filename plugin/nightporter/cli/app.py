@@ -513,10 +513,11 @@ def _show_report(report: rotate_job.Report, is_text: bool) -> int:
 @click.option("--credentials", metavar="PATH", help="Without one: the secret with the password.")
 @click.option(
     "--issuer",
+    metavar="NAME",
     type=Choice(sorted(VENDORS)),
     default=DEFAULT_VENDOR,
     show_default=True,
-    help="Without one: the token issuer.",
+    help="Without one: the token issuer, as `explain vendors` lists them.",
 )
 @click.option(
     "--set",
@@ -653,8 +654,8 @@ WATCH_S = 2.0
     "--vendor",
     "vendor",
     metavar="NAME",
-    type=Choice(sorted(VENDORS)),
-    help=f"The token issuer: {', '.join(sorted(VENDORS))} (--vendor is the older name).",
+    help="The token issuer, as `explain vendors` lists them, or a row of your own (--vendor is the"
+    " older name).",
 )
 @click.option("--base-url", metavar="URL", help="The base URL of the issuer, if not the usual one.")
 @click.option(

@@ -247,13 +247,16 @@ class Onboarding:
     # The issuer.
 
     def _choose_vendor(self) -> Answers:
-        vendor = self._given.vendor or self._ask(
-            "--issuer", "Token issuer", DEFAULT_VENDOR, sorted(VENDORS)
-        )
-        settings = {**self._settings_of(VENDORS[vendor]), **self._given.settings}
+        own = self._own_rows()
+        known = [*sorted(VENDORS), *own]
+        vendor = self._given.vendor or self._ask("--issuer", "Token issuer", DEFAULT_VENDOR, known)
+        if problem := one_of(*known)(vendor):
+            raise ConfigError(f"--issuer {problem}")
+        settings = {**self._settings_of(self._row_of(vendor)), **self._given.settings}
         answers = Answers(
-            profile=vendor,
+            profile=self._free_name(vendor) if vendor in own else vendor,
             vendor=vendor,
+            existing=self._existing if vendor in own else "",
             store="local",
             credentials=TRIAL_PATH,
             settings=self._with_published(settings),
@@ -262,6 +265,13 @@ class Onboarding:
             self._trial(answers).close()
             return answers
         return self._look_for_issuer(answers)
+
+    def _own_rows(self) -> Mapping[str, Vendor]:
+        """The rows of the configuration that a profile is added to."""
+        return parse_config(self._existing, source=TRIAL, vendors=VENDORS, stores=STORES).vendors
+
+    def _row_of(self, vendor: str) -> Vendor:
+        return self._own_rows().get(vendor) or VENDORS[vendor]
 
     def _with_published(self, settings: Mapping[str, str | int]) -> Mapping[str, str | int]:
         """A reader must know where the access tokens are published."""
@@ -293,7 +303,7 @@ class Onboarding:
 
     def _other_url(self, answers: Answers) -> str | None:
         """Another base URL; None where none is given, or the flags have named it."""
-        usual = answers.settings.get("base_url") or VENDORS[answers.vendor].base_url
+        usual = answers.settings.get("base_url") or self._row_of(answers.vendor).base_url
         if not self._interview.is_there or not usual or "base_url" in self._given.settings:
             return None
         url = self._question("Base URL of the issuer (Enter: keep it)", default=str(usual))
