@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.browsers import HEAD
 from lab.support import BIN, Home, clean_environment, free_port
 from lab.worlds.vendor import Vendor
 
@@ -76,11 +76,7 @@ def other_make() -> Iterator[str]:
         process.wait()
 
 
-BROWSER = """#!{python}
-import sys, urllib.request
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({{}}))
-opener.open(sys.argv[1], data=b"sub=alice").read()
-"""
+BROWSER = HEAD + 'opener.open(address, data=b"sub=alice").read()\n'
 
 
 def test_the_generic_issuer_by_discovery_alone(
@@ -93,7 +89,7 @@ def test_the_generic_issuer_by_discovery_alone(
     )
     empty_home.set_credentials("acme", client_id="any-client", client_secret="any secret/of+ours")
     browser = tmp_path / "browser"
-    browser.write_text(BROWSER.format(python=sys.executable))
+    browser.write_text(BROWSER)
     browser.chmod(0o755)
     done = empty_home.run("login", "acme", BROWSER=f"{browser} %s")
     assert done.code == 0, done.err

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.browsers import HEAD
 from lab.support import Home, free_port
 from lab.worlds.vendor import Vendor
 
@@ -173,11 +174,8 @@ def test_a_rotating_refresh_without_its_client_is_refused_and_the_session_kept(
 
 # Logging in.
 
-BROWSER = """#!{python}
-import re, sys, urllib.request
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({{}}))
-page = opener.open(sys.argv[1]).read().decode()
-import html
+BROWSER = """
+page = opener.open(address).read().decode()
 target = html.unescape(re.search('id="{link}" href="([^"]+)"', page)[1])
 {extra}
 opener.open(target).read()
@@ -187,7 +185,7 @@ opener.open(target).read()
 def browser(tmp_path: Path, link: str = "allow", extra: str = "") -> str:
     """A browser that follows one link of the authorize page."""
     file = tmp_path / "browser"
-    file.write_text(BROWSER.format(python=sys.executable, link=link, extra=extra))
+    file.write_text(HEAD + BROWSER.format(link=link, extra=extra))
     file.chmod(0o755)
     return f"{file} %s"
 

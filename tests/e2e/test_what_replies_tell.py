@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.browsers import HEAD
 from lab.support import Home
 from lab.worlds.vendor import Vendor
 
@@ -234,11 +234,11 @@ def test_a_log_in_that_the_browser_brings_back_refused(
     configure(empty_home, vendor.address, 'grant = "authorization_code"')
     browser = tmp_path / "browser"
     browser.write_text(
-        f"#!{sys.executable}\nimport sys, urllib.parse as p, urllib.request as r\n"
-        "q = dict(p.parse_qsl(p.urlsplit(sys.argv[1]).query))\n"
+        HEAD + "import urllib.parse as p\n"
+        "q = dict(p.parse_qsl(p.urlsplit(address).query))\n"
         "a = {'error': 'invalid_scope', 'state': q['state'],"
         f" 'error_description': 'no such scope \\x1b[31m {SECRET}'}}\n"
-        "r.build_opener(r.ProxyHandler({})).open(q['redirect_uri'] + '?' + p.urlencode(a)).read()\n"
+        "opener.open(q['redirect_uri'] + '?' + p.urlencode(a)).read()\n"
     )
     browser.chmod(0o755)
     done = empty_home.run("login", "acme", "-v", BROWSER=f"{browser} %s")

@@ -27,6 +27,7 @@ from nightporter.issuers.oauth import (
     get_request,
 )
 
+ISS_PROMISED = "authorization_response_iss"  # an option that discovery adds (RFC 9207 section 3)
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
@@ -56,7 +57,9 @@ class Adapter(Speaker):
             found[name] = str(address)
         if "token_endpoint" not in found:
             raise IssuerReplyError("the issuer's metadata names no token_endpoint")
-        return replace(profile, options={**profile.options, **found})
+        promised = document.get("authorization_response_iss_parameter_supported") is True
+        more = {**found, **({ISS_PROMISED: True} if promised else {})}
+        return replace(profile, options={**profile.options, **more})
 
     # Requests.
 

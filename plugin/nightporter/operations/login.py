@@ -1,25 +1,35 @@
 """Sessions that a person starts: authorization code with PKCE through a browser, or a device code.
 
 The redirect comes back to our own server on loopback that takes one answer and ends (RFC 8252
-section 7.3), or is pasted. State and verifier are fresh for each login; what a browser shows is
-ours, and nothing that came in is echoed.
+section 7.3), or is pasted. It listens on both families, so that no other user can take the one that
+we leave; the address of the login, which names the challenge, is in a page that only the user can
+read, and not in the browser's argv. State and verifier are fresh for each login; what a browser
+shows is ours, and nothing that came in is echoed.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import hashlib
 import hmac
+import html
 import json
 import secrets
+import select
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from nightporter.core.checks import url_problem
 from nightporter.core.errors import (
     ConfigError,
     IssuerError,
@@ -31,9 +41,19 @@ from nightporter.core.model import Credentials, Grant, IssuedTokens, Profile, Se
 from nightporter.core.told import is_user
 from nightporter.issuers import oauth2
 from nightporter.issuers.oauth import Call, Request, Response, description_of, error_words
+from nightporter.machine.hand_over import hand_over
+from nightporter.machine.places import read_environment
 from nightporter.session import telling
 from nightporter.session.repository import Session
 
+PORT_TRIES = 20
+LEAST_POLL_S = 1.0  # an issuer that names less would be asked without a pause
+_NO_IPV6 = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
+REDIRECT = (
+    '<!doctype html><html><head><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+    '<meta http-equiv="refresh" content="0; url={url}"><title>nightporter</title></head>'
+    '<body><a href="{url}">Go on to the login</a></body></html>'
+)
 PAGE = "<html><body><h1>{title}</h1><p>{text}</p></body></html>"
 REGISTERED = (
     "The address http://localhost must be registered with the issuer as a redirect address (in"
@@ -144,16 +164,19 @@ def _by_code(
     digest = hashlib.sha256(verifier.reveal().encode()).digest()
     challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
     profile = session.addressed(deadline)
-    answer, server = _Answer(), _open_server(profile)
-    with server:
-        redirect_uri = f"http://localhost:{server.server_address[1]}"
+    answer, servers = _Answer(), _open_servers(profile)
+    with contextlib.ExitStack() as stack:
+        for server in servers:
+            stack.enter_context(server)
+        redirect_uri = f"http://localhost:{servers[0].server_address[1]}"
         url = adapter.authorization_url(
             profile, redirect_uri=redirect_uri, state=state, challenge=challenge, client=client
         )
         if person.open_browser is None:
             query = _pasted(person, url, state)
         else:
-            query = _awaited(person, url, server, answer, state, deadline)
+            query = _awaited(person, url, servers, answer, state, deadline)
+    _check_issuer(profile, query)
     if "error" in query:
         _say_words(session, query.get("error_description"), client)
         raise _refused(query["error"])
@@ -169,18 +192,72 @@ def _by_code(
     return _parsed(session, adapter, _exchange(session, request, deadline), client), issued_at
 
 
-def _open_server(profile: Profile) -> HTTPServer:
+def _check_issuer(profile: Profile, query: dict[str, str]) -> None:
+    """Checks whose answer it is, where the answer tells, and that it tells where the issuer's
+    metadata promise that (RFC 9207).
+
+    Raises: LoginRequiredError.
+    """
+    told = query.get("iss")
+    if told is None and not profile.options.get(oauth2.ISS_PROMISED):
+        return
+    if told is None or not _is_issuer(profile, told):
+        raise LoginRequiredError(
+            "the answer to the login is of another issuer (iss), or doesn't say of which",
+            hint="Start `nightporter login` again; if it comes again, tell the issuer.",
+        )
+
+
+def _is_issuer(profile: Profile, told: str) -> bool:
+    known = profile.options.get("issuer_url")
+    if known is not None:
+        return told.rstrip("/") == str(known).rstrip("/")
+    addresses = (profile.options.get("authorization_endpoint"), profile.token_endpoint)
+    hosts = {urlsplit(str(address)).netloc for address in addresses if address}
+    return urlsplit(told).netloc in hosts
+
+
+class _Server(HTTPServer):
+    """On the literal address of one family."""
+
+    timeout = 0.2
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        TCPServer.server_bind(self)  # HTTPServer's own would look its name up
+        self.server_name, self.server_port = "localhost", self.server_address[1]
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _open_servers(profile: Profile) -> list[HTTPServer]:
+    """Returns a listener on 127.0.0.1 and, where there is IPv6, one on ::1 at the same port."""
     port = int(profile.options.get("redirect_port", 0))
+    for _ in range(1 if port else PORT_TRIES):
+        with contextlib.suppress(OSError):
+            return _open_both(port)
+    raise ConfigError(
+        f"the port {port or 'that was free'} for the redirect is taken by another program here",
+        hint=(
+            "End that program, or name another `redirect_port` (which must be registered with"
+            " the issuer)."
+        ),
+    )
+
+
+def _open_both(port: int) -> list[HTTPServer]:
+    """Raises: OSError where the port is taken in one of the families."""
+    first = _Server(("127.0.0.1", port), BaseHTTPRequestHandler)
     try:
-        return HTTPServer(("127.0.0.1", port), BaseHTTPRequestHandler)
+        return [first, _Server6(("::1", first.server_address[1]), BaseHTTPRequestHandler)]
     except OSError as exc:
-        raise ConfigError(
-            f"the port {port} for the redirect is taken by another program here",
-            hint=(
-                "End that program, or name another `redirect_port` (which must be registered with"
-                " the issuer)."
-            ),
-        ) from exc
+        if exc.errno in _NO_IPV6:
+            return [first]
+        first.server_close()
+        raise
 
 
 def _pasted(person: Person, url: str, state: str) -> dict[str, str]:
@@ -198,24 +275,40 @@ def _pasted(person: Person, url: str, state: str) -> dict[str, str]:
 
 
 def _awaited(
-    person: Person, url: str, server: HTTPServer, answer: _Answer, state: str, deadline: float
+    person: Person,
+    url: str,
+    servers: list[HTTPServer],
+    answer: _Answer,
+    state: str,
+    deadline: float,
 ) -> dict[str, str]:
-    server.RequestHandlerClass = _handler(answer, state)
-    server.timeout = 0.2
+    for server in servers:
+        server.RequestHandlerClass = _handler(answer, state)
     person.say(f"Opening the browser. If none appears, open this address:\n\n{url}\n")
-    # In a thread: a browser that runs in the foreground would wait for our answer, and we for its
-    # end.
-    threading.Thread(target=person.open_browser, args=(url,), daemon=True).start()
-    while not answer.arrived.is_set():
-        server.handle_request()
-        if time.monotonic() >= deadline:
-            stray = (
-                f" ({answer.strays} answer(s) with another state were ignored)"
-                if answer.strays
-                else ""
-            )
-            raise LoginRequiredError(f"nobody answered the login in time{stray}", hint=REGISTERED)
+    with _page_to(url) as page:
+        # In a thread: a browser that runs in the foreground would wait for our answer, and we for
+        # its end.
+        threading.Thread(target=person.open_browser, args=(page,), daemon=True).start()
+        while not answer.arrived.is_set():
+            for server in select.select(servers, [], [], 0.2)[0]:
+                server.handle_request()
+            if time.monotonic() >= deadline:
+                raise _late(answer)
     return answer.query or {}
+
+
+def _late(answer: _Answer) -> LoginRequiredError:
+    stray = f" ({answer.strays} answer(s) with another state were ignored)" if answer.strays else ""
+    return LoginRequiredError(f"nobody answered the login in time{stray}", hint=REGISTERED)
+
+
+@contextlib.contextmanager
+def _page_to(url: str) -> Iterator[str]:
+    """Yields the address of a page that leads on, in a file of the user's alone: an argv can be
+    read by every user of the machine (jupyter/notebook#4260)."""
+    page = REDIRECT.format(url=html.escape(url))
+    with hand_over({"login.html": page}, read_environment()) as directory:
+        yield Path(directory, "login.html").as_uri()
 
 
 def _handler(answer: _Answer, state: str) -> type[BaseHTTPRequestHandler]:
@@ -298,6 +391,7 @@ def _by_device(
         _say_words(session, description_of(started), client)
     device_code, user_code, address, interval_s = _parse_device(started)
     person.say(f"Open {address} on any device and enter the code {user_code}")
+    person.say(f"It is for this machine and profile {profile.name!r} alone: send it to nobody.")
     while time.monotonic() + interval_s < deadline:
         session.runtime.sleep(interval_s)
         issued_at = int(session.runtime.clock())
@@ -329,12 +423,13 @@ def _parse_device(response: Response) -> tuple[Secret, str, str, float]:
     try:
         document = json.loads(response.body)
         texts = [document["device_code"], document["user_code"], document["verification_uri"]]
-        interval_s = float(document.get("interval", 5))
-    except (ValueError, KeyError, TypeError):
+        interval_s = max(LEAST_POLL_S, float(document.get("interval", 5)))
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise IssuerReplyError(f"the issuer started no device login ({response.status})") from None
     if (
         not all(isinstance(text, str) and text.isprintable() for text in texts)
-        or not 0 < interval_s <= 60
+        or not interval_s <= 60
+        or url_problem(texts[2].partition("?")[0])
     ):
         raise IssuerReplyError("the issuer's answer to the device login can't be used")
     return Secret(texts[0]), texts[1], texts[2], interval_s
