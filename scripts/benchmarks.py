@@ -163,8 +163,37 @@ def start(rounds: int) -> None:
                 rounds,
                 target=target,
             )
+        _doors(home, bare, rounds)
         _peers(home, bare, rounds)
 
+
+def _doors(home: Home, bare: list[str], rounds: int) -> None:
+    """The front door under other shells, with and without a credential in the environment."""
+    door = str(BIN / "nightporter")
+    configured = home.config_file.read_text()
+    with tempfile.TemporaryDirectory() as room, open_openbao() as server:
+        vendor = next(line for line in configured.splitlines() if line.startswith("base_url"))
+        vaulted, _mount = _vault_home(Path(room), server, vendor.split('"')[1])
+        for shell, words in SHELLS.items():
+            if shutil.which(words[0]) is None:
+                print(f"{shell}: not on this machine")
+                continue
+            for kind, place, target in (("", home, 0.5), (", VAULT_TOKEN", vaulted, 0.45)):
+                command = [*words, door, "token"]
+                run_quietly(command, place.environment)
+                paired(
+                    f"token, {shell}{kind}",
+                    lambda command=command, place=place: run_quietly(  # type: ignore[misc]
+                        command, place.environment
+                    ),
+                    lambda: run_quietly(bare, home.environment),
+                    "python -c pass",
+                    rounds,
+                    target=target,
+                )
+
+
+SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 
 GIT_ASK = "protocol=https\nhost=git.example.com\n\n"
 PIPED = "printf 'protocol=https\\nhost=git.example.com\\n'"

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.clients import client
-from lab.support import BIN, ROOT, Home, clean_environment, pitchpoint_config
+from lab.support import BIN, ROOT, Home, OpenBao, clean_environment, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.machine import reply as door
 from nightporter.machine.reply_writer import MAX_REPLIES, SETTLED_S, Basis, leave
 
 LAUNCHER = ROOT / "plugin/nightporter/launchers/nightporter"
+NOT_SEEN: door.Seen = (0, 0, 0, 0, 0)
 ASKED = 77  # what the stand-in for Python exits with
 TWIN = (
     "import os, sys, time; from nightporter.machine import reply as door\n"
@@ -63,6 +64,8 @@ class Room:
         (self.path / "prepared/nightporter").mkdir(parents=True)
         (self.path / "prepared/nightporter/config.toml").write_text("configuration")
         self.environment = clean_environment(HOME=str(self.home), **self.environment)
+        if self.shell == "busybox":
+            self.environment["PATH"] = str(applets(self.path))
         self.bin = self.path / "b i n"
         self.bin.mkdir()
         shutil.copy(LAUNCHER, self.bin / "nightporter")
@@ -72,7 +75,11 @@ class Room:
         time.sleep(SETTLED_S * 1.5)  # else their next change might carry the same time
 
     def leave(
-        self, *words: str, left_s: float = 100, by_token: bool = False, began: float | None = None
+        self,
+        *words: str,
+        left_s: float = 100,
+        secrets: Sequence[str] = (),
+        began: float | None = None,
     ) -> bool:
         self.token.write_text("token")
         basis = Basis(
@@ -81,10 +88,10 @@ class Room:
                 str(path) for path in (self.config, self.config.parent, self.aws, self.refused)
             ],
             own=str(self.token),
-            own_seen=door.look(str(self.token)) or (0, 0, 0),
+            own_seen=door.look(str(self.token)) or NOT_SEEN,
             left_s=left_s,
             began=time.time() if began is None else began,
-            by_token=by_token,
+            secrets=secrets,
         )
         return leave("the reply", door.Ask(words or ("token", "p"), self.environment), basis)
 
@@ -98,7 +105,7 @@ class Room:
         command = {
             "dash": ["dash", str(self.bin / "nightporter")],
             "bash": ["bash", "--posix", str(self.bin / "nightporter")],
-            "busybox": ["busybox", "sh", str(self.bin / "nightporter")],
+            "busybox": [shutil.which("busybox") or "", "sh", str(self.bin / "nightporter")],
             "python": [sys.executable, "-I", "-c", TWIN],
         }[self.shell]
         done = subprocess.run(
@@ -112,6 +119,17 @@ class Room:
             return None
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout.removesuffix("\n")
+
+
+def applets(path: Path) -> Path:
+    """A directory in which busybox is all programs that a door might run."""
+    place = path / "applets"
+    place.mkdir(exist_ok=True)
+    busybox = shutil.which("busybox")
+    for name in ("stat", "date", "sha256sum", "readlink", "od", "sed", "timeout", "sh"):
+        if busybox and not (place / name).exists():
+            (place / name).symlink_to(busybox)
+    return place
 
 
 @pytest.fixture(params=SHELLS)
@@ -192,9 +210,9 @@ PLANTED: Mapping[str, Callable[[Room], object]] = {
     "its time is over": lambda room: set_line(room, 3, str(int(time.time()))),
     "it comes from the future": lambda room: set_line(room, 2, str(int(time.time()) + 60)),
     "it has no deadline": lambda room: set_line(room, 3, "soon"),
-    "it is of another format": lambda room: set_line(room, 0, "nightporter reply 2"),
+    "it is of another format": lambda room: set_line(room, 0, "nightporter reply 3"),
     "it names no file": lambda room: rewritten(
-        room, lambda lines: lines.__setitem__(slice(7, 11), [])
+        room, lambda lines: lines.__setitem__(slice(8, 12), [])
     ),
     "it is empty": lambda room: rewritten(room, lambda lines: lines.clear()),
 }
@@ -288,12 +306,81 @@ def test_kubectl_s_variable_is_a_part_of_the_ask(room: Room) -> None:
     assert room.ask("exec-credential", "p", KUBERNETES_EXEC_INFO="a\nb") is None
 
 
-def test_a_token_of_vault_is_compared_by_python_alone(room: Room) -> None:
+SECRETS = ("VAULT_TOKEN", "BAO_TOKEN", "MY_OWN_1")
+
+
+@pytest.mark.parametrize("value", ["one", "", " a  b\t", "$(x)`y`\\n%s'\"*", "s.\u00e9" * 500])
+def test_a_secret_in_the_environment_is_compared_by_its_digest(value: str, room: Room) -> None:
+    room.environment |= {"VAULT_TOKEN": value, "MY_OWN_1": value}
+    room.leave(secrets=SECRETS)
+    assert room.ask() == "the reply"
+    for name in SECRETS:
+        assert room.ask(**{name: f"{value}2"}) is None
+        assert room.ask(**{name: f"{value}\n"}) is None
+    for name in ("VAULT_TOKEN", "MY_OWN_1"):
+        environment = dict(room.environment)
+        del room.environment[name]
+        assert room.ask() is None
+        room.environment = environment
+    assert len(value) < 9 or value not in room.reply.read_text()
+
+
+def test_a_digest_has_a_salt_of_its_own(room: Room) -> None:
     room.environment["VAULT_TOKEN"] = "one"
-    room.leave(by_token=True)
-    assert room.ask() == ("the reply" if room.shell == "python" else None)
-    assert room.ask(VAULT_TOKEN="two") is None
-    assert "one" not in room.reply.read_text()
+    room.leave(secrets=["VAULT_TOKEN"])
+    first = room.reply.read_text().split("\n")
+    room.leave(secrets=["VAULT_TOKEN"])
+    second = room.reply.read_text().split("\n")
+    assert len(first[1]) == 32
+    assert first[1] != second[1]
+    assert first[4] != second[4]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "- VAULT_TOKEN",
+        "DIGEST",
+        "DIGEST ",
+        "DIGEST  VAULT_TOKEN",
+        "DIGEST 1",
+        "DIGEST VAULT_TOKEN;touch$IFS",
+        "DIGEST VAULT_TOKEN}$(touch started)",
+        "DIGEST VAULT_TOKEN BAO_TOKEN",
+        "digest VAULT_TOKEN",
+        "VAULT_TOKEN",
+    ],
+)
+def test_a_line_of_secrets_that_is_none(line: str, room: Room) -> None:
+    room.environment["VAULT_TOKEN"] = "one"
+    room.leave(secrets=["VAULT_TOKEN"])
+    digest = room.reply.read_text().split("\n")[4].split()[0]
+    set_line(room, 4, line.replace("DIGEST", digest))
+    assert room.ask() is None
+    assert not (room.path / "started").exists()
+
+
+def test_secrets_that_could_be_taken_for_others_leave_no_reply(tmp_path: Path) -> None:
+    room = Room(tmp_path, "python", {"VAULT_TOKEN": "one\nBAO_TOKEN=two"})
+    assert not room.leave(secrets=["VAULT_TOKEN", "BAO_TOKEN"])
+
+
+@pytest.mark.parametrize("program", ["stat", "date", "sha256sum"])
+def test_a_program_that_is_missing_or_says_nonsense_makes_it_ask(program: str, room: Room) -> None:
+    if room.shell == "python":
+        return
+    room.environment["VAULT_TOKEN"] = "one"
+    room.leave(secrets=["VAULT_TOKEN"])
+    place = applets(room.path)
+    before = room.environment["PATH"]
+    for text in ("exit 0", "exit 1", "echo 1 /", "echo 99999999999999999999", "echo '*'; echo x"):
+        (place / program).unlink(missing_ok=True)
+        (place / program).write_text(f"#!/bin/sh\n{text}\n")
+        (place / program).chmod(0o755)
+        room.environment["PATH"] = f"{place}:{before}"
+        has_clock = room.shell == "bash" and program == "date"
+        assert room.ask() == ("the reply" if has_clock else None), text
 
 
 def test_no_home_and_a_place_of_its_own(room: Room) -> None:
@@ -349,7 +436,7 @@ def counting_path(room: Path) -> Path:
     """Programs that note that they were started, before they are."""
     place = room / "counted"
     place.mkdir()
-    for name in ("find", "date", "readlink", "sed", "cat"):
+    for name in ("find", "date", "stat", "sha256sum", "readlink", "sed", "cat"):
         program = place / name
         program.write_text(
             f'#!/bin/sh\necho {name} >>"{room}/started"\nexec {shutil.which(name)} "$@"\n'
@@ -358,14 +445,14 @@ def counting_path(room: Path) -> Path:
     return place
 
 
-def test_a_warm_command_starts_find_and_date_and_no_python(home: Home, tmp_path: Path) -> None:
+def test_a_warm_command_starts_stat_and_date_and_no_python(home: Home, tmp_path: Path) -> None:
     home.environment["PATH"] = f"{counting_path(tmp_path)}:/usr/bin:/bin"
     cold = home.run("token")
     assert home.run("exec-credential", "pitchpoint").code == 0
     tracer = shutil.which("strace")
     (tmp_path / "started").unlink(missing_ok=True)
     assert home.run("token").out == cold.out
-    assert sorted((tmp_path / "started").read_text().split()) == ["date", "find"]
+    assert sorted((tmp_path / "started").read_text().split()) == ["date", "stat"]
     if tracer:
         done = subprocess.run(
             [
@@ -384,6 +471,48 @@ def test_a_warm_command_starts_find_and_date_and_no_python(home: Home, tmp_path:
         if "ptrace" not in done.stderr:
             assert done.stderr.count("execve(") == 3
             assert "python" not in done.stderr
+
+
+def test_a_credential_in_the_environment_needs_one_child_more(
+    empty_home: Home, vendor: Vendor, openbao: OpenBao, tmp_path: Path
+) -> None:
+    """VAULT_TOKEN, and a variable that the configuration names."""
+    home, mount = empty_home, openbao.mount()
+    openbao.put(mount, "prod/pitchpoint", {"username": "svc-acme", "password": "correct-horse"})
+    path = f"{counting_path(tmp_path)}:/usr/bin:/bin"
+    home.environment |= {"PATH": path, "VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.token}
+    store = f'[stores.v]\ntype = "vault"\nmount = "{mount}"\n'
+    login = approle(openbao, mount)
+    home.environment["MY_SECRET_ID"] = login["secret_id"]
+    for auth, secret in (("", "VAULT_TOKEN"), (login["auth"], "MY_SECRET_ID")):
+        home.configure(pitchpoint_config(vendor.address, stores=store + auth))
+        time.sleep(SETTLED_S * 1.5)
+        cold = home.run("token")
+        assert cold.code == 0, cold.err
+        (tmp_path / "started").unlink(missing_ok=True)
+        assert home.run("token").out == cold.out
+        assert sorted((tmp_path / "started").read_text().split()) == ["date", "sha256sum", "stat"]
+        replies = "".join(file.read_text() for file in home.cache.glob("*.reply"))
+        assert home.environment[secret] not in replies
+        home.environment[secret] += "x"
+        assert home.run("token").code != 0  # Python asks the store under the other identity
+        home.environment[secret] = home.environment[secret][:-1]
+
+
+def approle(openbao: OpenBao, mount: str) -> dict[str, str]:
+    """An AppRole that may use the mount: its `auth` line and a secret id."""
+    policy = f'path "{mount}/*" {{ capabilities = ["create", "read", "update", "patch", "list"] }}'
+    openbao.call("PUT", f"sys/policies/acl/{mount}", {"policy": policy})
+    openbao.call("POST", f"sys/auth/{mount}-approle", {"type": "approle"})
+    role = f"auth/{mount}-approle/role/door"
+    openbao.call("POST", role, {"token_policies": [mount]})
+    role_id = openbao.call("GET", f"{role}/role-id")["data"]["role_id"]
+    secret_id = openbao.call("POST", f"{role}/secret-id", {})["data"]["secret_id"]
+    auth = (
+        f'auth = {{ method = "approle", mount = "{mount}-approle", role_id = "{role_id}",'
+        ' secret_id_env = "MY_SECRET_ID" }\n'
+    )
+    return {"auth": auth, "secret_id": secret_id}
 
 
 def test_min_ttl_is_kept_by_a_reply_too(home: Home, vendor: Vendor) -> None:
@@ -534,7 +663,7 @@ def test_the_wheel_installs_the_door(how: str, home: Home, tmp_path: Path) -> No
     environment = {**home.environment, "PATH": f"{counting_path(tmp_path)}:/usr/bin:/bin"}
     warm = subprocess.run([installed, "token"], env=environment, capture_output=True, text=True)
     assert warm.stdout == cold.stdout
-    assert sorted((tmp_path / "started").read_text().split()) == ["date", "find"]
+    assert sorted((tmp_path / "started").read_text().split()) == ["date", "stat"]
 
 
 @pytest.mark.clients
@@ -641,7 +770,7 @@ def test_a_client_that_asks_for_ever_new_addresses_fills_no_disk(helping: Home) 
             directory=str(helping.cache),
             watched=[],
             own=str(token_file),
-            own_seen=door.look(str(token_file)) or (0, 0, 0),
+            own_seen=door.look(str(token_file)) or NOT_SEEN,
             left_s=100,
             began=time.time(),
         )

@@ -12,7 +12,7 @@ from nightporter.core.model import Token
 from nightporter.machine import reply_writer
 from nightporter.machine.helper_failures import NAME as FAILURES
 from nightporter.machine.places import cache_directories
-from nightporter.machine.reply import Ask, Seen, knows, look
+from nightporter.machine.reply import SECRET_VARIABLES, Ask, Seen, can_name, knows, look
 from nightporter.machine.reply_writer import Basis
 from nightporter.stores import STORES
 
@@ -33,16 +33,13 @@ class Reply:
 def keep_reply(reply: Reply, broker: Broker, ask: Ask) -> None:
     """Leaves a reply for the launcher, where it may answer the next ask of this kind.
 
-    Not where a variable of the user's own naming holds a credential, where the store's identity
-    depends on a variable that the launcher doesn't compare, where tokens are in no file, or where
-    the file holds another token by now.
+    Not where the store's identity depends on a variable that the launcher doesn't compare, where
+    tokens are in no file, or where the file holds another token by now.
     """
     cache, description = broker.cache, STORES[broker.profile.store.type]
     token_file = cache.token_file()
-    if token_file is None or secret_variables(broker.profile.store):
-        return
     identity = description.identity_of(broker.profile.store.options)
-    if not knows(identity, description.secret_variables):
+    if token_file is None or not knows(identity) or not can_name(_secrets(broker)):
         return
     own_seen, cached = look(token_file), cache.load()
     if own_seen is None or cached is None or cached.value != reply.token.value:
@@ -61,9 +58,20 @@ def _basis(reply: Reply, broker: Broker, ask: Ask, token_file: str, own_seen: Se
         own=token_file,
         own_seen=own_seen,
         left_s=broker.warm_left_s(reply.token, reply.floor_s),
-        by_token=bool(STORES[broker.profile.store.type].secret_variables),
+        secrets=[name for name in _secrets(broker) if _is_needed(name, ask)],
         began=reply.began,
     )
+
+
+def _secrets(broker: Broker) -> list[str]:
+    """Returns the variables that hold a credential of the store."""
+    store = broker.profile.store
+    return [*STORES[store.type].secret_variables, *secret_variables(store)]
+
+
+def _is_needed(name: str, ask: Ask) -> bool:
+    """Whether the ask itself doesn't say that the variable is absent."""
+    return name in ask.environment or name not in SECRET_VARIABLES
 
 
 def _files(reply: Reply, broker: Broker, environment: Mapping[str, str]) -> list[str]:

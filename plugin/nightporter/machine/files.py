@@ -155,18 +155,12 @@ def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
 
 
 def replace_private(
-    path: str,
-    content: bytes,
-    *,
-    mode: int = 0o600,
-    modified_ns: int | None = None,
-    is_only_copy: bool = False,
+    path: str, content: bytes, *, mode: int = 0o600, is_only_copy: bool = False
 ) -> None:
     """Writes the file whole and atomically, on the disk before it takes the old one's place.
 
-    `is_only_copy`: after a power cut it must still be in that place.
-    `modified_ns`: the time stamp that it gets. `mode` is another than 0600 only for what is no
-    secret: programs, and files of others that have one.
+    `is_only_copy`: after a power cut it must still be in that place. `mode` is another than 0600
+    only for what is no secret: programs, and files of others that have one.
 
     Raises: OSError.
     """
@@ -179,8 +173,6 @@ def replace_private(
             file.write(content)
             file.flush()
             _sync(file.fileno())
-        if modified_ns is not None:
-            os.utime(temporary, ns=(modified_ns, modified_ns))
         os.replace(temporary, path)
         if is_only_copy:
             _sync_directory(os.path.dirname(path))

@@ -2,10 +2,10 @@
 Python.
 
 A reply answers one exact ask: the command line, the variables that pick an identity, and for a
-helper what its client wrote to it. It names the files that it depends on by inode, size and change
-time (ctime, which the door compares with the reply's own time stamp, set to the newest of theirs),
-the files that must stay absent, and a deadline by the wall clock. It holds an access token, and
-lies beside the cached one, under the same rules.
+helper what its client wrote to it. Of variables that hold a secret it keeps one digest, salted with
+the reply's own mark. It names the files that it depends on as `stat` shows them: mode, links,
+inode, size and change time (ctime), the files that must stay absent, and a deadline by the wall
+clock. It holds an access token, and lies beside the cached one, under the same rules.
 
 `reply_writer` writes the files. Python reads them too (`answer`), for shells and systems whose door
 can't, and for helpers, whose standard input no sh reads faithfully. It is imported before anything
@@ -16,12 +16,17 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MAGIC = "nightporter reply 1"
+# The second word for systems whose `stat` has the format of the BSDs: the door looks for it.
+IS_BSD = sys.platform == "darwin" or "bsd" in sys.platform
+MAGIC = f"nightporter reply 2{' bsd' if IS_BSD else ''}"
+NO_SECRETS = "-"
 # In the door's order. What isn't a name here can't pick another token.
 VARIABLES = (
     *("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"),
@@ -47,10 +52,16 @@ MAX_ASK = 4096  # bytes of a kept ask, which some answers repeat
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")
 
 
-def knows(identity_variables: Sequence[str], secret_variables: Sequence[str]) -> bool:
+def knows(identity_variables: Sequence[str]) -> bool:
     """Returns whether the ask tells these variables apart, so that a reply may answer it."""
-    return set(identity_variables) <= set(VARIABLES) and set(secret_variables) <= set(
-        SECRET_VARIABLES
+    return set(identity_variables) <= set(VARIABLES)
+
+
+def can_name(secret_variables: Sequence[str]) -> bool:
+    """Returns whether the launcher can look these variables up by name."""
+    return all(
+        name.isascii() and name.isidentifier() and not name.startswith("np_")
+        for name in secret_variables
     )
 
 
@@ -95,28 +106,30 @@ class Ask:
             name += f"+{_fingerprint(given)}"
         return f"{name}.reply" if len(name) <= 200 else None
 
-    def compose(self, *, by_token: bool = False) -> str | None:
-        """Returns the ask as the launcher composes it; None where a value has a line break in it.
-
-        `by_token`: a variable with a token picks the identity, so its fingerprint is in the ask,
-        which only Python can compose.
-        """
-        lines = [" ".join(self.arguments), *self._input(), *self._variables(by_token)]
+    def compose(self) -> str | None:
+        """Returns the ask as the launcher composes it; None where a value has a line break in
+        it."""
+        lines = [" ".join(self.arguments), *self._input(), *self._variables()]
         if any("\n" in line or "\0" in line for line in lines):
             return None
         return "".join(f"{line}\n" for line in lines)
 
+    def digest(self, mark: str, names: Sequence[str]) -> str:
+        """Returns the digest of variables that hold a secret, with the reply's mark as its salt."""
+        environment = self.environment
+        lines = [
+            f"{name}={environment[name]}\n" if name in environment else f"{name}\n"
+            for name in names
+        ]
+        return _sha256(os.fsencode(f"{mark}\n{''.join(lines)}"))
+
     def _input(self) -> list[str]:
         return [] if self.given is None else [f"INPUT {_fingerprint(self.given)}"]
 
-    def _variables(self, by_token: bool) -> list[str]:
+    def _variables(self) -> list[str]:
         environment = self.environment
         lines = [f"HOME={environment['HOME']}"] if "HOME" in environment else []
-        for name in SECRET_VARIABLES:
-            if name in environment and by_token:
-                lines.append(f"{name} {_fingerprint(os.fsencode(environment[name]))}")
-            elif name in environment:
-                lines.append(name)
+        lines += [name for name in SECRET_VARIABLES if name in environment]
         for name in VARIABLES:
             value = environment.get(name)
             if value or (value is not None and not name.startswith("NIGHTPORTER_")):
@@ -137,6 +150,20 @@ def _fingerprint(value: bytes) -> str:
     return blake2b(value, digest_size=32, person=b"nightporter").hexdigest()
 
 
+def _sha256(value: bytes) -> str:
+    try:
+        from _sha2 import (  # type: ignore[import-not-found,unused-ignore]
+            sha256,  # Python 3.12; without OpenSSL, as above
+        )
+    except ImportError:
+        try:
+            from _sha256 import sha256  # type: ignore[import-not-found,unused-ignore]
+        except ImportError:
+            from hashlib import sha256
+    found: str = sha256(value).hexdigest()
+    return found
+
+
 def answer(ask: Ask, now: float) -> str | None:
     """Returns the reply to this ask by the launcher's own rules; None at the least doubt. `now`:
     Unix seconds."""
@@ -152,7 +179,7 @@ def answer(ask: Ask, now: float) -> str | None:
         except (OSError, ValueError):
             continue
         if found is not None:
-            return _reply_in(*found, ask, now)
+            return _reply_in(found, ask, now)
     return None
 
 
@@ -168,8 +195,8 @@ def _directories(environment: Mapping[str, str]) -> list[str]:
     return [path for path in found if os.path.isabs(path)]
 
 
-def _read(directory: str, name: str) -> tuple[str, int] | None:
-    """A reply file's text and time stamp, if directory and file are ours alone."""
+def _read(directory: str, name: str) -> str | None:
+    """A reply file's text, if directory and file are ours alone."""
     place = os.lstat(directory)
     descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     try:
@@ -180,35 +207,40 @@ def _read(directory: str, name: str) -> tuple[str, int] | None:
             stat.S_ISDIR(place.st_mode) and stat.S_ISREG(status.st_mode) and is_ours and is_private
         ):
             return None
-        return os.fsdecode(os.read(descriptor, 1 << 20)), status.st_mtime_ns
+        return os.fsdecode(os.read(descriptor, 1 << 20))
     finally:
         os.close(descriptor)
 
 
-def _reply_in(text: str, newest_ns: int, ask: Ask, now: float) -> str | None:
+def _reply_in(text: str, ask: Ask, now: float) -> str | None:
     head, _, rest = text.partition("\n\n")
     files, _, reply = rest.partition("\n\n")
-    lines = head.split("\n", 4)
-    if len(lines) != 5 or lines[0] != MAGIC or not (lines[2].isdigit() and lines[3].isdigit()):
+    lines = head.split("\n", 5)
+    if len(lines) != 6 or lines[0] != MAGIC or not (lines[2].isdigit() and lines[3].isdigit()):
         return None
-    seen = f"{lines[4]}\n"
-    by_token = any(name in ask.environment and f"\n{name} " in seen for name in SECRET_VARIABLES)
-    if seen != ask.compose(by_token=by_token):
+    if f"{lines[5]}\n" != ask.compose() or not _has_secrets(ask, lines[1], lines[4]):
         return None
-    if not int(lines[2]) <= now < int(lines[3]) or "=" not in files or not reply.endswith("\n"):
+    if not int(lines[2]) <= now < int(lines[3]) or " /" not in files or not reply.endswith("\n"):
         return None
-    return reply[:-1] if all(_still_holds(line, newest_ns) for line in files.split("\n")) else None
+    return reply[:-1] if all(_still_holds(line) for line in files.split("\n")) else None
 
 
-def _still_holds(line: str, newest_ns: int) -> bool:
-    if line[0] == "!":
+def _has_secrets(ask: Ask, mark: str, line: str) -> bool:
+    """Whether the variables with a secret are what they were: `DIGEST NAME...`, or no such
+    variables."""
+    digest, *names = line.split(" ")
+    return line == NO_SECRETS or (bool(names) and digest == ask.digest(mark, names))
+
+
+def _still_holds(line: str) -> bool:
+    if line[:1] == "!":
         return not os.path.lexists(line[1:])
-    known, path = _split(line)
-    seen = look(path)
-    return known is not None and seen == known and seen[2] <= newest_ns
+    shown, slash, path = line.partition("/")
+    seen = look(f"{slash}{path}")
+    return seen is not None and f"{show(seen)} " == shown
 
 
-Seen = tuple[int, int, int]  # inode, size (-1 for a directory), change time in ns
+Seen = tuple[int, int, int, int, int]  # mode, links, inode, size, change time in ns
 
 
 def look(path: str) -> Seen | None:
@@ -217,17 +249,15 @@ def look(path: str) -> Seen | None:
         status = os.lstat(path)
     except OSError:
         return None
-    return (
-        status.st_ino,
-        -1 if stat.S_ISDIR(status.st_mode) else status.st_size,
-        status.st_ctime_ns,
-    )
+    return (status.st_mode, status.st_nlink, status.st_ino, status.st_size, status.st_ctime_ns)
 
 
-def _split(line: str) -> tuple[Seen | None, str]:
-    """`=INODE SIZE CTIME_NS PATH`."""
-    words = line[1:].split(" ", 3)
-    try:
-        return (int(words[0]), int(words[1]), int(words[2])), words[3]
-    except (ValueError, IndexError):
-        return None, ""
+def show(seen: Seen) -> str:
+    """The same as `stat` prints it: with `-c '%f %h %i %s %z'`, and on the BSDs with
+    `-f '%Xp %l %i %z %Fc'`."""
+    mode, links, inode, size, changed_ns = seen
+    seconds, rest_ns = divmod(changed_ns, 1_000_000_000)
+    if IS_BSD:
+        return f"{mode:X} {links} {inode} {size} {seconds}.{rest_ns:09}"
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+    return f"{mode:x} {links} {inode} {size} {when}.{rest_ns:09} +0000"

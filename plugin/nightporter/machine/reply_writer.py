@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nightporter.machine.files import replace_private
-from nightporter.machine.reply import MAGIC, Ask, Seen, look
+from nightporter.machine.reply import MAGIC, NO_SECRETS, Ask, Seen, look, show
 
 SETTLED_S = 0.05  # several ticks of the clock that file systems use
 MAX_REPLIES = 50  # a client may ask for any number of addresses
@@ -28,7 +28,7 @@ class Basis:
     what must not be there. `own`: the token's file, and `own_seen`, how it was seen (`look`) before
     the token was read from it. `left_s`: seconds for which the token may be served without another
     look. `began`: a moment (Unix seconds) before anything of it was read, so that a change
-    meanwhile is noticed. `by_token`: as in `Ask.compose`.
+    meanwhile is noticed. `secrets`: the variables that hold a secret, whose digest is in the reply.
     """
 
     directory: str
@@ -38,27 +38,27 @@ class Basis:
     left_s: float
     began: float
     absent: Sequence[str] = ()
-    by_token: bool = False
+    secrets: Sequence[str] = ()
 
 
 def leave(reply: str, ask: Ask, basis: Basis) -> bool:
     """Writes the reply, if one may be kept. Returns whether it was; a failed write is no error."""
-    name, content = ask.file_name, ask.compose(by_token=basis.by_token)
+    name, content = ask.file_name, ask.compose()
     if name is None or content is None or basis.left_s < LEAST_S or not _is_keepable(reply, ask):
         return False
+    if any("\n" in ask.environment.get(secret, "") for secret in basis.secrets):
+        return False  # two such values could be taken for two others
     try:
-        found = _look(basis)
-        if found is None or not _is_plain(basis.directory):
+        files = _look(basis)
+        if files is None or not _is_plain(basis.directory):
             return False
-        newest_ns, lines = found
-        now = time.time()
-        head = (MAGIC, os.urandom(8).hex(), str(int(now)), str(int(now + basis.left_s)))
-        lines = [*head, content.rstrip("\n"), "", *lines, "", reply]
+        head = [*_head(ask, basis), content.rstrip("\n")]
+        lines = [*head, "", *files, "", reply]
         if ask.given is not None:
             _make_room(basis.directory)
         text = "".join(f"{line}\n" for line in lines)
         path = os.path.join(basis.directory, name)
-        replace_private(path, os.fsencode(text), modified_ns=newest_ns)
+        replace_private(path, os.fsencode(text))
     except (OSError, ValueError):
         return False
     return True
@@ -82,20 +82,24 @@ def _make_room(directory: str) -> None:
             os.unlink(os.path.join(directory, name))
 
 
-def _look(basis: Basis) -> tuple[int, list[str]] | None:
-    """Returns the newest change time of what is watched (ns), and its lines; None where that can't
-    be trusted."""
-    newest_ns, lines = 0, []
+def _head(ask: Ask, basis: Basis) -> list[str]:
+    """Returns format, mark, the times between which the reply may be served, and the digest of the
+    secrets that it depends on."""
+    mark, now = os.urandom(16).hex(), time.time()
+    names = list(dict.fromkeys(basis.secrets))
+    secrets = " ".join([ask.digest(mark, names), *names]) if names else NO_SECRETS
+    return [MAGIC, mark, str(int(now)), str(int(now + basis.left_s)), secrets]
+
+
+def _look(basis: Basis) -> list[str] | None:
+    """Returns the lines of what is watched; None where that can't be trusted."""
+    lines = []
     for path in dict.fromkeys([basis.own, *basis.watched, *basis.absent]):
         seen = look(path)
         if not _is_plain(path) or not _is_as_expected(path, seen, basis):
             return None
-        if seen is None:
-            lines.append(f"!{path}")
-            continue
-        newest_ns = max(newest_ns, seen[2])
-        lines.append(f"={seen[0]} {seen[1]} {seen[2]} {path}")
-    return newest_ns, lines
+        lines.append(f"!{path}" if seen is None else f"{show(seen)} {path}")
+    return lines
 
 
 def _is_as_expected(path: str, seen: Seen | None, basis: Basis) -> bool:
@@ -103,7 +107,7 @@ def _is_as_expected(path: str, seen: Seen | None, basis: Basis) -> bool:
         return seen == basis.own_seen
     if seen is None:
         return True
-    return path not in basis.absent and basis.began - seen[2] / 1e9 >= SETTLED_S
+    return path not in basis.absent and basis.began - seen[-1] / 1e9 >= SETTLED_S
 
 
 def _is_plain(path: str) -> bool:
