@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from lab.servers.strict_aws import AwsError, StrictAws, open_strict_aws
+from lab.support import AWS_VARIABLES
 from nightporter.core.errors import (
     ConfigError,
     NightporterError,
@@ -360,3 +361,36 @@ def test_sts_is_asked_by_https_alone(
     options = {"endpoint_url": address, "role_arn": "arn:aws:iam::123456789012:role/r"}
     with pytest.raises(ConfigError, match="the endpoint of STS must be https"):
         SecretsManagerStore(options, dict(os.environ)).read(PATH, timeout_s=T)
+
+
+@pytest.mark.parametrize(
+    ("variables", "kind", "said"),
+    [
+        ({"AWS_REGION": "eu-west-9"}, StoreUnreachableError, "its name can't be looked up"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:1"}, StoreUnreachableError, "through the proxy"),
+        ({"HTTPS_PROXY": "socks5h://127.0.0.1:1"}, ConfigError, "SOCKS"),
+    ],
+)
+def test_a_network_failure_has_words(
+    variables: dict[str, str],
+    kind: type[NightporterError],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was "EndpointConnectionError", and a SOCKS proxy was a network that is away."""
+
+    usual = socket.getaddrinfo
+
+    def look_up(host: str, *arguments: Any, **options: Any) -> Any:
+        if host != "127.0.0.1":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return usual(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for name, value in {**AWS_VARIABLES, **variables}.items():
+        monkeypatch.setenv(name, value)
+    store = SecretsManagerStore({}, dict(os.environ))
+    with pytest.raises(kind, match=said) as caught:
+        store.read(PATH, timeout_s=T)
+    assert "Error" not in caught.value.message
+    store.close()

@@ -163,6 +163,18 @@ def test_a_path_with_data_in_it_is_a_note(patient: Patient, openbao: OpenBao, mo
     assert any("without data/" in item.what for item in patient.findings("warning"))
 
 
+def test_it_says_which_store_it_is_and_what_it_does_not_read(
+    patient: Patient, openbao: OpenBao, mount: str
+) -> None:
+    """Two people with two variables set see the difference."""
+    patient.configure(vault(openbao, mount))
+    patient.set(VAULT_TOKEN=openbao.token, VAULT_SKIP_VERIFY="1")
+    places = [item.what for item in patient.findings("ok")]
+    assert f"the store is {openbao.address}, mount {mount!r}, token of VAULT_TOKEN" in places
+    assert any("VAULT_SKIP_VERIFY" in item.what for item in patient.findings("warning"))
+    assert openbao.token not in repr(patient.findings("ok"))
+
+
 def test_a_ca_that_is_not_known_and_an_address_without_tls(
     patient: Patient, openbao: OpenBao, mount: str
 ) -> None:
@@ -228,6 +240,8 @@ def test_no_region(patient: Patient, aws: Aws) -> None:
     assert "AWS_REGION" in patient.remedy("configuration")
     patient.set(AWS_REGION="eu-west-1")
     patient.is_well()
+    places = [item.what for item in patient.findings("ok")]
+    assert any("in eu-west-1" in what and "credentials by env" in what for what in places), places
 
 
 def test_no_credentials_and_no_such_profile(patient: Patient, aws: Aws) -> None:

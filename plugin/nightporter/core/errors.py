@@ -328,7 +328,7 @@ def with_profile(hint: str, profile: str) -> str:
 def to_members(error: NightporterError) -> dict[str, object]:
     """Returns an error as members that JSON can hold: for notes, and between processes."""
     members: dict[str, object] = {
-        "class": type(error).__name__,
+        "class": _public_name(type(error)),
         "message": error.message,
         "hint": error.hint,
         "retry_after": error.retry_after_s,
@@ -338,6 +338,12 @@ def to_members(error: NightporterError) -> dict[str, object]:
     if isinstance(error, CredentialsRefusedError):
         members["until"] = error.until
     return members
+
+
+def _public_name(kind: type) -> str:
+    """Returns the nearest class of this module: a store may have a finer one of its own."""
+    names = (str(item.__name__) for item in kind.__mro__ if globals().get(item.__name__) is item)
+    return next(names)
 
 
 def from_members(members: Mapping[str, object]) -> NightporterError:

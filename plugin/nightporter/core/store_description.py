@@ -81,6 +81,8 @@ class StoreDescription:
     namespace are meant, with any identity. `place`: where the data are on this machine, for a store
     that has them here.
 
+    `unread_variables`: what its own client reads and we don't; `doctor` says so where one is set.
+
     `library`, `requirement`: the module that the adapter imports, and what pip installs for it.
     `render_policy`: the least that a role needs in the store's own policy language; None: it has
     none.
@@ -96,6 +98,7 @@ class StoreDescription:
     identity_variables: Sequence[str] = ()
     secret_variables: Sequence[str] = ()
     address_variables: Sequence[str] = ()
+    unread_variables: Sequence[str] = ()
     credential_files: Callable[[Options, Environment], Sequence[str]] = _nothing
     place: Callable[[Options, str], str | None] = lambda _options, _data_directory: None
     library: str = ""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import ssl
 import threading
 import time
@@ -34,6 +33,7 @@ from nightporter.core.errors import (
 from nightporter.core.model import Profile
 from nightporter.issuers.oauth import Request, Response
 from nightporter.net import tls
+from nightporter.net.causes import words_of
 from nightporter.net.proxies import environment_proxies, proxy_variable
 from nightporter.net.quiet import quiet
 
@@ -243,18 +243,6 @@ def proxy_error(
         f"{source} is not the URL of a proxy ({type(exc).__name__})",
         hint="It takes an address such as http://proxy.example:3128.",
     )
-
-
-def words_of(exc: BaseException) -> str:
-    """The cause in a few words, without the address that exceptions repeat."""
-    causes = list(tls.chain_of(exc))
-    if any(isinstance(item, socket.gaierror) for item in causes):
-        return "its name can't be looked up"
-    if any(isinstance(item, ConnectionRefusedError) for item in causes):
-        return "nothing listens there"
-    if any(isinstance(item, (requests.exceptions.ConnectTimeout, TimeoutError)) for item in causes):
-        return "no connection within the time"
-    return type(exc).__name__
 
 
 def _read_bounded(reply: requests.Response, host: str) -> bytes:

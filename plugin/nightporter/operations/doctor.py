@@ -62,7 +62,7 @@ from nightporter.session.repository import Session, new_lineage
 from nightporter.session.telling import narrowed, other_user
 from nightporter.session.transitions import Snapshot
 from nightporter.stores import STORES
-from nightporter.stores.capabilities import Expiring, Inspected, Labelled
+from nightporter.stores.capabilities import Expiring, Inspected, Labelled, Located
 
 SKEW_S = 5
 SHORT_S = 6 * 3600  # what is left of a session that ends soon
@@ -274,6 +274,7 @@ class Doctor:
     def _variables(self, config: Config) -> Iterator[Finding]:
         """Names only: a value may be a secret."""
         stores = {profile.store.name: profile.store for profile in config.profiles.values()}
+        kinds = sorted({store.type for store in stores.values()})
         names = [
             name
             for store in stores.values()
@@ -289,6 +290,13 @@ class Doctor:
         ]
         if found:
             yield ok(f"set in the environment: {', '.join(found)}")
+        unread = [name for kind in kinds for name in STORES[kind].unread_variables]
+        if ignored := [name for name in dict.fromkeys(unread) if self._environment.get(name)]:
+            yield warning(
+                "store-note",
+                f"{', '.join(ignored)} is not read here, though the store's own client reads it",
+                todo="plugin/docs/configuration.md names what is read; CA files: `ca_cert`.",
+            )
 
     def _mishaps(self, names: tuple[str, ...]) -> Iterator[Finding]:
         now = time.time()
@@ -335,6 +343,8 @@ class Doctor:
                     exit_code=5,
                 )
             return
+        if isinstance(store, Located):
+            yield ok(f"the store is {store.whereabouts()}", profile.name)
         yield ok(
             f"store {profile.store.name!r} is reachable, with all permissions of role"
             f" {profile.role.value}",

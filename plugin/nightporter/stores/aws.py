@@ -46,6 +46,7 @@ class Connection:
         self._environment = environment
         self._client: Any = None
         self._opening = threading.Lock()
+        self._method = "boto3's chain"  # what of it has given the credentials
 
     def ask(
         self, right: str, path: str, call: Callable[[Any], T], *, timeout_s: float = DEFAULT_S
@@ -67,6 +68,15 @@ class Connection:
                     raise
             self.close()
             return self._run(call, max(0.1, deadline - time.monotonic()))
+
+    def whereabouts(self) -> str:
+        """Returns Region, address and source of the credentials, once there is a client."""
+        if self._client is None:
+            return NAME
+        meta = self._client.meta
+        role = self._options.get("role_arn")
+        source = f"role {role}" if role else f"credentials by {self._method}"
+        return f"{NAME} in {meta.region_name}, {urlsplit(meta.endpoint_url).netloc}, {source}"
 
     def close(self) -> None:
         client, self._client = self._client, None
@@ -107,6 +117,9 @@ class Connection:
     def _new_client(self) -> Any:
         options = self._options
         session = open_session(options, self._environment)
+        credentials = session.get_credentials()
+        if credentials is not None:
+            self._method = str(credentials.method)
         if "role_arn" in options:
             session = _assumed(session, options["role_arn"])
         # Our own loops retry, since only they know what may be sent twice.

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import botocore.exceptions as aws
 
@@ -30,6 +31,7 @@ from nightporter.core.errors import (
     VersionConflictError,
 )
 from nightporter.net import tls
+from nightporter.net.causes import words_of
 
 NAME = "Secrets Manager"
 
@@ -333,6 +335,11 @@ def _of_network(exc: Exception) -> NightporterError | None:
         what, hint = refused
         return StoreUnreachableError(f"{NAME}: {what}", hint=hint)
     if isinstance(exc, aws.ProxyConnectionError):
+        if re.match("(http://)?socks", _member(exc, "proxy_url").lower()):
+            return ConfigError(
+                "HTTPS_PROXY names a SOCKS proxy, and boto3 takes none",
+                hint="Name an http proxy, or the endpoint's host in NO_PROXY.",
+            )
         return StoreUnreachableError(
             f"{NAME} can't be reached through the proxy",
             hint="Check HTTPS_PROXY, or name the endpoint's host in NO_PROXY.",
@@ -342,7 +349,14 @@ def _of_network(exc: Exception) -> NightporterError | None:
         return unreadable_answer(type(exc).__name__)
     kinds = (aws.HTTPClientError, aws.ConnectionError, OSError)
     if isinstance(exc, kinds):
-        return StoreUnreachableError(f"{NAME} can't be reached: {type(exc).__name__}")
+        host = urlsplit(_member(exc, "endpoint_url")).hostname
+        return StoreUnreachableError(
+            f"{NAME}{f' at {host}' if host else ''} can't be reached: {words_of(exc)}",
+            hint=(
+                "Check the network and the proxy, and `region` or `endpoint_url`, which give the"
+                " name; nothing was changed."
+            ),
+        )
     return None
 
 

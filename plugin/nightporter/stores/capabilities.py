@@ -26,6 +26,14 @@ class Inspected(Protocol):
 
 
 @runtime_checkable
+class Located(Protocol):
+    """A store that says where it is and as whom it is asked (`doctor`)."""
+
+    def whereabouts(self) -> str:
+        """Returns it in a few words without a secret, once the store has answered."""
+
+
+@runtime_checkable
 class Removable(Protocol):
     """A store with a way of its own to remove a secret that a person keeps there (`credentials
     delete`). The port's `delete` is for session records."""

@@ -104,6 +104,9 @@ class LocalStore:
         self.delete(path, stored.version, timeout_s=timeout_s)
         return True
 
+    def whereabouts(self) -> str:
+        return f"files in {self._directory}"
+
     def missing_rights(
         self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
     ) -> list[str]:

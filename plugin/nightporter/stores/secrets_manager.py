@@ -227,6 +227,9 @@ class SecretsManagerStore:
         with contextlib.suppress(VersionConflictError, StoreValueError):
             self._label(path, timeout_s, VersionStage="AWSPREVIOUS", RemoveFromVersionId=version)
 
+    def whereabouts(self) -> str:
+        return self._connection.whereabouts()
+
     def missing_rights(
         self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
     ) -> list[str]:

@@ -279,6 +279,11 @@ class VaultStore:
                 missing.append(f"{', '.join(lacking)} on {path}")
         return missing
 
+    def whereabouts(self) -> str:
+        namespace = self._option("namespace")
+        within = f", namespace {namespace!r}" if namespace else ""
+        return f"{self._address}{within}, mount {self._mount!r}, {self._login.words}"
+
     def life_limit(self, path: str, *, timeout_s: float) -> tuple[str, int] | None:
         """That of the mount, where its configuration may be read; else what became of the last
         write, which who reads the secret may see."""

@@ -28,6 +28,8 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "client_key": ("VAULT_CLIENT_KEY", "BAO_CLIENT_KEY"),
 }
 TOKEN_VARIABLES = ("VAULT_TOKEN", "BAO_TOKEN")
+# What the Vault CLI reads besides. To skip the verification of TLS is no option here.
+_UNREAD = ("SKIP_VERIFY", "CAPATH", "CACERT_BYTES", "TLS_SERVER_NAME", "PROXY_ADDR", "AGENT_ADDR")
 _PARAMETERS = ", ".join(
     f'"{name}" = []' for name in ("delete_version_after", "max_versions", "custom_metadata")
 )
@@ -131,6 +133,7 @@ DESCRIPTION = StoreDescription(
     identity_variables=[name for names in VARIABLES.values() for name in names],
     secret_variables=TOKEN_VARIABLES,
     address_variables=(*VARIABLES["address"], *VARIABLES["namespace"]),
+    unread_variables=[f"{tool}_{name}" for tool in ("VAULT", "BAO") for name in _UNREAD],
     credential_files=_credential_files,
     library="hvac",
     requirement="nightporter[vault]",

@@ -29,7 +29,8 @@ from nightporter.core.errors import (
     VersionConflictError,
 )
 from nightporter.net import tls
-from nightporter.net.http import PROXY_ADDRESS_ERRORS, proxy_error, words_of
+from nightporter.net.causes import words_of
+from nightporter.net.http import PROXY_ADDRESS_ERRORS, proxy_error
 
 # What KV version 2 says, as a 400, after each mount, unseal, restart and failover
 # (hashicorp/vault-plugin-secrets-kv#75, NVIDIA/nvcf#1110).

@@ -72,6 +72,15 @@ class Login:
         )
 
     @property
+    def words(self) -> str:
+        """Returns in a few words how we log in."""
+        method = self._auth["method"]
+        if method != "token":
+            return f"auth method {method}"
+        variable = next((name for name in TOKEN_VARIABLES if self._environment.get(name)), None)
+        return f"token of {variable or self._auth.get('token_file', HOME_TOKEN_FILE)}"
+
+    @property
     def remedy(self) -> str:
         """Returns what helps where Vault does not know our token."""
         return _REMEDIES.get(self._auth["method"], _TOKEN_REMEDY)
