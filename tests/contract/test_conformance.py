@@ -206,6 +206,7 @@ def test_a_refresh_brings_another_token_and_keeps_the_session(scene: Scene) -> N
         assert held is not None
         assert scene.world.is_session_alive(held.reveal())
     assert scene.sends("reuse") == 0
+    assert scene.sends("sign-in") == (1 if scene.profile.signs_in_unattended else 0)
     if scene.vendor.rotation is Rotation.ROTATES:
         assert len(scene.world.refresh_tokens) >= 5
 

@@ -1,5 +1,6 @@
-"""Every sentence of the vendors' documents that states a behaviour, and the table of error classes
-for each vendor."""
+"""The sentences of the four vendors' documents that state a behaviour, one test each, and what the
+answers of every vendor mean, in their own bodies. What becomes of a session is in
+`test_conformance`; `scope`, `id_token` and `error_description` are in `test_what_replies_tell`."""
 
 from __future__ import annotations
 
@@ -12,10 +13,28 @@ from urllib.parse import parse_qs
 import pytest
 
 from nightporter.core.config import parse_config
-from nightporter.core.errors import ConfigError, IssuerReplyError, NightporterError
-from nightporter.core.model import Credentials, Grant, Profile, Rotation, Secret
-from nightporter.issuers import VENDORS, issuer_for
+from nightporter.core.errors import (
+    ConfigError,
+    CredentialsRefusedError,
+    IssuerReplyError,
+    NightporterError,
+    SessionRejectedError,
+)
+from nightporter.core.expiry import parse_rfc3339
+from nightporter.core.model import (
+    Credentials,
+    Grant,
+    Identity,
+    Profile,
+    Rotation,
+    Secret,
+    SessionRecord,
+    Token,
+)
+from nightporter.issuers import VENDORS, issuer_for, oauth2
 from nightporter.issuers.oauth import Call, Request, Response, form_request, parse_tokens
+from nightporter.operations.rotate import Due, due
+from nightporter.protocols import plain
 from nightporter.stores import STORES
 
 CLIENT = Credentials(version="1", client_id="id", client_secret=Secret("se:cret /ü"))
@@ -92,7 +111,101 @@ def test_pitchpoint_expires_in_will_in_most_cases_be_3600() -> None:
     assert parse_tokens(reply(200, {"access_token": "a"}), Call.SIGN_IN).expires_in == 3600
 
 
+def test_pitchpoint_the_useralias_is_sent_where_there_is_one() -> None:
+    """The account of the organisation to act as."""
+    which = profile("pitchpoint")
+    credentials = Credentials(
+        version="1", username="u", password=Secret("p"), useralias="acme-branch"
+    )
+    sent = json.loads(issuer_for(which).sign_in_request(which, credentials).body)
+    assert sent == {"username": "u", "password": "p", "useralias": "acme-branch"}
+
+
+@pytest.mark.parametrize(
+    ("signed_in", "expires"),
+    [
+        ("2026-07-14T14:00:00Z", "2026-07-16T04:00:00Z"),
+        ("2026-07-14T04:00:00Z", "2026-07-15T04:00:00Z"),
+        ("2026-03-08T04:30:00Z", "2026-03-09T04:00:00Z"),
+        ("2026-11-01T03:30:00Z", "2026-11-02T05:00:00Z"),
+    ],
+)
+def test_pitchpoint_24_hours_rounded_up_to_midnight_eastern_time(
+    signed_in: str, expires: str
+) -> None:
+    """By the row alone; `test_expiry` has the days on which the clocks change."""
+    which = profile("pitchpoint")
+    found = issuer_for(which).refresh_expires_at(which, parse_rfc3339(signed_in))
+    assert found == parse_rfc3339(expires)
+
+
+def test_pitchpoint_a_refresh_is_preferred_to_a_sign_in_until_the_token_expires() -> None:
+    """ "Pitchpoint suggests that you use this call rather than signing-in again"."""
+    which = profile("pitchpoint")
+    now = parse_rfc3339("2026-07-14T14:00:00Z")
+    until = issuer_for(which).refresh_expires_at(which, now)
+    identity = Identity(issuer="pitchpoint", token_endpoint=which.token_endpoint)
+    record = SessionRecord(identity=identity, refresh_token=Secret("r"), expires_at=until)
+    assert until is not None
+    assert due(which, record, now=now, sign_in_lasts_until=until) is Due.NOTHING
+    assert due(which, record, now=until - 3600, sign_in_lasts_until=until + 86_400) is Due.SIGN_IN
+
+
+def test_pitchpoint_the_token_type_is_bearer_by_default() -> None:
+    """ "token_type: The token type; default Bearer"."""
+    which = profile("pitchpoint")
+    members = {"access_token": "a", "refresh_token": "r", "scope": "policy", "expires_in": 3600}
+    for told in ({}, {"token_type": "Bearer"}, {"token_type": None}):
+        answer = reply(200, {**members, **told})
+        assert issuer_for(which).parse(answer, Call.REFRESH).token_type == "Bearer"
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_pitchpoint_access_denied_means_what_the_call_makes_it(status: int) -> None:
+    """ "Invalid username / password combination" at both calls: the text decides nothing."""
+    issuer = issuer_for(profile("pitchpoint"))
+    body = {
+        "error_description": "Invalid username / password combination",
+        "error": "access_denied",
+    }
+    with pytest.raises(CredentialsRefusedError):
+        issuer.parse(reply(status, body), Call.SIGN_IN)
+    with pytest.raises(SessionRejectedError):
+        issuer.parse(reply(status, body), Call.REFRESH)
+
+
+def test_the_access_token_goes_into_the_authorization_header() -> None:
+    """Step 2: "Incorporate the access token in the Authorization header"."""
+    token = Token(Secret("t.o.k"), token_type="Bearer", expires_at_s=1, obtained_at_s=0.0)
+    assert plain.render(token, "header", profile("pitchpoint")) == "Authorization: Bearer t.o.k"
+
+
 # vault.ist.
+
+
+def test_vault_ist_without_expires_in_the_documents_24_hours_hold() -> None:
+    """ "The access_token is valid for 24 hours"."""
+    issuer = issuer_for(profile("vault-ist"))
+    assert issuer.parse(reply(200, {"access_token": "a"}), Call.REFRESH).expires_in == 86_400
+
+
+def test_vault_ist_the_shape_of_the_older_api() -> None:
+    """401 with `status`, and no `error`."""
+    old = {"status": "UNAUTHORIZED", "message": "m", "traceId": "t", "errors": list[str]()}
+    with pytest.raises(SessionRejectedError) as caught:
+        issuer_for(profile("vault-ist")).parse(reply(401, old), Call.REFRESH)
+    assert caught.value.is_certain
+    with pytest.raises(SessionRejectedError) as caught:
+        issuer_for(profile("perspio")).parse(reply(401, old), Call.REFRESH)
+    assert not caught.value.is_certain  # no word of Entra's
+
+
+def test_vault_ist_a_missing_refresh_token_is_a_wrong_request() -> None:
+    """ "Missing refresh token." is no dead session: nothing is given up for it."""
+    body = {"error": "invalid_request", "error_description": "Missing refresh token."}
+    with pytest.raises(IssuerReplyError) as caught:
+        issuer_for(profile("vault-ist")).parse(reply(400, body), Call.REFRESH)
+    assert caught.value.error == "invalid_request"
 
 
 def test_vault_ist_headers_partner_id_and_grant_type_and_a_camel_case_body() -> None:
@@ -171,6 +284,52 @@ def test_perspio_client_credentials_ask_for_the_default_scope() -> None:
     assert form(request)["scope"] == "api://perspiotalk/.default"
     assert form(request)["grant_type"] == "client_credentials"
     assert which.signs_in_unattended
+
+
+def test_perspio_with_client_credentials_simply_request_a_new_access_token() -> None:
+    """ "Refresh tokens are only provided when using the Authorization Code Flow"."""
+    which = profile("perspio", grant="client_credentials")
+    assert not which.grant.has_session
+    assert due(which, None, now=0.0, sign_in_lasts_until=None) is Due.NOTHING
+    assert not profile("perspio").signs_in_unattended
+
+
+def test_perspio_a_person_signs_in_once() -> None:
+    """The authorization request, with PKCE and a redirect to localhost."""
+    which = profile("perspio")
+    adapter = issuer_for(which)
+    assert isinstance(adapter, oauth2.Adapter)
+    url = adapter.authorization_url(
+        which, redirect_uri="http://localhost:4711", state="s", challenge="c", client=CLIENT
+    )
+    address, _, query = url.partition("?")
+    tenant = "7d548d61-6361-4a6e-85e6-509e2c05d05e"
+    assert address == f"https://login.microsoftonline.com/{tenant}/oauth2/v2.0/authorize"
+    assert {key: values[0] for key, values in parse_qs(query).items()} == {
+        "response_type": "code",
+        "response_mode": "query",
+        "client_id": "id",
+        "redirect_uri": "http://localhost:4711",
+        "scope": "api://perspiotalk/access_as_user offline_access",
+        "state": "s",
+        "code_challenge": "c",
+        "code_challenge_method": "S256",
+    }
+
+
+def test_perspio_the_only_type_supported_is_bearer() -> None:
+    with pytest.raises(IssuerReplyError, match="token_type"):
+        issuer_for(profile("perspio")).parse(
+            reply(200, {"access_token": "a", "token_type": "pop", "expires_in": 3599}), Call.REFRESH
+        )
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", "interaction_required"])
+def test_perspio_refresh_tokens_expire_are_revoked_or_lack_privileges(error: str) -> None:
+    """ "The application needs to expect and handle errors returned"."""
+    with pytest.raises(SessionRejectedError) as caught:
+        issuer_for(profile("perspio")).parse(reply(400, {"error": error}), Call.REFRESH)
+    assert caught.value.is_certain
 
 
 def test_perspio_rotates_and_shares() -> None:
