@@ -120,6 +120,7 @@ def write_zip(files: dict[str, bytes], path: Path) -> None:
             archive.writestr(info, files[name])
 
 
+EXAMPLE = ROOT / "terraform/examples/aws/orders.py"
 FUNCTION = """\"\"\"What Lambda calls; everything else is in the layer.\"\"\"
 
 from nightporter.aws_lambda import rotate_handler, secret_rotation_handler
@@ -243,6 +244,9 @@ def main() -> None:
         f"{asked.target / 'nightporter-function.zip'}  the function that the Terraform module"
         " deploys"
     )
+    example = asked.target / "nightporter-example-orders.zip"
+    write_zip({EXAMPLE.name: EXAMPLE.read_bytes()}, example)
+    print(f"{example}  the consumer of terraform/examples/aws")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def providers() -> Iterator[dict[str, str]]:
 def tree(tmp_path: Path) -> Path:
     """A copy of terraform/, with zips where the AWS example looks for them."""
     (tmp_path / "dist").mkdir()
-    for name in ("layer", "function"):
+    for name in ("layer", "function", "example-orders"):
         (tmp_path / f"dist/nightporter-{name}.zip").write_bytes(b"zip")
     return Path(shutil.copytree(TERRAFORM, tmp_path / "terraform"))
 
@@ -170,6 +170,34 @@ def test_the_example_plans_and_its_configuration_is_right(
     }
     assert wanted[name] <= made
     assert "correct-horse" not in json.dumps(plan)
+
+
+@pytest.mark.clients
+def test_a_fresh_clone_says_what_to_build_first(terraform: Terraform, tree: Path) -> None:
+    directory = initialised(terraform, tree / "examples/aws")
+    shutil.rmtree(tree.parent / "dist")
+    done = terraform(directory, "plan", "-input=false", "-lock=false", "-refresh=false")
+    assert done.returncode == 1
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert "Build it first: ./scripts/build-layer" in said
+    assert "no such file or directory" not in said
+
+
+@pytest.mark.clients
+def test_the_consumer_may_read_the_published_token_alone(terraform: Terraform, tree: Path) -> None:
+    plan = planned(terraform, tree / "examples/aws")
+    (orders,) = [
+        change["change"]["after"]
+        for change in plan["resource_changes"]
+        if change["address"] == "aws_lambda_function.orders"
+    ]
+    assert orders["timeout"] >= 30
+    text = orders["environment"][0]["variables"]["NIGHTPORTER_CONFIG_TOML"]
+    profile = parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles["pitchpoint"]
+    assert profile.role is Role.READ_ONLY
+    policy = json.loads(render_policy(profile, Audience.READ_ONLY))
+    assert policy["Statement"][0]["Action"] == ["secretsmanager:GetSecretValue"]
+    assert all("/access" in path for path in policy["Statement"][0]["Resource"])
 
 
 @pytest.mark.parametrize(

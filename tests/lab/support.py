@@ -182,7 +182,10 @@ def open_moto() -> Iterator[str]:
     port = free_port()
     command = [sys.executable, str(ROOT / "tests/lab/servers/motoserver.py"), str(port)]
     process = subprocess.Popen(
-        command, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        env=clean_environment(MOTO_IAM_LOAD_MANAGED_POLICIES="true"),  # AWS's own policies
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         deadline = time.monotonic() + 60

@@ -803,8 +803,8 @@ def doctor(
 ) -> None:
     """Find out what is wrong, without spending a token.
 
-    It examines files, commands, stores, rights, sessions and issuers. The exit code is the lowest
-    class among the errors.
+    It examines files, commands, stores, permissions, sessions and issuers. The exit code is the
+    lowest class among the errors.
     """
     from nightporter.operations import doctor as examination  # deferred: it knows every room
 

@@ -285,6 +285,10 @@ class Group(_Helped, click.Group):
 
 
 def with_choices(question: str, choices: Sequence[str]) -> str:
-    """Returns a question that shows its choices, where they fit into its line."""
-    is_short = choices and sum(map(len, choices)) < SHORT
-    return f"{question} ({', '.join(choices)})" if is_short else question
+    """Returns a question with its choices: in its line where they fit, else in lines above it."""
+    if not choices:
+        return question
+    listed = ", ".join(choices)
+    if sum(map(len, choices)) < SHORT:
+        return f"{question} ({listed})"
+    return f"{click.wrap_text(listed, 78, '  ', '  ')}\n{question}"

@@ -566,7 +566,7 @@ class Onboarding:
             )
 
     def _choose_client(self, name: str) -> Sequence[str]:
-        question = "Client to set up (kubectl, git, docker, ...)"
+        question = "Client to set up"
         chosen = self._question(question, default=NOBODY, choices=(*setups.CLIENTS, NOBODY))
         if chosen == NOBODY:
             return ()

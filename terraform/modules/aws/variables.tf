@@ -48,11 +48,21 @@ variable "profiles" {
 variable "layer_zip" {
   description = "Path of nightporter-layer.zip, as scripts/build-layer writes it."
   type        = string
+
+  validation {
+    condition     = fileexists(var.layer_zip)
+    error_message = "There is no such file. Build it first: ./scripts/build-layer, in the clone of nightporter."
+  }
 }
 
 variable "function_zip" {
   description = "Path of nightporter-function.zip, as scripts/build-layer writes it."
   type        = string
+
+  validation {
+    condition     = fileexists(var.function_zip)
+    error_message = "There is no such file. Build it first: ./scripts/build-layer, in the clone of nightporter."
+  }
 }
 
 variable "runtime" {

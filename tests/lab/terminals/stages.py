@@ -26,10 +26,6 @@ from lab.servers.runtime_api import open_function
 from lab.servers.tls import Call, Reply, open_guarded
 from lab.support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao
 from lab.worlds.vendor import Vendor
-from nightporter.core.config import parse_config
-from nightporter.issuers import VENDORS
-from nightporter.operations.policies import Audience, render_policy
-from nightporter.stores import STORES
 
 CREDENTIALS = {"username": "svc-acme", "password": "correct-horse"}
 CONFIG = """
@@ -38,7 +34,6 @@ issuer = "pitchpoint"
 credentials = "prod/pitchpoint"
 hosts = [{hosts}]
 """
-CRON_LINE = "10 * * * * $HOME/.local/bin/nightporter rotate >>$HOME/rotate.log 2>&1"
 APP = """\
 import nightporter
 import requests
@@ -56,6 +51,16 @@ type = "aws-secrets-manager"
 issuer = "pitchpoint"
 credentials = "prod/pitchpoint"
 """
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
 LAMBDA_PYTHON = PLACE / "lambda-python3.13/bin/python"
 
 
@@ -176,31 +181,40 @@ def _emptied(bao: OpenBao) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def cron(world: World) -> Iterator[Home]:
-    """A server beside a Vault that holds the credentials and lets it in by AppRole, with the policy
-    of role full."""
+def vault_admin(world: World) -> Iterator[Home]:
+    """An administrator of an empty Vault, at the machine that is to be set up."""
     bao = world.openbao()
-    configured = parse_config(
-        '[stores.v]\ntype = "vault"\n' + CONFIG.format(hosts=""),
-        source="t",
-        vendors=VENDORS,
-        stores=STORES,
-    )
-    policy = render_policy(configured.profiles["pitchpoint"], Audience.FULL)
-    bao.put("secret", "prod/pitchpoint", CREDENTIALS)
-    bao.call("PUT", "sys/policies/acl/nightporter", {"policy": policy})
-    with contextlib.suppress(Exception):  # another stage has enabled it
-        bao.call("POST", "sys/auth/approle", {"type": "approle"})
-    bao.call(
-        "POST", "auth/approle/role/porter", {"token_policies": ["nightporter"], "role_id": "porter"}
-    )
-    secret_id = bao.call("POST", "auth/approle/role/porter/secret-id", {})["data"]["secret_id"]
+    for path in ("sys/auth/approle", "sys/mounts/team"):  # another stage has made them
+        bao.call("DELETE", path)
     with world.home({"vault.example.com:8200": _port(bao.address)}) as (home, _):
-        (home.path / "secret-id").write_text(secret_id)
-        (home.path / "secret-id").chmod(0o600)
-        (home.path / "crontab").write_text(f"{CRON_LINE}\n")
-        with _emptied(bao):
-            yield home
+        (home.path / ".local/bin/vault").symlink_to(BIN / "bao")
+        home.environment |= {
+            "VAULT_ADDR": "https://vault.example.com:8200",
+            "VAULT_TOKEN": bao.token,
+        }
+        (home.path / "account.json").write_text(json.dumps(CREDENTIALS) + "\n")
+        (home.path / "profile").write_text(
+            "--store vault --store-set mount=team --credentials prod/pitchpoint"
+            " --set publish_access_token=prod/pitchpoint/access\n"
+        )
+        yield home
+
+
+@contextlib.contextmanager
+def vault_reader(world: World) -> Iterator[Home]:
+    """The same administrator, after the scheduled job has run."""
+    with vault_admin(world) as home:
+        bao = world.openbao()
+        bao.call("POST", "sys/mounts/team", {"type": "kv", "options": {"version": "2"}})
+        bao.put("team", "prod/pitchpoint", CREDENTIALS)
+        bao.call("POST", "sys/auth/approle", {"type": "approle"})
+        words = (home.path / "profile").read_text().split()
+        done = home.run("init", "--issuer", "pitchpoint", *words)
+        assert done.code == 0, done.err
+        assert home.run("rotate", "--access").code == 0
+        home.config_file.unlink()
+        home.drop_cache()
+        yield home
 
 
 @contextlib.contextmanager
@@ -230,22 +244,20 @@ def aws(world: World) -> Iterator[Home]:
             world.directory, is_live=lambda _: True, answers=functions, is_plain=True
         ) as front:
             services = {f"{name}.{amazon}": moto for name in ("secretsmanager", "sts")}
+            services["iam.amazonaws.com:443"] = moto
             places = {"orders.example.com:443": orders, f"lambda.{amazon}": front.port, **services}
             with world.home(places, **AWS_VARIABLES) as (home, _):
                 home.environment["AWS_PAGER"] = ""
                 files = {
                     "app.py": APP,
                     "nightporter.toml": APP_CONFIG,
-                    "account.json": json.dumps(CREDENTIALS),
+                    "account.json": json.dumps(CREDENTIALS) + "\n",
+                    "trust.json": json.dumps(TRUST) + "\n",
                 }
-                files["variables.json"] = (
-                    '{"Variables": {"NIGHTPORTER_CONFIG": "nightporter.toml"}}\n'
-                )
                 for name, content in files.items():
                     (home.path / name).write_text(content)
                 (home.path / "nightporter").symlink_to(ROOT)
                 subprocess.run([ROOT / "scripts/build-layer"], check=True, capture_output=True)
-                _make_role(moto)
                 yield home
 
 
@@ -272,17 +284,6 @@ def _amazon(service: str, moto: int) -> Any:
         "region_name": "eu-west-1",
     }
     return boto3.client(service, endpoint_url=f"http://127.0.0.1:{moto}", **identity)
-
-
-def _make_role(moto: int) -> None:
-    """The function's role; who may be it, moto asks only to be told."""
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "lambda.amazonaws.com"},
-        "Action": "sts:AssumeRole",
-    }
-    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    _amazon("iam", moto).create_role(RoleName="orders", AssumeRolePolicyDocument=document)
 
 
 @contextlib.contextmanager
@@ -387,7 +388,8 @@ def clone(world: World) -> Iterator[Home]:
 STAGES: Mapping[str, Callable[[World], Any]] = {
     "kubectl": kubectl,
     "git": git,
-    "cron": cron,
+    "vault-admin": vault_admin,
+    "vault-reader": vault_reader,
     "lambda": aws,
     "laptop": laptop,
     "signed-in": signed_in,

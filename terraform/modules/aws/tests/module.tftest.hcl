@@ -208,3 +208,23 @@ run "refuses_reserved_tags" {
   }
   expect_failures = [var.tags]
 }
+
+run "a_layer_that_is_not_built" {
+  command = plan
+
+  variables {
+    layer_zip = "dist/absent.zip"
+  }
+
+  expect_failures = [var.layer_zip]
+}
+
+run "a_function_that_is_not_built" {
+  command = plan
+
+  variables {
+    function_zip = "dist/absent.zip"
+  }
+
+  expect_failures = [var.function_zip]
+}
