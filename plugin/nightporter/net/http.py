@@ -163,7 +163,7 @@ class Transport:
                 stream=True,
             )
             try:
-                body = _read_bounded(reply, host)
+                body = read_bounded(reply, host)
             finally:
                 reply.close()
                 self._used_at = time.monotonic()
@@ -245,8 +245,9 @@ def proxy_error(
     )
 
 
-def _read_bounded(reply: requests.Response, host: str) -> bytes:
-    """Returns the body as it was meant, at most 1 MiB of it packed and unpacked.
+def read_bounded(reply: requests.Response, host: str) -> bytes:
+    """Returns the body as it was meant, at most 1 MiB of it packed and unpacked. `host`: who sent
+    it, for the message.
 
     We ask for no coding, but a server may still use one (RFC 9110 section 12.5.3), and what it
     brought may be the only copy of a rotated token.

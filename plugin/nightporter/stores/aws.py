@@ -22,10 +22,11 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions as aws
+import urllib3
 from botocore.config import Config as ClientConfig
 
 from nightporter.core.checks import is_loopback
-from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.core.errors import ConfigError, NightporterError, StoreError
 from nightporter.machine.trust import check_named_file
 from nightporter.net.quiet import quiet
 from nightporter.stores.aws_errors import NAME, RENEWABLE, PromptError, Setup, error_of, is_stale
@@ -34,6 +35,7 @@ from nightporter.stores.bounded import CallTimeoutError, bounded
 T = TypeVar("T")
 CONNECT_S = 3
 READ_S = 5
+MAX_REPLY_BYTES = 1 << 20
 DEFAULT_S = 10.0
 
 
@@ -111,6 +113,7 @@ class Connection:
             if self._client is None:
                 client = self._new_client()
                 _check_https(client, NAME)
+                _bound_replies(client)
                 self._client = client
             return self._client
 
@@ -156,6 +159,56 @@ def open_session(
     return session
 
 
+class _BoundedHttp:
+    """botocore's HTTP session, but no answer is read beyond 1 MiB."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def send(self, request: Any) -> Any:
+        """Returns the answer, read.
+
+        Raises: StoreError for one that is too long, and what botocore raises.
+        """
+        request.stream_output = True  # else it is read whole before we see it
+        reply = self._inner.send(request)
+        found = bytearray()
+        try:
+            for chunk in reply.raw.stream(16_384, decode_content=False):
+                found += chunk
+                if len(found) > MAX_REPLY_BYTES:
+                    reply.raw.close()
+                    raise StoreError(f"{NAME} sent more than {MAX_REPLY_BYTES} bytes as an answer")
+        except urllib3.exceptions.ReadTimeoutError as exc:
+            raise aws.ReadTimeoutError(endpoint_url=request.url, error=exc) from exc
+        except urllib3.exceptions.HTTPError as exc:
+            raise aws.HTTPClientError(error=exc) from exc
+        reply._content = _checked(bytes(found))
+        return reply
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _checked(body: bytes) -> bytes:
+    """Raises: StoreError for what is no text: packed, or not of AWS."""
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise StoreError(
+            f"{NAME} answered what it never would: bytes that are no text",
+            hint="Check `endpoint_url`, and what is between here and AWS (a proxy that packs?).",
+        ) from exc
+    return body
+
+
+def _bound_replies(client: Any) -> None:
+    """botocore has no public place for it, and another version of it may have none at all."""
+    endpoint = getattr(client, "_endpoint", None)
+    if endpoint is not None and hasattr(endpoint, "http_session"):
+        endpoint.http_session = _BoundedHttp(endpoint.http_session)
+
+
 def _check_https(client: Any, name: str) -> None:
     """Checks where a client sends to, whatever named that (a key, a variable, the AWS profile).
 
@@ -196,6 +249,7 @@ def _assumed(session: boto3.session.Session, role_arn: str) -> boto3.session.Ses
     from botocore.credentials import RefreshableCredentials
 
     sts = session.client("sts", config=ClientConfig(connect_timeout=CONNECT_S, read_timeout=READ_S))
+    _bound_replies(sts)
     _check_https(sts, "STS")  # who answers there chooses the credentials
 
     def assume() -> dict[str, str]:

@@ -26,12 +26,15 @@ from urllib.parse import quote
 import hvac
 import hvac.exceptions
 import requests
+import urllib3
 
 from nightporter.core.checks import url_problem
 from nightporter.core.errors import (
     ConfigError,
+    IssuerReplyError,
     StoreDeniedError,
     StoreElectingError,
+    StoreError,
     StoreLifeError,
     StoreUnreachableError,
     StoreValueError,
@@ -41,7 +44,7 @@ from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import is_expired, parse_remains, remains_of
 from nightporter.machine.trust import check_named_file
-from nightporter.net.http import KEPT_S, begin_until, file_mark, open_session
+from nightporter.net.http import KEPT_S, begin_until, file_mark, open_session, read_bounded
 from nightporter.net.proxies import environment_proxies
 from nightporter.net.quiet import quiet
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
@@ -592,8 +595,10 @@ class VaultStore:
         """Every request gets the time of the call it belongs to, and no redirect is taken for an
         answer."""
         send = session.send
+        session.headers["Accept-Encoding"] = "identity"  # a megabyte can hold a gigabyte
 
         def bounded(request: requests.PreparedRequest, **options: Any) -> requests.Response:
+            options["stream"] = True
             options["timeout"] = (min(CONNECT_S, self._timeout_s), max(0.1, self._timeout_s))
             reply = send(request, **options)
             self._date = _date_of(reply)
@@ -603,9 +608,26 @@ class VaultStore:
                     f"{self._address} redirects to another node, and the token is not sent there",
                     hint="Set `address` to the active node, or let the standby forward requests.",
                 )
+            self._read(reply)
             return reply
 
         session.send = bounded  # type: ignore[method-assign]  # hvac offers no place of its own for a time per call
+
+    def _read(self, reply: requests.Response) -> None:
+        """Reads the answer, at most 1 MiB of it, packed and unpacked.
+
+        Raises: StoreError, requests.ConnectionError.
+        """
+        try:
+            content = read_bounded(reply, self._address)
+        except IssuerReplyError as exc:
+            reply.close()
+            raise StoreError(
+                exc.message, hint="Check `address`, and what is between here and Vault."
+            ) from exc
+        except urllib3.exceptions.HTTPError as exc:
+            raise requests.ConnectionError(exc) from exc
+        reply._content, reply._content_consumed = content, True  # type: ignore[attr-defined]  # as requests itself does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
