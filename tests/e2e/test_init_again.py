@@ -156,6 +156,28 @@ def test_another_url_is_asked_for_where_the_issuer_is_away(
     assert vendor.address in empty_home.config_file.read_text()
 
 
+@pytest.mark.parametrize(("issuer", "is_asked"), [("keycloak", True), ("google", False)])
+def test_an_address_is_asked_for_only_where_the_row_has_none(
+    issuer: str, is_asked: bool, empty_home: Home
+) -> None:
+    """Each customer of Keycloak has another; Google's is the same for everybody."""
+    url = "https://sso.example/realms/acme"
+    address: Answers = [("Base URL of the issuer", url)] if is_asked else []
+    answers: Answers = [
+        ("Grant type", "refresh_token"),
+        *address,
+        ("Scopes", ""),
+        ("Profile name", "acme"),
+        ("Hosts that", ""),
+        ("Client to set up", ""),
+    ]
+    words = ["init", "--issuer", issuer, "--store", "local", "--credentials", "c", "--no-check"]
+    code, said = at_terminal(empty_home, words, answers)
+    assert code == 0, said
+    assert ("Base URL" in said) == is_asked
+    assert (url in empty_home.config_file.read_text()) == is_asked
+
+
 def test_a_path_of_vault_s_api_is_not_taken_silently(empty_home: Home, vendor: Vendor) -> None:
     """`secret/data/prod/x` would be kept at secret/data/secret/data/prod/x."""
     done = empty_home.run(

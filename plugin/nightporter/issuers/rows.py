@@ -2,7 +2,7 @@
 
 Each was taken from the page that `document` names, on its date, and holds what that page says; what
 it does not say is left out, so that a session is treated with more care than may be needed. None of
-them has been seen at work: whoever uses one first may find that the page was wrong, and can say so
+them has been seen at work: its first user may find that the page was wrong, and can say so
 in `[vendors.NAME]` or in the profile.
 """
 
@@ -37,7 +37,7 @@ _ROWS = (
         grants=["authorization_code", "client_credentials", "refresh_token"],
         token_endpoint_auth_method="client_secret_post",
         scope_at_refresh=False,
-        rotation="may-rotate",  # a setting of the app; whoever sends a rotated one ends the session
+        rotation="may-rotate",  # a setting of the app; to send a rotated one ends the session
         extra_output=["instance_url"],
     ),
     _row(

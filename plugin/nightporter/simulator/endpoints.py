@@ -42,7 +42,7 @@ _ENDS = {
 
 
 def token_call(world: World, path: str, headers: Headers, body: bytes) -> TokenCall | None:
-    """Returns what a request to a token endpoint asks for; None where the path is none."""
+    """Returns what a request to a token endpoint asks for; None where the path is another."""
     if path in (SIGN_IN_PATH, REFRESH_PATH, VAULT_IST_PATH):
         return _json_call(world, path, headers, body)
     if kind_of(world, path) != "token_endpoint":

@@ -1,7 +1,7 @@
 """How each vendor says things: the sandbox's personality of a row. Pure.
 
 What a row names is taken from it (codes, token types, lives); the shape around a code, where it is
-not RFC 6749's, stands here, as the vendor's document has it.
+not RFC 6749's, is here, as the vendor's document has it.
 """
 
 from __future__ import annotations
