@@ -107,11 +107,11 @@ class OpenBao:
         return name
 
     def put(self, mount: str, path: str, value: Mapping[str, Any]) -> None:
-        for _ in range(50):  # a version 2 mount answers 400 for a moment while it is being upgraded
+        for _ in range(200):  # 400 while a new mount is being upgraded, 500 during an election
             try:
                 self.call("POST", f"{mount}/data/{path}", {"data": value})
             except urllib.error.HTTPError as exc:
-                if exc.code != 400:
+                if exc.code not in (400, 500):
                     raise
                 time.sleep(0.05)
             else:

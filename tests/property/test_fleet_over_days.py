@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from lab.servers.time_machine import open_time_machine
 from lab.support import BIN, OpenBao, clean_environment, free_port
 from lab.worlds.simulated import Clock, Direct, InMemory, profile_of, session_of
 from nightporter.core.errors import NightporterError
@@ -149,7 +150,13 @@ class Raft(OpenBao):
 
     def unseal(self) -> None:
         self._until(lambda: self.call("PUT", "sys/unseal", {"key": self.key}))
-        self._until(lambda: self.call("GET", "sys/mounts"))
+        self._until(self._write_nothing)
+
+    def _write_nothing(self) -> None:
+        """Only an active node takes a write."""
+        self.call("PUT", "sys/capabilities-self", {"path": "sys/mounts"})
+        if not self.call("GET", "sys/leader")["is_self"]:
+            raise OSError("not active yet")
 
     def restart(self) -> None:
         self.stop()
@@ -212,9 +219,10 @@ def test_a_soak_of_ten_days(raft: Raft, tmp_path: Path, vendor: str) -> None:
                 f' "{address}/oauth2/token"\nrotation = "rotates"\ngrace = "600s"\n'
             )
         profile = profile_of(text + 'credentials = "c"\n')
+        server = stack.enter_context(open_time_machine(raft.address, clock))
         sessions = []
         for number in range(4):
-            environment = {"VAULT_ADDR": raft.address, "VAULT_TOKEN": raft.token}
+            environment = {"VAULT_ADDR": server, "VAULT_TOKEN": raft.token}
             store = VaultStore({"mount": mount}, environment, clock=clock)
             stack.callback(store.close)
             sender = Transport(profile, {})
