@@ -201,6 +201,16 @@ def test_vendors_with_requests_of_their_own_take_words_too(issuer: str, key: str
     assert profile(f'{key} = ["bot"]', issuer=issuer).options[key] == ["bot"]
 
 
+@pytest.mark.parametrize("issuer", VENDORS)
+def test_every_profile_may_say_where_discovery_leads(issuer: str) -> None:
+    """The contract has `endpoint_hosts` among the keys of every profile."""
+    vendor = VENDORS[issuer]
+    base = 'token_endpoint = "https://a.example/t"' if issuer == "oauth2" else ""
+    base = base or ("" if vendor.base_url else 'base_url = "https://a.example"')
+    which = profile(f'{base}\nendpoint_hosts = ["login.example:8443"]', issuer=issuer)
+    assert which.options["endpoint_hosts"] == ["login.example:8443"]
+
+
 def test_every_member_is_a_key_of_a_profile_but_three() -> None:
     assert set(vendor_table.MEMBERS) - vendor_table.OAUTH_KEYS == {"base_url", "grants", "document"}
 

@@ -168,7 +168,7 @@ MEMBERS: Final[Mapping[str, Check]] = {
     **LIFE,
     **WORDS,
 }
-SHARED_KEYS: Final = frozenset({*LIFE, *WORDS})
+SHARED_KEYS: Final = frozenset({*LIFE, *WORDS, "endpoint_hosts"})
 OAUTH_KEYS: Final = frozenset({*REQUESTS, *PROOFS, *LIFE, *WORDS, "grant", "redirect_port"})
 
 

@@ -11,7 +11,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -353,10 +353,10 @@ def error_words(
     elif error:
         found = [error]
     is_told = bool(error) or document.get("ok") is False
-    if "access_token" not in document:
+    if not document.get("access_token"):
         found.append(document.get("status"))
-    words = tuple(word for word in found if isinstance(word, str) and word)
-    if status == 200 and not is_told:
+    words = tuple(_texts_of(found, dialect))
+    if 200 <= status < 300 and not is_told:
         return words if dialect.codes.intersection(words) else ()
     return words or (("unnamed",) if is_told else ())
 
@@ -370,6 +370,16 @@ def description_of(response: Response) -> object:
     if found is None and isinstance(error, dict):
         found = error.get("message")
     return document.get("message") if found is None else found
+
+
+def _texts_of(codes: Iterable[object], dialect: Dialect) -> Iterator[str]:
+    """The codes that are text, and numbers that the row names."""
+    for code in codes:
+        is_number = isinstance(code, int) and not isinstance(code, bool)
+        if isinstance(code, str) and code:
+            yield code
+        elif is_number and str(code) in dialect.codes:
+            yield str(code)
 
 
 def _first_word(text: object) -> str | None:
