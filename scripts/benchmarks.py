@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,9 @@ from lab.worlds.fleet import open_shared, signing_in_fleet
 from lab.worlds.storm import run_storm
 from lab.worlds.vendor import Vendor
 from nightporter import Porter
-from nightporter.operations.rotate import rotate_all
+from nightporter.client.broker import Broker
+from nightporter.operations.rotate import Report, rotate_all
+from nightporter.operations.rotate_processes import rotate_divided
 from nightporter.session.port import ABSENT
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
@@ -574,48 +576,76 @@ def storm(consumers: int) -> None:
 
 
 def rotate(rounds: int) -> None:
-    """The scheduled job with few and with many workers."""
+    """The scheduled job with few and with many workers, in one process and on all cores."""
+    cores = os.cpu_count() or 1
     for jobs in (8, 64):
-        _rotate(min(rounds, 2), profiles=1000, jobs=jobs)
+        rates = {
+            processes: _rotate(min(rounds, 2), profiles=1000, jobs=jobs, processes=processes)
+            for processes in (1, cores)
+        }
+        keep(
+            Row(
+                name=f"rotate, {jobs} jobs, {cores} processes",
+                ours=rates[cores],
+                against="one process",
+                theirs=rates[1],
+                unit="/s",
+            )
+        )
 
 
-def _rotate(rounds: int, *, profiles: int, jobs: int) -> None:
+def _rotate(rounds: int, *, profiles: int, jobs: int, processes: int) -> float:
     """The scheduled job over many profiles, at an issuer that answers in 100 ms and fails 2 % of
-    the requests."""
-    latency_s = 0.1
-    with tempfile.TemporaryDirectory() as room, _sandbox_apart(latency_s, 0.02) as vendor:
+    the requests. Returns the profiles a second of the best round."""
+    rates = []
+    with tempfile.TemporaryDirectory() as room, _sandbox_apart(0.1, 0.02) as vendor:
         for number in range(rounds):
-            store = LocalStore(f"{room}/store-{number}")
-            store.write(
-                "prod/pitchpoint",
-                {"username": USER, "password": PASSWORD},
-                ABSENT,
-                None,
-                timeout_s=5,
-            )
-            text = f'[stores.l]\ntype = "local"\npath = "{room}/store-{number}"\n' + "".join(
-                f'[profiles.p{number}]\nissuer = "pitchpoint"\ncredentials ='
-                f' "prod/pitchpoint"\nusername = "{USER}"\nrefresh_token ='
-                f' "prod/p{number}/rt"\nbase_url = "{vendor}"\n'
-                for number in range(profiles)
-            )
-            os.environ |= {"NIGHTPORTER_CACHE": "off"}
-            with Porter(text, is_library=False, notify=lambda _text: None) as porter:
-                brokers = [porter.broker_for(f"p{number}") for number in range(profiles)]
-                before, halfway = _resident_mib(), 0.0
-                began = time.perf_counter()
-                reports = []
-                for report in rotate_all(brokers, jobs=jobs, timeout_s=lambda: 30.0):
-                    reports.append(report)
-                    halfway = _resident_mib() if len(reports) == profiles // 2 else halfway
-                rate = profiles / (time.perf_counter() - began)
-            failed = sum(report.error is not None for report in reports)
-            ideal = jobs / latency_s
-            print(
-                f"rotate: {profiles} profiles, {jobs} jobs: {rate:.0f} a second, ideal {ideal:.0f}"
-                f" ({rate / ideal:.0%}); {failed} failed; memory {before:.0f} MiB before,"
-                f" {halfway:.0f} half way, {_resident_mib():.0f} after"
-            )
+            rates.append(_rotate_once(f"{room}/store-{number}", vendor, profiles, jobs, processes))
+    return max(rates)
+
+
+def _rotate_once(place: str, vendor: str, profiles: int, jobs: int, processes: int) -> float:
+    store = LocalStore(place)
+    store.write(
+        "prod/pitchpoint", {"username": USER, "password": PASSWORD}, ABSENT, None, timeout_s=5
+    )
+    text = f'[stores.l]\ntype = "local"\npath = "{place}"\n' + "".join(
+        f'[profiles.p{number}]\nissuer = "pitchpoint"\ncredentials = "prod/pitchpoint"\n'
+        f'username = "{USER}"\nrefresh_token = "prod/p{number}/rt"\nbase_url = "{vendor}"\n'
+        for number in range(profiles)
+    )
+    os.environ |= {"NIGHTPORTER_CACHE": "off"}
+    with Porter(text, is_library=False, notify=lambda _text: None) as porter:
+        brokers = [porter.broker_for(f"p{number}") for number in range(profiles)]
+        before, halfway = _resident_mib(), 0.0
+        cpu_before, began = _cpu_s(), time.perf_counter()
+        reports: list[Report] = []
+        for report in rotate_divided(
+            brokers, _rotate_part, processes=processes, jobs=jobs, should_stop=lambda: False
+        ):
+            reports.append(report)
+            halfway = _resident_mib() if len(reports) == profiles // 2 else halfway
+        rate = profiles / (time.perf_counter() - began)
+    failed = sum(report.error is not None for report in reports)
+    ideal = jobs / 0.1
+    print(
+        f"rotate: {profiles} profiles, {jobs} jobs, {processes} process(es): {rate:.0f} a second,"
+        f" ideal {ideal:.0f} ({rate / ideal:.0%}); {failed} failed;"
+        f" {(_cpu_s() - cpu_before) / profiles * 1000:.1f} ms of CPU a profile; memory"
+        f" {before:.0f} MiB before, {halfway:.0f} half way, {_resident_mib():.0f} after"
+    )
+    return rate
+
+
+def _rotate_part(
+    brokers: Sequence[Broker], jobs: int, should_stop: Callable[[], bool]
+) -> Iterator[Report]:
+    return rotate_all(brokers, jobs=jobs, timeout_s=lambda: 30.0, should_stop=should_stop)
+
+
+def _cpu_s() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,10 +112,13 @@ def test_shards(home: Home, vendor: Vendor) -> None:
     assert home.run("rotate", "--shard", "3/3").code == 2
 
 
-def test_killed_half_way_it_does_only_what_is_left(home: Home, vendor: Vendor) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_killed_half_way_it_does_only_what_is_left(
+    processes: str, home: Home, vendor: Vendor
+) -> None:
     many(home, vendor, 12)
     vendor.world.latency_s = 0.3
-    process = home.start("rotate", "--jobs", "2")
+    process = home.start("rotate", "--jobs", "2", "--processes", processes)
     while vendor.count("sign-in") < 5:
         time.sleep(0.02)
     process.kill()
@@ -125,10 +130,13 @@ def test_killed_half_way_it_does_only_what_is_left(home: Home, vendor: Vendor) -
     assert 12 <= vendor.count("sign-in") <= 14
 
 
-def test_sigterm_ends_what_has_begun_and_begins_nothing_new(home: Home, vendor: Vendor) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_sigterm_ends_what_has_begun_and_begins_nothing_new(
+    processes: str, home: Home, vendor: Vendor
+) -> None:
     many(home, vendor, 12)
     vendor.world.latency_s = 0.5
-    process = home.start("rotate", "--jobs", "2")
+    process = home.start("rotate", "--jobs", "2", "--processes", processes)
     while vendor.count("sign-in") < 2:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
@@ -235,3 +243,58 @@ def test_readers_are_left_out_unless_they_are_named(publishing: Home, vendor: Ve
     assert [report["profile"] for report in lines(publishing.run("rotate"))] == ["pitchpoint"]
     assert publishing.run("rotate", "reader").code == 2
     assert publishing.run("status", "reader").code == 0
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_processes_share_the_work_and_one_reports(home: Home, vendor: Vendor) -> None:
+    many(home, vendor, 20)
+    with home.config_file.open("a") as file:
+        file.write('[profiles.bad]\nissuer = "pitchpoint"\ncredentials = "nowhere"\n')
+        file.write(f'base_url = "{vendor.address}"\n')
+    vendor.world.latency_s = 0.2
+    process = home.start("rotate", "--jobs", "7", "--processes", "3")
+    while vendor.count("sign-in") < 4:
+        time.sleep(0.02)
+    workers = children_of(process.pid)
+    out, err = process.communicate(timeout=60)
+    assert len(workers) == 3
+    found = {report["profile"]: report for report in map(json.loads, out.splitlines())}
+    assert len(out.splitlines()) == len(found) == 21
+    assert (process.returncode, found["bad"]["error"]) == (4, "credentials-absent"), err
+    assert [report["did"] for name, report in found.items() if name != "bad"] == ["sign-in"] * 20
+    assert vendor.count("sign-in") == 20
+
+
+def test_a_process_that_dies_fails_its_own_profiles_alone(home: Home, vendor: Vendor) -> None:
+    many(home, vendor, 12)
+    vendor.world.latency_s = 0.3
+    process = home.start("rotate", "--jobs", "2", "--processes", "2")
+    while vendor.count("sign-in") < 4:
+        time.sleep(0.02)
+    os.kill(children_of(process.pid)[0], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    found = {report["profile"]: report for report in map(json.loads, out.splitlines())}
+    lost = {name for name, report in found.items() if report["did"] == "failed"}
+    assert len(found) == 12
+    assert 0 < len(lost) < 6
+    assert process.returncode == 1
+    assert lost <= {f"p{number}" for number in range(0, 12, 2)}
+
+
+def test_no_process_outlives_the_one_that_reports(home: Home, vendor: Vendor) -> None:
+    many(home, vendor, 12)
+    vendor.world.latency_s = 0.3
+    process = home.start("rotate", "--jobs", "2", "--processes", "2")
+    while vendor.count("sign-in") < 4:
+        time.sleep(0.02)
+    workers = children_of(process.pid)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert vendor.count("sign-in") < 12

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -55,6 +55,7 @@ from nightporter.operations import account
 from nightporter.operations import rotate as rotate_job
 from nightporter.operations.login import Person
 from nightporter.operations.policies import Audience, render_policy
+from nightporter.operations.rotate_processes import processes_for, rotate_divided
 from nightporter.operations.status import Paint, status_of, to_json, to_text, unstyled
 from nightporter.protocols import plain
 from nightporter.stores import OURS, STORES
@@ -417,6 +418,12 @@ def logout(options: Options, profile: str | None, everywhere: bool) -> None:
     show_default=True,
     help="How many at a time.",
 )
+@click.option(
+    "--processes",
+    metavar="N",
+    type=Count(1, 64),
+    help="Divide them over N processes; else over the cores that are there, where it pays.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what is due, and do nothing.")
 @click.option(
     "-o",
@@ -433,6 +440,7 @@ def rotate(
     access: bool,
     shard: str | None,
     jobs: int,
+    processes: int | None,
     dry_run: bool,
     output: str | None,
 ) -> None:
@@ -455,12 +463,24 @@ def rotate(
         brokers = [porter.broker_for(name) for name in names]
         is_text = output == "text" or (output is None and sys.stdout.isatty())
         with process.note_signals() as arrived:
-            reports = rotate_job.rotate_all(
+
+            def rotate_part(
+                part: Sequence[Broker], at_a_time: int, should_stop: Callable[[], bool]
+            ) -> Iterator[rotate_job.Report]:
+                return rotate_job.rotate_all(
+                    part,
+                    jobs=at_a_time,
+                    timeout_s=options.timeout_s,
+                    is_access=access,
+                    is_dry_run=dry_run,
+                    should_stop=should_stop,
+                )
+
+            reports = rotate_divided(
                 brokers,
+                rotate_part,
+                processes=processes_for(processes, profiles=len(brokers), jobs=jobs),
                 jobs=jobs,
-                timeout_s=options.timeout_s,
-                is_access=access,
-                is_dry_run=dry_run,
                 should_stop=lambda: bool(arrived),
             )
             codes = [

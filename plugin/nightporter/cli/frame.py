@@ -73,6 +73,7 @@ nightporter policy --role read-only --store vault --credentials prod/pitchpoint 
 nightporter rotate                      do what is due, for all profiles
 nightporter rotate --dry-run            say what is due
 nightporter rotate --access --jobs 32   publish access tokens for read-only consumers
+nightporter rotate --jobs 64 --processes 4
 """,
     "run": """
 nightporter run pitchpoint -- sh -c 'curl -H "Authorization: Bearer $NIGHTPORTER_TOKEN" ...'
