@@ -225,3 +225,30 @@ def test_the_bare_command_helps(empty_home: Home) -> None:
     assert bare.out == empty_home.run("--help").out
     assert "Exit codes:" in bare.out
     assert empty_home.run("-V").out == empty_home.run("--version").out
+
+
+def test_a_secret_with_other_names_is_asked_about(empty_home: Home, vendor: Vendor) -> None:
+    """`user` and `pass`, as another program has written them (N8 of the first hour)."""
+    empty_home.data.mkdir(parents=True)
+    secret = {"version": 1, "value": {"user": "svc-acme", "pass": "correct-horse"}}
+    (empty_home.data / "prod%2Fx.json").write_text(json.dumps(secret))
+    alone = empty_home.run("init", "p", *flags(vendor))
+    assert alone.code == 4
+    assert "holds pass, user, and the profile needs username, password" in alone.err
+    assert "--set fields.username=NAME" in alone.err
+    assert not empty_home.config_file.exists()
+    named = ("--set", "fields.username=user", "--set", "fields.password=pass")
+    assert empty_home.run("init", "p", *flags(vendor, *named)).code == 0
+    empty_home.config_file.unlink()
+    answers: Answers = [
+        ("Hosts", ""),
+        ("Member that holds the username", "user"),
+        ("Member that holds the password", "p"),
+        ("it works", None),
+        ("Client to set up", "none"),
+    ]
+    code, said = at_terminal(empty_home, ["init", "p", *flags(vendor)], answers)
+    assert code == 0, said
+    assert "correct-horse" not in said
+    written = tomllib.loads(empty_home.config_file.read_text())["profiles"]["p"]
+    assert written["fields"] == {"username": "user", "password": "pass"}

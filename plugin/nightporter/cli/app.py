@@ -32,7 +32,7 @@ from nightporter.cli.frame import (
     global_options,
     with_choices,
 )
-from nightporter.cli.init_config import Answers
+from nightporter.cli.init_config import Answers, Setting
 from nightporter.cli.init_config import render as render_init
 from nightporter.cli.terminal import Options, open_porter, put, say
 from nightporter.client.broker import Broker
@@ -580,7 +580,7 @@ def policy(
             store=_known_store(store),
             credentials=credentials,
             options=dict(_parse_pair("--store-set", text) for text in store_settings),
-            settings=dict(map(_parse_setting, settings)),
+            settings=_settings(settings),
         )
         text = render_init(answers)
         parsed = parse_config(text, source="the command line", vendors=VENDORS, stores=STORES)
@@ -746,19 +746,24 @@ def init(
         store_options={key: value for key, value in store_options.items() if value}
         | dict(_parse_pair("--store-set", text) for text in more_options),
         auth=dict(_parse_pair("--auth", text) for text in auth),
-        settings=_settings(base_url=base_url, role=role) | dict(map(_parse_setting, settings)),
+        settings=_settings(settings, base_url=base_url, role=role),
         is_checked=not no_check,
     )
     init_command.Onboarding(given, _Terminal(no_browser=no_browser), options).run()
 
 
-def _settings(**flags: str | None) -> dict[str, str | int]:
-    return {key: value for key, value in flags.items() if value}
-
-
-def _parse_setting(text: str) -> tuple[str, str | int]:
-    key, value = _parse_pair("--set", text)
-    return key, int(value) if value.isascii() and value.isdigit() else value
+def _settings(pairs: Sequence[str], **flags: str | None) -> dict[str, Setting]:
+    """The profile's further keys. `fields.username=user` is a key of the table `fields`."""
+    found: dict[str, Setting] = {key: value for key, value in flags.items() if value}
+    for text in pairs:
+        key, value = _parse_pair("--set", text)
+        table, dot, name = key.partition(".")
+        if dot:
+            inner = found.get(table)
+            found[table] = {**(inner if isinstance(inner, dict) else {}), name: value}
+        else:
+            found[key] = int(value) if value.isascii() and value.isdigit() else value
+    return found
 
 
 def _parse_pair(flag: str, text: str) -> tuple[str, str]:

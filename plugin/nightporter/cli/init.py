@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from nightporter.cli import init_config, setups
-from nightporter.cli.init_config import Answers
+from nightporter.cli.init_config import Answers, Setting, Settings
 from nightporter.cli.terminal import Options, open_porter, show_error
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import config_place
@@ -95,7 +95,7 @@ class Given:
     clients: Sequence[str] = ()
     store_options: Mapping[str, str] = field(default_factory=dict)
     auth: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, str | int] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
     is_checked: bool = True
 
     @property
@@ -273,7 +273,7 @@ class Onboarding:
     def _row_of(self, vendor: str) -> Vendor:
         return self._own_rows().get(vendor) or VENDORS[vendor]
 
-    def _with_published(self, settings: Mapping[str, str | int]) -> Mapping[str, str | int]:
+    def _with_published(self, settings: Settings) -> Settings:
         """A reader must know where the access tokens are published."""
         if settings.get("role") != Role.READ_ONLY.value or "publish_access_token" in settings:
             return settings
@@ -315,9 +315,9 @@ class Onboarding:
             return True
         return self._question("Continue anyway?", default="no", choices=YES_NO) == "yes"
 
-    def _settings_of(self, vendor: Vendor) -> dict[str, str | int]:
+    def _settings_of(self, vendor: Vendor) -> dict[str, Setting]:
         """What only this vendor's profiles hold, where somebody can be asked."""
-        given, found = self._given.settings, dict[str, str | int]()
+        given, found = self._given.settings, dict[str, Setting]()
         if not self._interview.is_there:
             return found
         if "grant" in vendor.options and "grant" not in given and len(vendor.grants) > 1:
@@ -445,8 +445,9 @@ class Onboarding:
         with self._trial(answers) as porter:
             broker = porter.broker_for(answers.profile)
             broker.session.read(time.monotonic() + self._timeout_s())
-            if reads_secret:
-                self._see_credentials(broker)
+            fields = self._see_credentials(broker) if reads_secret else {}
+        if fields:
+            answers = replace(answers, settings={**answers.settings, "fields": fields})
         return answers
 
     def _own_path(self, answers: Answers, path: str) -> str:
@@ -465,16 +466,35 @@ class Onboarding:
         answer = self._question(f"Use {shorter!r}?", default="yes", choices=YES_NO)
         return shorter if answer == "yes" else path
 
-    def _see_credentials(self, broker: Broker) -> None:
+    def _see_credentials(self, broker: Broker) -> dict[str, str]:
+        """Returns which of its members the profile has to name, where they have other names."""
         try:
-            broker.session.load_credentials(time.monotonic() + self._timeout_s())
+            names, missing = account.member_names(broker, self._timeout_s())
         except SecretNotFoundError as exc:
             self._interview.say(exc.message)
             self._write_credentials(broker)
-        else:
-            self._interview.say(
-                f"there is a secret at {broker.profile.credentials!r}, which is used as it is"
+            return {}
+        path = broker.profile.credentials
+        if missing:
+            return self._fields(path, names, missing)
+        self._interview.say(f"there is a secret at {path!r}, which is used as it is")
+        return {}
+
+    def _fields(self, path: str | None, names: list[str], missing: list[str]) -> dict[str, str]:
+        what = (
+            f"the secret at {path!r} holds {', '.join(names)}, and the profile needs"
+            f" {', '.join(missing)}"
+        )
+        if not self._interview.is_there or not names:
+            flags = " ".join(f"--set fields.{name}=NAME" for name in missing)
+            raise SecretNotFoundError(
+                what, hint=f"Say what they are called in it: {flags}; or write another secret."
             )
+        self._interview.say(what)
+        return {
+            name: self._question(f"Member that holds the {name.replace('_', ' ')}", choices=names)
+            for name in missing
+        }
 
     def _write_credentials(self, broker: Broker) -> None:
         members = self._interview.read_members(broker.profile)

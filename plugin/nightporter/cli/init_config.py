@@ -20,6 +20,9 @@ from nightporter.core.errors import ConfigError
 from nightporter.operations.show_config import toml_item
 from nightporter.stores import STORES
 
+Setting = str | int | Mapping[str, str]
+Settings = Mapping[str, Setting]
+
 HEAD = """\
 # Written by `nightporter init`. `nightporter explain configuration` tells what can be set here,
 # `nightporter config show` what is in effect.
@@ -43,7 +46,7 @@ class Answers:
     credentials: str | None
     hosts: Sequence[str] = ()
     options: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
-    settings: Mapping[str, str | int] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
     existing: str = ""
 
 

@@ -87,6 +87,24 @@ def members_asked(profile: Profile) -> tuple[tuple[str, bool, bool], ...]:
     )
 
 
+def member_names(broker: Broker, timeout_s: float) -> tuple[list[str], list[str]]:
+    """Returns the names of what the credentials secret holds, and what the profile needs and does
+    not find in it. No value leaves.
+
+    Raises: StoreError, SecretNotFoundError.
+    """
+    session, profile = broker.session, broker.profile
+    found = session.load_credentials(session.runtime.monotonic() + timeout_s)
+    needed = [name for name, _, is_needed in members_asked(profile) if is_needed]
+    missing = [
+        name
+        for name in needed
+        if getattr(found, name, None) is None and name not in profile.options
+    ]
+    stored = session.store.read(str(profile.credentials), timeout_s=timeout_s).value
+    return sorted(stored if isinstance(stored, Mapping) else ()), missing
+
+
 def has_session(broker: Broker, timeout_s: float) -> bool:
     """Whether the store holds a session of this identity that can be refreshed.
 
@@ -249,7 +267,10 @@ def start_by_seed(broker: Broker, given: str, timeout_s: float) -> None:
     """
     text = given.strip()
     if not text or not text.isprintable() or len(text) > MAX_REFRESH_TOKEN:
-        raise ConfigError("standard input must be a refresh token: one line of text")
+        raise ConfigError(
+            "standard input must be a refresh token: one line of text",
+            hint=f"Type it: `nightporter seed {broker.profile.name}` at a terminal, or pipe it in.",
+        )
     session = broker.session
     session.store_login(
         Secret(text),

@@ -542,7 +542,8 @@ class Doctor:
         except NightporterError as exc:
             yield failure(exc, profile.name)
             return
-        yield ok(f"the issuer answers at {address} (TLS chain and proxy are fine)", profile.name)
+        way = "TLS chain and proxy are fine" if address.startswith("https:") else "plain http"
+        yield ok(f"the issuer answers at {address} ({way})", profile.name)
         if reply.skew_s is not None:
             yield from _skewed(reply.skew_s, "the issuer", profile.name)
 

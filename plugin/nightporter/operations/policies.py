@@ -36,7 +36,11 @@ def render_policy(profile: Profile, audience: Audience) -> str:
     role = Role(audience.value)
     if role is Role.READ_ONLY and profile.publish_access_token is None:
         raise ConfigError(
-            f"profile {profile.name!r} publishes no access token, so there is nothing to read"
+            f"profile {profile.name!r} publishes no access token, so there is nothing to read",
+            hint=(
+                'Name a path in the profile: publish_access_token = "PATH" (without a'
+                " configuration: --set publish_access_token=PATH)."
+            ),
         )
     needs = PolicyNeeds(
         title=f"{profile.name}, role {role.value}",
