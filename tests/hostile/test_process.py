@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
 
-from lab.support import BIN, Home
+import pytest
+
+from lab.support import BIN, Home, pitchpoint_config
+from lab.worlds.vendor import Vendor
+from nightporter.machine.files import close_directory, replace_private
 
 
 def under(home: Home, limit: str, script: str, **variables: str) -> str:
@@ -30,3 +39,84 @@ def test_the_limit_is_taken_from_the_system_alone(home: Home) -> None:
     assert under(home, "0", "ulimit -c", NIGHTPORTER_CORE_LIMIT="7:7") == "0"
     script = "echo ${NIGHTPORTER_CORE_LIMIT-none}"
     assert under(home, "1000", script, NIGHTPORTER_CORE_LIMIT="7:7") == "none"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
+def test_nobody_may_look_into_the_process() -> None:
+    script = (
+        "from nightporter.__main__ import _forbid_dumps; import ctypes;"
+        " get = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0);"
+        " before = get(); _forbid_dumps(); print(before, get())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "0"], done.stderr
+
+
+def test_the_command_that_is_run_may_be_looked_into(home: Home) -> None:
+    script = f'{sys.executable} -c "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"'
+    assert under(home, "0", script) == "1"
+
+
+def test_an_abort_during_a_sign_in_leaves_no_core(
+    home: Home, vendor: Vendor, tmp_path: Path
+) -> None:
+    """SIGQUIT (Ctrl-\\) wrote 31 MB with the password in them."""
+    words = f"ulimit -c unlimited; exec {BIN / 'nightporter'} token"
+    environment = {**home.environment, "PYTHONFAULTHANDLER": ""}
+    process = subprocess.Popen(["sh", "-c", words], env=environment, cwd=tmp_path)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGABRT)
+    process.wait(timeout=30)
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("core")] == []
+
+
+WRITER = """
+import os, sys, signal
+from nightporter.machine import files
+def die(*_args): os.kill(os.getpid(), signal.SIGKILL)
+files.os.replace = die
+files.replace_private(sys.argv[1], b"refresh-token")
+"""
+
+
+def left_overs(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_what_a_killed_writer_leaves_goes_with_the_next_write(tmp_path: Path) -> None:
+    """`kill -9` between write and rename: the refresh token stayed in the store's directory."""
+    for name in ("one.json", "two.json"):
+        subprocess.run([sys.executable, "-c", WRITER, str(tmp_path / name)])
+    assert b"refresh-token" in left_overs(tmp_path)[0].read_bytes()
+    replace_private(str(tmp_path / "other.json"), b"x")
+    assert left_overs(tmp_path) == []
+
+
+def test_what_another_is_writing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nightporter.machine import files
+
+    path, descriptor = files._open_temporary(str(tmp_path))
+    replace_private(str(tmp_path / "other.json"), b"x")
+    assert os.path.exists(path)
+    os.close(descriptor)
+    replace_private(str(tmp_path / "other.json"), b"y")
+    assert not os.path.exists(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_store_behind_somebody_else_s_link(home: Home, vendor: Vendor, tmp_path: Path) -> None:
+    """They would choose which directory of ours the password is written into."""
+    mine, link = tmp_path / "mine", tmp_path / "link"
+    mine.mkdir(mode=0o755)
+    link.symlink_to(mine)
+    assert close_directory(str(link))
+    os.chown(link, 2002, 2002, follow_symlinks=False)
+    mine.chmod(0o755)
+    assert not close_directory(str(link))
+    assert mine.stat().st_mode & 0o777 == 0o755
+    stores = f'[stores.s]\ntype = "local"\npath = "{link}"\n'
+    home.configure(pitchpoint_config(vendor.address, stores=stores))
+    members = '{"username": "u", "password": "p"}'
+    done = home.run("credentials", "set", "pitchpoint", stdin=members)
+    assert done.code == 5
+    assert list(mine.iterdir()) == []

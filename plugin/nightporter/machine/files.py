@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import sys
 import time
@@ -22,6 +23,7 @@ else:
     import fcntl
 
 MAX_FILE_BYTES = 1 << 20
+_LEFT_OVER = re.compile(r"\.[0-9]+\.[0-9a-f]+\.tmp")
 # What says that somebody else holds the lock; msvcrt says EACCES or EDEADLOCK.
 _TAKEN = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 # What a file system says of a call that it doesn't know (NFS without a lock manager, FUSE).
@@ -101,13 +103,14 @@ def is_private_directory(path: str) -> bool:
 
 def close_directory(path: str) -> bool:
     """As `open_private_directory` for a directory that holds a store's only copy: nothing in it is
-    thrown away.
+    thrown away, and a link to it is followed where it is ours or root's (with another's, they would
+    choose the directory).
 
     Raises: OSError when it can't be made.
     """
     make_directories(path)
-    status = os.stat(path)
-    if not _is_mine(status):
+    link, status = os.lstat(path), os.stat(path)
+    if not _is_mine(status) or not (_is_mine(link) or link.st_uid == 0):
         return False
     if not _is_private(status):
         os.chmod(path, 0o700)
@@ -164,8 +167,8 @@ def replace_private(
 
     Raises: OSError.
     """
-    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600)
+    _sweep(os.path.dirname(path))
+    temporary, descriptor = _open_temporary(os.path.dirname(path))
     try:
         with os.fdopen(descriptor, "wb") as file:
             if hasattr(os, "fchmod"):
@@ -180,6 +183,37 @@ def replace_private(
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _open_temporary(directory: str) -> tuple[str, int]:
+    """Makes a file that is written and then renamed. It is locked meanwhile, so that what a killed
+    process has left can be told from what another is writing."""
+    while True:
+        path = os.path.join(directory, f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600)
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is swept there
+            _try_lock(descriptor)
+        if os.fstat(descriptor).st_nlink:
+            return path, descriptor
+        os.close(descriptor)  # swept between two of these lines
+
+
+def _sweep(directory: str) -> None:
+    """Removes what killed processes have left here: it may hold a secret."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory or "."):
+            if _LEFT_OVER.fullmatch(name):
+                _remove_unlocked(os.path.join(directory, name))
+
+
+def _remove_unlocked(path: str) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | _NO_LINK)
+        try:
+            if _try_lock(descriptor):
+                os.unlink(path)
+        finally:
+            os.close(descriptor)
 
 
 def _sync(descriptor: int) -> None:

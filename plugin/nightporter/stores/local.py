@@ -219,7 +219,8 @@ def _time_beside(file: str) -> float:
     probe = os.path.join(os.path.dirname(file), f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
     descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.unlink(probe)
+        with contextlib.suppress(FileNotFoundError):  # swept by another's write
+            os.unlink(probe)
         return os.fstat(descriptor).st_mtime
     finally:
         os.close(descriptor)
