@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from joserfc.jwk import RSAKey
 
-from lab.jose import certificate_of, pem, pem_of, rsa_key, signed_by
+from lab.jose import certificate_of, pem, pem_of, pem_of_public, rsa_key, signed_by
 from lab.servers.authlib_issuer import Client as AuthlibClient
 from lab.servers.authlib_issuer import open_authlib_issuer
 from lab.servers.strict_clients import Client, Issuer, open_strict_issuer
@@ -131,6 +131,20 @@ def test_a_device_login_proves_its_client_at_every_poll(empty_home: Home, strict
     done = empty_home.run("login", "acme")
     assert done.code == 0, (done.err, strict.refusals)
     assert len(strict.seen) == 3
+
+
+def test_the_sandbox_takes_a_client_that_signs(empty_home: Home, vendor: Vendor) -> None:
+    public = rsa_key().public_key()
+    vendor.world.change({"client_keys": {"demo-client": pem_of_public(public)}})
+    secret = {"client_id": "demo-client", "private_key": pem(rsa_key())}
+    configure(empty_home, f"{vendor.address}/oauth2/token", BY_CLIENT, secret=secret)
+    done = empty_home.run("token")
+    assert done.code == 0, done.err
+    vendor.world.change({"clock_offset_s": 3600})
+    assert empty_home.run("token", "--force-refresh").code == 3
+    vendor.world.change({"clock_offset_s": 0})
+    empty_home.set_credentials("acme", private_key=pem(rsa_key(which=OTHER)))
+    assert empty_home.run("token", "--force-refresh").code == 3
 
 
 def refused(home: Home, strict: Issuer, why: str) -> str:

@@ -52,6 +52,14 @@ def pem_of(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def pem_of_public(key: Any) -> str:
+    """A public key as issuers take it."""
+    written: bytes = key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return written.decode()
+
+
 def der_of(certificate: x509.Certificate) -> bytes:
     """A certificate as thumbprints are made of it."""
     return certificate.public_bytes(serialization.Encoding.DER)

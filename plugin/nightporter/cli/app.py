@@ -1101,6 +1101,7 @@ def sandbox(
         {"refresh_life_s": 3600}     new refresh tokens end then, and say so
         {"scope": "read"}            what is granted, whatever is asked for
         {"users": {"demo": "new"}}   the passwords; "clients": the clients' secrets
+        {"client_keys": {"demo-client": "(PEM)"}}    public keys of clients that sign
         {"clock_offset_s": 3600}     the vendor's clock is wrong
         {"expires_in": 60}, {"latency_s": 2}, {"reset_counts": true}
         {"faults": [{"kind": "busy", "call": "refresh", "times": 3}]}

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from nightporter.issuers.pitchpoint import REFRESH_PATH, SIGN_IN_PATH
 from nightporter.issuers.vault_ist import REFRESH_PATH as VAULT_IST_PATH
+from nightporter.simulator.assertions import proven_client
 from nightporter.simulator.voices import Answer
 from nightporter.simulator.world import World
 
@@ -50,6 +51,8 @@ def token_call(world: World, path: str, headers: Headers, body: bytes) -> TokenC
     is_json = headers.get("content-type", "").startswith("application/json")
     asked = (object_of(body) or {}) if is_json else form_of(body)
     call = "refresh" if asked.get("grant_type") == "refresh_token" else "sign-in"
+    if "client_assertion" in asked:
+        return call, lambda: world.token_endpoint(asked, proven_client(world, path, asked))
     client = client_of(headers, asked)
     return call, lambda: world.token_endpoint(asked, client)
 

@@ -62,11 +62,14 @@ class World:
 
     `clock_offset_s` skews the vendor's clock. `row`: which vendor's words and lives it has; None:
     RFC 6749's. `scope`: what is granted, whatever is asked for. `refresh_life_s`: of its refresh
-    tokens; told where the row has a member for it.
+    tokens; told where the row has a member for it. `client_keys`: public keys in PEM, of clients
+    that sign.
     """
 
     users: dict[str, str]
     clients: dict[str, str] = field(default_factory=lambda: {"demo-client": "demo-secret"})
+    client_keys: dict[str, str] = field(default_factory=dict)
+    seen_assertions: set[str] = field(default_factory=set)
     expires_in: int | str = 3600
     tokens_are_jwts: bool = False
     latency_s: float = 0.0
@@ -315,7 +318,7 @@ class World:
             for name, value in wishes.items():
                 if name in WISHES:
                     setattr(self, name, value)
-                elif name in ("users", "clients"):
+                elif name in ("users", "clients", "client_keys"):
                     setattr(self, name, dict(value))
                     self.wrong_passwords.clear()
                 elif name == "faults":
@@ -346,6 +349,7 @@ def world_of(vendor: Vendor, like: World) -> World:
     return World(
         users=like.users,
         clients=like.clients,
+        client_keys=like.client_keys,
         expires_in=like.expires_in,
         clock=like.clock,
         rotation=vendor.rotation.value,
