@@ -107,7 +107,7 @@ class Attempt(Exchange):
             case Step.UPGRADE:
                 raise self.newer()
             case Step.ASK_PERSON:
-                raise self.person_needed()
+                raise self.person_needed(snapshot)
             case Step.MARK:
                 return (yield from self.marking(snapshot))
             case Step.WAIT:
@@ -297,7 +297,7 @@ class Attempt(Exchange):
         )
         if not (yield from self.lease.writing_back(snapshot, marked)):
             self.sight.can_mark = False
-        raise self.person_needed()
+        raise self.person_needed(snapshot)
 
     def remembered(self, snapshot: Snapshot) -> CredentialsRefusedError:
         """Returns the error of a refusal that is still in force."""
@@ -339,13 +339,20 @@ class Attempt(Exchange):
             " newer nightporter"
         )
 
-    def person_needed(self) -> LoginRequiredError:
+    def person_needed(self, snapshot: Snapshot) -> LoginRequiredError:
         """Returns the error that says who must act."""
-        name = self.profile.name
+        name, record = self.profile.name, snapshot.record
         if self.rejected:
             return SessionRejectedError(
                 f"{name}: {self.rejected.message}, and there is no way to sign in unattended",
                 error=self.rejected.error,
+                hint=remedy(self.profile),
+            )
+        if record is not None and record.rejected and transitions.is_marked(record):
+            return SessionRejectedError(
+                f"{name}: the issuer refused the refresh token ({record.rejected.error}), and it is"
+                " not sent again",
+                error=record.rejected.error,
                 hint=remedy(self.profile),
             )
         return LoginRequiredError(
