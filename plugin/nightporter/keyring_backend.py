@@ -7,6 +7,8 @@ question, and NotImplementedError for a change, which is how keyring's chainer m
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from keyring.backend import KeyringBackend
 from keyring.credentials import SimpleCredential
 from keyring.errors import PasswordDeleteError, PasswordSetError
@@ -34,15 +36,16 @@ class NightporterKeyring(KeyringBackend):
         be had."""
         if service == KEYRING_SERVICE:  # our own cache of tokens, with NIGHTPORTER_CACHE=keyring
             return None
+        address, named = _without_user(service)
         try:
-            target = parse_target(service, has_path=True)
+            target = parse_target(address, has_path=True)
         except BadAskError:
             return None  # many services are no hosts at all
         try:
             if not has_config(None, read_environment()):
                 return None  # installed beside somebody's keyring, and not used
             with open_call("keyring", Options()) as call:
-                return _credential(call, target, username)
+                return _credential(call, target, username or named)
         except NightporterError as exc:
             say(f"{exc.message} [{exc.reference}]")
             return None
@@ -67,6 +70,15 @@ class NightporterKeyring(KeyringBackend):
         """
         profile = _profile_for(service)
         raise PasswordDeleteError(f"use `nightporter logout {profile.name}`")
+
+
+def _without_user(service: str) -> tuple[str, str | None]:
+    """The address without the user name that some tools leave in it, and that name."""
+    scheme, separator, rest = service.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    if not (separator and at) or ":" in user or "@" in user:
+        return service, None
+    return f"{scheme}://{rest[len(user) + 1 :]}", unquote(user)
 
 
 def _credential(call: HelperCall, target: Target, username: str | None) -> SimpleCredential | None:

@@ -196,3 +196,28 @@ def test_a_byte_order_mark_is_skipped(serving: Home) -> None:
     assert "Secret" in helper(serving, "docker", "get", stdin=mark + "git.example.com")[1]
     uri = json.dumps({"uri": "https://git.example.com/x"})
     assert "Bearer" in helper(serving, "bazel", "get", stdin=mark + uri)[1]
+
+
+def test_a_user_name_in_the_keyring_s_address(serving: Home, vendor: Vendor) -> None:
+    """Some tools leave it there; another one than the profile's gets nothing, and that is noted."""
+
+    def asked(service: str) -> str:
+        done = subprocess.run(
+            [BIN / "keyring", "get", service, "oauth2"],
+            env=serving.environment,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    assert vendor.world.is_live(asked("https://oauth2@git.example.com/simple/"))
+    assert asked("https://oauth2@elsewhere.example/simple/") == ""
+    assert asked("https://oauth2:pw@git.example.com/simple/") == ""
+    done = subprocess.run(
+        [BIN / "keyring", "get", "https://git.example.com/", "alice"],
+        env=serving.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    assert "other-user-name" in serving.run("status").out

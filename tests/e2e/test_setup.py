@@ -580,3 +580,33 @@ def test_cargo_gets_an_alias_for_a_path_with_a_blank(ready: Home) -> None:
     }
     setup(ready, "cargo", "pitchpoint", "--undo")
     assert "nightporter" not in file.read_text()
+
+
+def test_what_a_client_can_never_ask_for_is_left_out_and_said(ready: Home, vendor: Vendor) -> None:
+    hosts = '"reg.example.com", "reg.example.com/team", "http://localhost:5000"'
+    ready.configure(pitchpoint_config(vendor.address, more=f"hosts = [{hosts}]"))
+    stub(ready, "go", "echo netrc")
+    said = setup(ready, "terraform", "pitchpoint")
+    assert (
+        "left out, since Terraform tells neither path nor scheme: reg.example.com/team, h" in said
+    )
+    assert "Go asks for https alone: http://localhost:5000" in setup(ready, "go", "pitchpoint")
+    ready.configure(pitchpoint_config(vendor.address, more='hosts = ["http://localhost:5000"]'))
+    for client in ("terraform", "go", "docker", "kubelet"):
+        assert "holds nothing else" in setup(ready, client, "pitchpoint", code=7)
+
+
+def test_docker_s_helper_is_found_on_path_alone_and_that_is_said(ready: Home) -> None:
+    assert f"need {BIN} on theirs" in setup(ready, "docker", "pitchpoint")
+
+
+def test_an_undo_tells_what_still_names_a_file_that_is_gone(ready: Home, vendor: Vendor) -> None:
+    more = f'hosts = [{HOSTS}]\ngoogle_audiences = ["//iam/x"]'
+    ready.configure(pitchpoint_config(vendor.address, more=more))
+    for client in ("google", "kubelet"):
+        setup(ready, client, "pitchpoint")
+    file = ready.data / "google/pitchpoint.json"
+    ready.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(file)
+    assert "unset GOOGLE_APPLICATION" in setup(ready, "google", "pitchpoint", "--undo")
+    assert "image-credential-provider" in setup(ready, "kubelet", "pitchpoint", "--undo")
+    assert "flags" not in setup(ready, "kubelet", "pitchpoint", "--undo")

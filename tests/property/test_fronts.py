@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nightporter.cli import helpers
 from nightporter.cli.terminal import Options
+from nightporter.keyring_backend import NightporterKeyring
 
 CONFIG = """
 [profiles.p]
@@ -108,3 +109,19 @@ def test_kubelet(address: str) -> None:
     ask = {"apiVersion": "credentialprovider.kubelet.k8s.io/v1", "image": f"{address}/x/y:1"}
     code, out, err = asked("kubelet", given=json.dumps(ask).encode())
     assert (code, json.loads(out)["auth"], err) == (0, {}, "")
+
+
+@given(ADDRESSES)
+def test_headers(address: str) -> None:
+    code, out, err = asked("headers", address) if address else (0, "{}\n", "")
+    assert (code, out, err) == (0, "{}\n", "")
+
+
+@given(ADDRESSES, st.none() | st.text(max_size=5))
+def test_the_keyring(address: str, username: str | None) -> None:
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stderr", said)
+        backend = NightporterKeyring()  # type: ignore[no-untyped-call]
+        assert backend.get_credential(address, username) is None
+    assert said.getvalue() == ""

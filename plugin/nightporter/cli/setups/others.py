@@ -9,7 +9,7 @@ import shlex
 
 from nightporter.cli.setups.merge import set_block
 from nightporter.cli.setups.plan import Plan, Request, Write, config_arguments
-from nightporter.cli.setups.tools import needed_rules
+from nightporter.cli.setups.tools import left_out_of, needed_rules
 from nightporter.core.errors import ConfigError, HostNotAllowedError
 from nightporter.core.hosts import Rule, parse_rule, rules_of
 from nightporter.core.model import Profile
@@ -27,8 +27,13 @@ def terraform(request: Request) -> Plan:
     block = 'credentials_helper "nightporter" {}'
     rest = set_block(there, "terraform", None)
     other = re.search(r'^\s*credentials_helper\s+"([^"]+)"', rest, re.M)
+    left_out: tuple[str, ...] = ()
     if not request.is_undo:
-        needed_rules(request.profile)
+        left_out = left_out_of(
+            request.profile,
+            lambda rule: not rule.target.path and rule.target.scheme == "https",
+            "Terraform tells neither path nor scheme",
+        )
         if other:
             raise ConfigError(
                 f"{path} names another credentials_helper, and Terraform allows one; nothing was"
@@ -51,6 +56,7 @@ def terraform(request: Request) -> Plan:
         else (
             "see it work with: terraform init, in a directory whose modules come from the host",
             "Terraform hides a helper's failures: `nightporter status` shows them",
+            *left_out,
         )
     )
     return Plan(steps=tuple(steps), notes=notes)
@@ -82,12 +88,12 @@ def google(request: Request) -> Plan:
     path = os.path.join(machine.data_directory, "google", f"{profile.name}.json")
     output_file = os.path.join(machine.cache_directory, f"{profile.name}.google.json")
     if request.is_undo:
-        return Plan(
-            steps=tuple(
-                Write(path=file, content=None, gist="", is_ours=True)
-                for file in (path, output_file)
-            )
+        steps = tuple(
+            Write(path=file, content=None, gist="", is_ours=True) for file in (path, output_file)
         )
+        named = machine.environment.get("GOOGLE_APPLICATION_CREDENTIALS") == path
+        note = "unset GOOGLE_APPLICATION_CREDENTIALS: it names a file that is gone"
+        return Plan(steps=steps, notes=(note,) if named else ())
     if len(audiences) != 1:
         raise ConfigError(
             f"profile {profile.name!r} names {len(audiences)} `google_audiences`, and a credential"
@@ -177,7 +183,13 @@ def kubelet(request: Request) -> Plan:
     path = os.path.join(directory, "config.yaml")
     others = [item for item in request.profiles.values() if item is not profile and item.hosts]
     if request.is_undo and not others:
-        return Plan(steps=(wrapper, Write(path=path, content=None, gist="", is_ours=True)))
+        gone = (wrapper, Write(path=path, content=None, gist="", is_ours=True))
+        note = (
+            "take --image-credential-provider-config and --image-credential-provider-bin-dir from"
+            " the kubelet's flags before its next start: it stops where a file that they name is"
+            " missing"
+        )
+        return Plan(steps=gone, notes=(note,) if os.path.exists(path) else ())
     served = others if request.is_undo else [profile, *others]
     images = list(dict.fromkeys(image for item in served for image in _kubelet_images(item)))
     left_out = [entry for entry in profile.hosts if parse_rule(entry).target.scheme != "https"]

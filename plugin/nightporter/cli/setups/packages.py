@@ -18,7 +18,7 @@ from nightporter.cli.setups.plan import (
     config_arguments,
     refuse_config,
 )
-from nightporter.cli.setups.tools import needed_rules
+from nightporter.cli.setups.tools import left_out_of, needed_rules
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile
 from nightporter.machine.installation import requirement
@@ -232,7 +232,9 @@ def go(request: Request) -> Plan:
             hint="Unset it.",
         )
     _refuse_other("off" if "off" in words else "", "", "GOAUTH (to `off`)")
-    needed_rules(request.profile)
+    left_out = left_out_of(
+        request.profile, lambda rule: rule.target.scheme == "https", "Go asks for https alone"
+    )
     program = machine.path_of("nightporter")
     machine.check_runs(program, "--version")
     ours = " ".join(
@@ -242,7 +244,7 @@ def go(request: Request) -> Plan:
         return Plan()
     return Plan(
         steps=(Run(argv=(client, "env", "-w", f"GOAUTH={';'.join([*kept, ours])}")),),
-        notes=("see it work with: go list -m MODULE@latest; add -x to see failures",),
+        notes=("see it work with: go list -m MODULE@latest; add -x to see failures", *left_out),
     )
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 from nightporter.cli.setups import contexts, users
 from nightporter.cli.setups.merge import change_json
 from nightporter.cli.setups.pins import pin_clusters
-from nightporter.cli.setups.plan import Plan, Request, Run, Write, config_arguments, refuse_config
+from nightporter.cli.setups.plan import (
+    Machine,
+    Plan,
+    Request,
+    Run,
+    Write,
+    config_arguments,
+    refuse_config,
+)
 from nightporter.core.errors import ConfigError, HostNotAllowedError
 from nightporter.core.hosts import BadAskError, Rule, parse_rule, rules_of
 from nightporter.core.model import Profile
@@ -18,7 +27,8 @@ from nightporter.protocols.docker import can_ask_for
 from nightporter.protocols.kubernetes import VERSIONS
 from nightporter.stores import STORES
 
-HELPER = "nightporter"  # docker-credential-nightporter
+HELPER = "nightporter"
+DOCKER_PROGRAM = "docker-credential-nightporter"
 
 
 def needed_rules(profile: Profile) -> list[Rule]:
@@ -34,6 +44,21 @@ def needed_rules(profile: Profile) -> list[Rule]:
             hint="Name in `hosts` which hosts may have the token, and repeat.",
         )
     return rules
+
+
+def left_out_of(profile: Profile, can_ask_for: Callable[[Rule], bool], why: str) -> tuple[str, ...]:
+    """Returns a note that names the entries of `hosts` that a client can never ask for.
+
+    Raises: HostNotAllowedError where there are no others, or none at all.
+    """
+    rules = zip(profile.hosts, needed_rules(profile), strict=True)
+    left_out = [entry for entry, rule in rules if not can_ask_for(rule)]
+    if len(left_out) == len(profile.hosts):
+        raise HostNotAllowedError(
+            f"{why}, and `hosts` of profile {profile.name!r} holds nothing else",
+            hint="Name in `hosts` what the client asks for, and repeat.",
+        )
+    return (f"left out, since {why}: {', '.join(left_out)}",) if left_out else ()
 
 
 def kubectl(request: Request) -> Plan:
@@ -210,26 +235,16 @@ def docker(request: Request) -> Plan:
     machine, profile = request.machine, request.profile
     refuse_config(request, "docker")
     if not request.is_undo:
-        machine.check_runs(
-            machine.ours_on_path("docker-credential-nightporter", "docker"), "version"
-        )
+        machine.check_runs(machine.ours_on_path(DOCKER_PROGRAM, "docker"), "version")
     path = os.path.join(
         machine.environment.get("DOCKER_CONFIG") or machine.home(".docker"), "config.json"
     )
     there = machine.read(path)
     if request.is_undo:
         return _docker_undo(request, path, there)
-    rules = needed_rules(profile)
-    hosts = [rule.key for rule in rules if can_ask_for(rule)]
-    skipped = [
-        entry for entry, rule in zip(profile.hosts, rules, strict=True) if not can_ask_for(rule)
-    ]
-    if not hosts:
-        raise HostNotAllowedError(
-            f"docker knows no patterns, paths or plain http, and `hosts` of profile"
-            f" {profile.name!r} holds nothing else",
-            hint="Name the registry in `hosts` as docker does: HOST or HOST:PORT.",
-        )
+    why = "docker knows no patterns, paths or plain http"
+    notes = left_out_of(profile, can_ask_for, why)
+    hosts = [rule.key for rule in rules_of(profile) if can_ask_for(rule)]
 
     def change(document: dict[str, Any]) -> None:
         helpers = document.setdefault("credHelpers", {})
@@ -245,12 +260,19 @@ def docker(request: Request) -> Plan:
 
     gist = '{"credHelpers": {' + ", ".join(f'"{host}": "{HELPER}"' for host in hosts) + "}}"
     step = Write(path=path, content=change_json(there, change, source=path), gist=gist)
-    notes = [f"see it work with: docker pull {hosts[0]}/IMAGE"]
-    if skipped:
-        notes.append(
-            f"left out, since docker knows no patterns, paths or plain http: {', '.join(skipped)}"
-        )
-    return Plan(steps=(step,), notes=tuple(notes))
+    see = f"see it work with: docker pull {hosts[0]}/IMAGE"
+    return Plan(steps=(step,), notes=(see, *notes, *_path_note(machine)))
+
+
+def _path_note(machine: Machine) -> tuple[str, ...]:
+    """docker takes no path of a helper, so it depends on who starts it."""
+    directory = os.path.dirname(machine.find(DOCKER_PROGRAM) or "")
+    if directory in ("", "/usr/local/bin", "/usr/bin", "/bin"):
+        return ()
+    return (
+        f"docker finds its helper on PATH alone: cron and programs of a desktop need {directory} on"
+        f" theirs, or a link to {DOCKER_PROGRAM} in /usr/local/bin",
+    )
 
 
 def _docker_undo(request: Request, path: str, there: str) -> Plan:
