@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from lab.servers.strict_aws import AwsError, StrictAws, open_strict_aws
 from lab.support import AWS_VARIABLES
@@ -394,3 +396,64 @@ def test_a_network_failure_has_words(
         store.read(PATH, timeout_s=T)
     assert "Error" not in caught.value.message
     store.close()
+
+
+@pytest.mark.parametrize("content", [None, "garbage"])
+def test_a_ca_bundle_that_can_t_be_loaded(
+    content: str | None, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was a network that is away; also where it is replaced under a long process."""
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_text(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    error = failure(address)
+    assert isinstance(error, ConfigError)
+    assert "AWS_CA_BUNDLE" in error.message
+
+
+@pytest.mark.parametrize(
+    ("variables", "proxies"),
+    [
+        ({"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "10.0.0.0/8"}, None),
+        ({"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "11.0.0.0/8"}, "http://proxy:1"),
+        ({"ALL_PROXY": "http://proxy:1"}, "http://proxy:1"),
+        ({"ALL_PROXY": "http://proxy:1", "no_proxy": "10.1.2.3"}, None),
+        ({}, None),
+    ],
+)
+def test_proxies_are_those_of_everything_else(
+    variables: dict[str, str], proxies: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psf/requests PR 3195 and its kin: an endpoint in one's own network went to the proxy."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    store = SecretsManagerStore({"endpoint_url": "https://10.1.2.3"}, dict(os.environ))
+    client = store._connection._open()
+    http = client._endpoint.http_session._inner
+    chosen = http._proxy_config.proxy_url_for("https://10.1.2.3")
+    assert chosen == proxies
+    store.close()
+
+
+def test_a_renewed_ca_bundle_is_taken_up_without_a_restart(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And the one that it replaces is trusted no more."""
+    right, wrong, bundle = trustme.CA(), trustme.CA(), tmp_path / "ca.pem"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    right.issue_cert("127.0.0.1").configure_cert(context)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    right.cert_pem.write_to_path(bundle)
+    with open_strict_aws(aws, context) as address:
+        store = SecretsManagerStore({"endpoint_url": address}, dict(os.environ))
+        assert store.read(PATH, timeout_s=T).value is None
+        wrong.cert_pem.write_to_path(bundle)
+        with pytest.raises(StoreUnreachableError, match="unknown CA"):
+            store.read(PATH, timeout_s=T)
+        bundle.unlink()
+        with pytest.raises(ConfigError, match="AWS_CA_BUNDLE"):
+            store.read(PATH, timeout_s=T)
+        right.cert_pem.write_to_path(bundle)
+        assert store.read(PATH, timeout_s=T).value is None
+        store.close()

@@ -83,6 +83,8 @@ class StoreDescription:
 
     `unread_variables`: what its own client reads and we don't; `doctor` says so where one is set.
 
+    `ca_variables`: of which the first one that is set names a CA file, where no key does.
+
     `library`, `requirement`: the module that the adapter imports, and what pip installs for it.
     `render_policy`: the least that a role needs in the store's own policy language; None: it has
     none.
@@ -99,6 +101,7 @@ class StoreDescription:
     secret_variables: Sequence[str] = ()
     address_variables: Sequence[str] = ()
     unread_variables: Sequence[str] = ()
+    ca_variables: Sequence[str] = ()
     credential_files: Callable[[Options, Environment], Sequence[str]] = _nothing
     place: Callable[[Options, str], str | None] = lambda _options, _data_directory: None
     library: str = ""

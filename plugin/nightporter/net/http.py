@@ -36,6 +36,7 @@ from nightporter.net import tls
 from nightporter.net.causes import words_of
 from nightporter.net.proxies import environment_proxies, proxy_variable
 from nightporter.net.quiet import quiet
+from nightporter.net.tls import file_mark
 
 MAX_REPLY_BYTES = 1 << 20
 GZIP_HEAD = b"\x1f\x8b\x08"  # RFC 1952 section 2.3: no JSON begins so
@@ -444,17 +445,6 @@ def _ca_bundle(
             hint="It takes a file of one or more CA certificates in PEM form (BEGIN CERTIFICATE).",
         )
     return path
-
-
-def file_mark(path: object) -> object:
-    """Returns what changes when a file of certificates is replaced."""
-    if not isinstance(path, str):
-        return None
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _proxies(session: requests.Session, url: str, environment: Mapping[str, str]) -> dict[str, str]:

@@ -101,3 +101,14 @@ def ca_problem(path: str) -> str | None:
     except OSError as exc:
         return f"can't be read ({exc.strerror or type(exc).__name__})"
     return None
+
+
+def file_mark(path: object) -> object:
+    """Returns what changes when a file of certificates is replaced."""
+    if not isinstance(path, str):
+        return None
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_ino, status.st_size, status.st_mtime_ns)

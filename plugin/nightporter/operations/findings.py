@@ -133,10 +133,7 @@ def file_problems(config: Config, environment: Mapping[str, str]) -> list[Config
     named = {f"profiles.{item.name}.ca_cert": item.ca_cert for item in config.profiles.values()}
     for store in config.stores.values():
         description = STORES[store.type]
-        if "ca_cert" not in description.keys:
-            continue
-        variables = description.variables.get("ca_cert", ())
-        source = next((name for name in variables if environment.get(name)), "")
+        source = next((name for name in description.ca_variables if environment.get(name)), "")
         if "ca_cert" in store.options:
             named[f"stores.{store.name}.ca_cert"] = store.options["ca_cert"]
         elif source:

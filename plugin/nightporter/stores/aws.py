@@ -24,12 +24,24 @@ import boto3
 import botocore.exceptions as aws
 import urllib3
 from botocore.config import Config as ClientConfig
+from botocore.utils import get_environ_proxies
 
 from nightporter.core.checks import is_loopback
 from nightporter.core.errors import ConfigError, NightporterError, StoreError
 from nightporter.machine.trust import check_named_file
+from nightporter.net.proxies import environment_proxies
 from nightporter.net.quiet import quiet
-from nightporter.stores.aws_errors import NAME, RENEWABLE, PromptError, Setup, error_of, is_stale
+from nightporter.net.tls import file_mark
+from nightporter.stores.aws_errors import (
+    NAME,
+    RENEWABLE,
+    PromptError,
+    Setup,
+    ca_bundle_error,
+    error_of,
+    is_stale,
+)
+from nightporter.stores.aws_identity import CA_VARIABLES
 from nightporter.stores.bounded import CallTimeoutError, bounded
 
 T = TypeVar("T")
@@ -48,6 +60,7 @@ class Connection:
         self._environment = environment
         self._client: Any = None
         self._opening = threading.Lock()
+        self._ca_mark: object = None
         self._method = "boto3's chain"  # what of it has given the credentials
 
     def ask(
@@ -61,6 +74,7 @@ class Connection:
         Raises: StoreError, ConfigError.
         """
         deadline = time.monotonic() + timeout_s
+        self._take_up_ca()
         with self._translated(right, path):
             had_client = self._client is not None
             try:
@@ -70,6 +84,15 @@ class Connection:
                     raise
             self.close()
             return self._run(call, max(0.1, deadline - time.monotonic()))
+
+    def _take_up_ca(self) -> None:
+        """Opens another client where the CA file has been replaced: urllib3 adds a new CA by
+        itself, but goes on trusting the old one."""
+        bundle = next(filter(None, map(self._environment.get, CA_VARIABLES)), None)
+        mark = file_mark(bundle)
+        if self._client is not None and mark != self._ca_mark:
+            self.close()
+        self._ca_mark = mark
 
     def whereabouts(self) -> str:
         """Returns Region, address and source of the credentials, once there is a client."""
@@ -124,13 +147,9 @@ class Connection:
         if credentials is not None:
             self._method = str(credentials.method)
         if "role_arn" in options:
-            session = _assumed(session, options["role_arn"])
-        # Our own loops retry, since only they know what may be sent twice.
-        config = ClientConfig(
-            connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": 1}
-        )
-        return session.client(
-            "secretsmanager", endpoint_url=options.get("endpoint_url"), config=config
+            session = _assumed(session, options["role_arn"], self._environment)
+        return _client_of(
+            session, "secretsmanager", self._environment, endpoint_url=options.get("endpoint_url")
         )
 
     @contextlib.contextmanager
@@ -152,6 +171,8 @@ def open_session(
     asks nobody anything."""
     if bundle := environment.get("AWS_CA_BUNDLE"):
         check_named_file(bundle, "AWS_CA_BUNDLE", environment)
+        if error := ca_bundle_error(environment):
+            raise error
     # botocore itself reads AWS_DEFAULT_REGION alone; every other SDK and the CLI AWS_REGION.
     region = options.get("region") or environment.get("AWS_REGION") or None
     session = boto3.session.Session(profile_name=options.get("profile"), region_name=region)
@@ -209,6 +230,30 @@ def _bound_replies(client: Any) -> None:
         endpoint.http_session = _BoundedHttp(endpoint.http_session)
 
 
+def _client_of(
+    session: boto3.session.Session,
+    service: str,
+    environment: Mapping[str, str],
+    *,
+    endpoint_url: str | None = None,
+) -> Any:
+    """Returns a client with our time limits and the environment's proxies as everything else of
+    ours reads them: boto3 knows no networks in NO_PROXY, and no ALL_PROXY."""
+    # Our own loops retry, since only they know what may be sent twice.
+    config = ClientConfig(
+        connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": 1}
+    )
+    client = session.client(service, endpoint_url=endpoint_url, config=config)
+    url = client.meta.endpoint_url
+    proxies = environment_proxies(url, environment)
+    scheme = urlsplit(url).scheme
+    if proxies.get(scheme) == get_environ_proxies(url).get(scheme):
+        return client
+    client.close()
+    config = config.merge(ClientConfig(proxies=proxies))
+    return session.client(service, endpoint_url=endpoint_url, config=config)
+
+
 def _check_https(client: Any, name: str) -> None:
     """Checks where a client sends to, whatever named that (a key, a variable, the AWS profile).
 
@@ -243,12 +288,14 @@ def _silence_prompts(session: boto3.session.Session) -> None:
             setattr(provider, attribute, value)
 
 
-def _assumed(session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
+def _assumed(
+    session: boto3.session.Session, role_arn: str, environment: Mapping[str, str]
+) -> boto3.session.Session:
     """A session of the role, which assumes it again by itself before its credentials end."""
     import botocore.session
     from botocore.credentials import RefreshableCredentials
 
-    sts = session.client("sts", config=ClientConfig(connect_timeout=CONNECT_S, read_timeout=READ_S))
+    sts = _client_of(session, "sts", environment)
     _bound_replies(sts)
     _check_https(sts, "STS")  # who answers there chooses the credentials
 

@@ -32,6 +32,7 @@ from nightporter.core.errors import (
 )
 from nightporter.net import tls
 from nightporter.net.causes import words_of
+from nightporter.stores.aws_identity import CA_VARIABLES
 
 NAME = "Secrets Manager"
 
@@ -91,7 +92,7 @@ def error_of(exc: Exception, *, right: str, path: str, setup: Setup) -> Nightpor
         _of_credentials(exc, setup),
         _of_place(exc, setup),
         _of_configuration(exc, path, setup),
-        _of_network(exc),
+        _of_network(exc, setup),
     ):
         if found is not None:
             return found
@@ -325,7 +326,20 @@ _UNREADABLE = _kinds(
 )
 
 
-def _of_network(exc: Exception) -> NightporterError | None:
+def ca_bundle_error(environment: Mapping[str, str]) -> ConfigError | None:
+    """Returns what is wrong with the CA file that the environment names for AWS."""
+    names = (name for name in CA_VARIABLES if environment.get(name))
+    source = next(names, None)
+    problem = tls.ca_problem(environment[source]) if source else None
+    if source is None or problem is None:
+        return None
+    return ConfigError(
+        f"{source}: {environment[source]} {problem}",
+        hint="Name a file of certificates in PEM form.",
+    )
+
+
+def _of_network(exc: Exception, setup: Setup) -> NightporterError | None:
     refused = tls.explain(
         exc,
         ca_hint="Set AWS_CA_BUNDLE to the CA's file",
@@ -337,7 +351,7 @@ def _of_network(exc: Exception) -> NightporterError | None:
     if isinstance(exc, aws.ProxyConnectionError):
         if re.match("(http://)?socks", _member(exc, "proxy_url").lower()):
             return ConfigError(
-                "HTTPS_PROXY names a SOCKS proxy, and boto3 takes none",
+                "HTTPS_PROXY or ALL_PROXY names a SOCKS proxy, and boto3 takes none",
                 hint="Name an http proxy, or the endpoint's host in NO_PROXY.",
             )
         return StoreUnreachableError(
@@ -349,6 +363,8 @@ def _of_network(exc: Exception) -> NightporterError | None:
         return unreadable_answer(type(exc).__name__)
     kinds = (aws.HTTPClientError, aws.ConnectionError, OSError)
     if isinstance(exc, kinds):
+        if error := ca_bundle_error(setup.environment):  # it was replaced, and can't be loaded
+            return error
         host = urlsplit(_member(exc, "endpoint_url")).hostname
         return StoreUnreachableError(
             f"{NAME}{f' at {host}' if host else ''} can't be reached: {words_of(exc)}",

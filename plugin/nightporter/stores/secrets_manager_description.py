@@ -105,6 +105,7 @@ DESCRIPTION = StoreDescription(
         "AWS_ENDPOINT_URL",
         "AWS_ENDPOINT_URL_SECRETS_MANAGER",
     ),
+    ca_variables=aws_identity.CA_VARIABLES,
     address_variables=_ADDRESS_VARIABLES,
     credential_files=_credential_files,
     library="boto3",

@@ -44,9 +44,10 @@ from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import is_expired, parse_remains, remains_of
 from nightporter.machine.trust import check_named_file
-from nightporter.net.http import KEPT_S, begin_until, file_mark, open_session, read_bounded
+from nightporter.net.http import KEPT_S, begin_until, open_session, read_bounded
 from nightporter.net.proxies import environment_proxies
 from nightporter.net.quiet import quiet
+from nightporter.net.tls import file_mark
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.bounded import CallTimeoutError, bounded
 from nightporter.stores.encoding import encode_value

@@ -133,6 +133,7 @@ DESCRIPTION = StoreDescription(
     identity_variables=[name for names in VARIABLES.values() for name in names],
     secret_variables=TOKEN_VARIABLES,
     address_variables=(*VARIABLES["address"], *VARIABLES["namespace"]),
+    ca_variables=VARIABLES["ca_cert"],
     unread_variables=[f"{tool}_{name}" for tool in ("VAULT", "BAO") for name in _UNREAD],
     credential_files=_credential_files,
     library="hvac",

@@ -11,6 +11,7 @@ import contextlib
 import json
 import random
 import re
+import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -323,16 +324,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def open_strict_aws(aws: StrictAws) -> Iterator[str]:
+def open_strict_aws(aws: StrictAws, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serves the stand-in on loopback; yields its address."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.aws = aws
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
     )
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
