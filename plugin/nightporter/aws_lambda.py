@@ -24,6 +24,7 @@ from nightporter.core.errors import (
     NightporterError,
     RotationFailedError,
 )
+from nightporter.core.events import Event
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.limits import LAMBDA_EXCHANGE_S
 from nightporter.machine.lambda_time import bounded_by, remaining_s
@@ -131,7 +132,7 @@ def _open_porter() -> Porter:
     known, porter = _open.get("porter", (None, None))
     if porter is None or known != identity:
         porter = Porter(
-            is_library=False, emit=log_event, notify=lambda text: log_event("notice", message=text)
+            is_library=False, emit=_emit, notify=lambda text: log_event("notice", message=text)
         )
         _open["porter"] = (identity, porter)
     return porter
@@ -266,6 +267,12 @@ def log_event(event: str, *, level: str = "INFO", **facts: Any) -> None:
     pass no secrets."""
     known = {key: value for key, value in facts.items() if value is not None}
     _put({"time": format_rfc3339(int(time.time())), "level": level, "event": event, **known})
+
+
+def _emit(event: str, **facts: Any) -> None:
+    """As `log_event`; what a rotation did has a line with all that there is to tell."""
+    if event != Event.ROTATED:
+        log_event(event, **facts)
 
 
 def _put(document: dict[str, Any]) -> None:

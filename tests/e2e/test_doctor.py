@@ -253,7 +253,7 @@ def test_what_happens_to_a_session_is_one_line_each(home: Home, vendor: Vendor) 
     home.run("token")
     home.run("token")  # from the cache: nothing happens to the session
     names = [event["event"] for event in events(home)]
-    assert names == ["answered", "saved"]
+    assert names == ["answered", "saved", "served"]
     home.drop_cache()
     vendor.world.users = {"svc-acme": "changed"}
     vendor.world.revoke(lambda _grant: True)

@@ -172,7 +172,7 @@ def test_a_living_token_is_served_while_issuer_or_store_is_away(
     world.pass_s(3550)
     assert broker.access_token().value == "token-1"
     assert len(world.notes) == 1
-    assert world.events == ["stale"]
+    assert world.events == ["served", "stale", "served"]
 
 
 @pytest.mark.parametrize(

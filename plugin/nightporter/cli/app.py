@@ -383,6 +383,8 @@ def logout(options: Options, profile: str | None, everywhere: bool) -> None:
         removed = account.forget(broker)
         if everywhere:
             account.end_session(broker, options.timeout_s(), say)
+        else:
+            broker.note("logged-out", where="here")
     rest = (
         " and in the store"
         if everywhere

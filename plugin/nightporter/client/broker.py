@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nightporter.core.errors import (
     ClaimBusyError,
@@ -108,6 +108,28 @@ class Broker:
 
         Raises: any NightporterError.
         """
+        token = self._access_token(
+            min_ttl_s=min_ttl_s,
+            is_forced=is_forced,
+            retry_refused=retry_refused,
+            timeout_s=timeout_s,
+        )
+        self.note("served", generation=token.generation, left_s=int(self.left_s(token)))
+        return token
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Reports an event of this profile."""
+        self._emit(event, profile=self.profile.name, **facts)
+
+    def _access_token(
+        self,
+        *,
+        min_ttl_s: float | None,
+        is_forced: bool,
+        retry_refused: bool,
+        timeout_s: float,
+    ) -> Token:
+        """As `access_token`."""
         began_at, deadline = self._clock(), self._monotonic() + timeout_s
         floor_s = self.profile.min_ttl_s if min_ttl_s is None else min_ttl_s
         if not is_forced and (token := self._look(floor_s)):
@@ -286,12 +308,7 @@ class Broker:
         if self.cache.is_refused(token.value):
             raise exc
         self._notify(f"{exc.message}; serving the cached token until it ends")
-        self._emit(
-            "stale",
-            profile=self.profile.name,
-            error=exc.reference,
-            left_s=int(self.left_s(token)),
-        )
+        self.note("stale", error=exc.reference, left_s=int(self.left_s(token)))
         return token
 
     # Renewing ahead.

@@ -14,6 +14,7 @@ place that raises it knows better.
     ├── LoginRequiredError              4  a person must log in, seed, or set credentials
     │   ├── SecretNotFoundError            the credentials secret is absent or lacks a member
     │   └── SessionRejectedError           the issuer refused the refresh token
+    │       └── UsedElsewhereError         ... as used before, and we had never sent it
     ├── StoreError                      5  the store is away, sealed, denies, throttles
     │   ├── StoreUnreachableError          no connection, a timeout, a 5xx           retryable
     │   │   └── StoreElectingError          a cluster without a leader: a failover         retryable
@@ -169,6 +170,12 @@ class SessionRejectedError(LoginRequiredError):
         super().__init__(message, hint=hint)
         self.error = error
         self.is_certain = is_certain
+
+
+class UsedElsewhereError(SessionRejectedError):
+    """Somebody else has used the session's refresh token."""
+
+    reference = "session-used-elsewhere"
 
 
 class StoreError(NightporterError):

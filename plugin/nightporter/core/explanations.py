@@ -88,6 +88,19 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Run `nightporter login PROFILE` or `nightporter seed PROFILE`.",
         "If it happens again, something else uses the same refresh token.",
     ),
+    "session-used-elsewhere": Explanation(
+        "The issuer says that the refresh token was used before, and nightporter had never sent it:"
+        " somebody else has used this session. That is a second program with a copy of the token,"
+        " or a thief. An answer to nightporter that was lost, and a store that this machine has"
+        " seen newer (`store-rolled-back`), are told apart from it.",
+        "Revoke the session at the issuer, find the other holder of the token, then start the"
+        " session again: `nightporter login PROFILE` or `nightporter seed PROFILE`.",
+        "`nightporter logout PROFILE --everywhere` revokes where the issuer can. The message says"
+        " who brought or last exchanged the token, and since when it was in the store: look for"
+        " copies from that time on (a shell history, a CI variable, a second configuration). If a"
+        " back-up of the store was restored at that time, that is the reason, and nobody is to"
+        " blame. Access tokens that were issued meanwhile live until their end.",
+    ),
     "store": Explanation(
         "The store failed in a way that has no reference of its own.",
         "Look at the store's own log; `nightporter status` shows what is cached here.",

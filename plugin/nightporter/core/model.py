@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from nightporter.core.expiry import parse_duration
 
 if TYPE_CHECKING:  # a cached answer needs none of it
+    from nightporter.core.lineage import Link
     from nightporter.core.told import Claims, Told
 
 
@@ -439,11 +440,13 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The issuer refused the refresh token with this digest, twice. Nobody sends it again."""
+    """The issuer refused the refresh token with this digest, twice. Nobody sends it again.
+    `is_elsewhere`: it said that the token was used before, and we had never sent it."""
 
     digest: str
     error: str
     at: int
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,8 +464,8 @@ class SessionRecord:
 
     Times are Unix seconds. `expires_at` is the end of the refresh token, not of the record.
     `lineage` names the session across its generations; `exchanged_at` is when its access token was
-    asked for. `told` is for people alone. `output` goes with the
-    access token. `unknown` keeps members of later versions.
+    asked for. `told` and `history` (of its refresh tokens) are for people alone. `output` goes
+    with the access token. `unknown` keeps members of later versions.
     """
 
     identity: Identity
@@ -484,6 +487,7 @@ class SessionRecord:
     busy: Busy | None = None
     told: Told | None = None
     output: Mapping[str, str] = field(default_factory=dict)
+    history: tuple[Link, ...] = ()
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -24,6 +24,7 @@ from nightporter.core.limits import (
     SKEW_S,
     STRICT_CLAIM_S,
 )
+from nightporter.core.lineage import parse_history, render_history
 from nightporter.core.model import (
     Attempt,
     Busy,
@@ -69,6 +70,7 @@ _KNOWN = frozenset(
         "busy",
         "told",
         "output",
+        "history",
     ]
 )
 
@@ -174,6 +176,7 @@ def _parse_session(value: Mapping[str, Any]) -> SessionRecord:
         busy=_parse_busy(value.get("busy")),
         told=parse_told(value.get("told")),
         output=output_of(value.get("output")),
+        history=parse_history(value.get("history")),
         unknown={key: item for key, item in value.items() if key not in _KNOWN},
     )
 
@@ -218,14 +221,10 @@ def render_session(record: SessionRecord) -> dict[str, Any]:
         "exchanged_at": _stamp(record.exchanged_at),
         "attempts": render_attempts(record.attempts),
         "sent": render_sent(record.sent),
-        "rejected": record.rejected
-        and {
-            "digest": record.rejected.digest,
-            "error": clipped(record.rejected.error),
-            "at": _stamp(record.rejected.at),
-        },
+        "rejected": render_rejected(record.rejected),
         "busy": render_busy(record.busy),
         **({"output": dict(record.output)} if record.output else {}),
+        **({"history": render_history(record.history)} if record.history else {}),
         **({"told": told} if (told := render_told(record.told)) else {}),
         **{key: item for key, item in record.unknown.items() if key not in _KNOWN},
     }
@@ -268,6 +267,18 @@ def render_sent(sent: Sent | None) -> dict[str, Any] | None:
     if sent is None:
         return None
     return {"generation": sent.generation, "at": _stamp(sent.at)}
+
+
+def render_rejected(rejected: Rejected | None) -> dict[str, Any] | None:
+    """Returns the members of `rejected`; `used_elsewhere` only where it was."""
+    if rejected is None:
+        return None
+    members = {
+        "digest": rejected.digest,
+        "error": clipped(rejected.error),
+        "at": _stamp(rejected.at),
+    }
+    return {**members, "used_elsewhere": True} if rejected.is_elsewhere else members
 
 
 def render_busy(busy: Busy | None) -> dict[str, Any] | None:
@@ -546,6 +557,7 @@ def _parse_rejected(value: Any) -> Rejected | None:
         digest=_text(members, "digest"),
         error=clipped(_text_or_none(members, "error")) or "",
         at=_time(members, "at"),
+        is_elsewhere=members.get("used_elsewhere") is True,
     )
 
 

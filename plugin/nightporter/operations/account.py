@@ -171,6 +171,7 @@ def set_credentials(broker: Broker, members: Mapping[str, str], timeout_s: float
         placed.setdefault(path, {})[profile.fields.get(name, name)] = value
     for path, named in placed.items():
         _write_members(session, path, named, timeout_s)
+        session.records.emit("credentials-set", path=path, members=", ".join(named))
         say(f"wrote {', '.join(named)} to {path!r} in store {profile.store.name!r}")
     forget(broker)
     _clear_refusal(session, timeout_s, say)
@@ -184,6 +185,7 @@ def delete_credentials(broker: Broker, timeout_s: float, say: Say) -> None:
     profile = broker.profile
     for path in dict.fromkeys(filter(None, (profile.credentials, profile.client))):
         note = _remove(broker.session, path, timeout_s)
+        broker.note("credentials-deleted", path=path)
         say(f"removed {path!r} from store {profile.store.name!r}{f'; {note}' if note else ''}")
     forget(broker)
 

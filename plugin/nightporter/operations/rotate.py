@@ -171,7 +171,14 @@ def rotate_one(
         )
     finally:
         broker.close()  # its connections serve the next profile
-    return replace(report, duration_s=time.monotonic() - began)
+    report = replace(report, duration_s=time.monotonic() - began)
+    if not is_dry_run:
+        facts = report.to_json()
+        broker.note("rotated", **{name: facts[name] for name in _NOTED})
+    return report
+
+
+_NOTED = ("did", "swept", "refresh_expires_at", "access_expires_at", "duration_s", "error")
 
 
 def _rotated(

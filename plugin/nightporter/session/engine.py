@@ -35,7 +35,7 @@ from nightporter.core.model import (
     Token,
 )
 from nightporter.issuers.oauth import Call
-from nightporter.session import effects, transitions
+from nightporter.session import effects, telling, transitions
 from nightporter.session.effects import Flow
 from nightporter.session.exchange import Exchange, remedy
 from nightporter.session.lifecycle import (
@@ -293,7 +293,10 @@ class Attempt(Exchange):
         assert snapshot.record is not None
         error = self.rejected.error if self.rejected else ""
         marked = transitions.marked_record(
-            self.with_words(snapshot, snapshot.record), error=error, now=self.sight.now(snapshot)
+            self.with_words(snapshot, snapshot.record),
+            error=error,
+            now=self.sight.now(snapshot),
+            is_elsewhere=self.sight.is_elsewhere,
         )
         if not (yield from self.lease.writing_back(snapshot, marked)):
             self.sight.can_mark = False
@@ -339,9 +342,25 @@ class Attempt(Exchange):
             " newer nightporter"
         )
 
+    def elsewhere(self, snapshot: Snapshot) -> LoginRequiredError | None:
+        """Returns the error of a session that somebody else has used, as we or the record know."""
+        mark = snapshot.record.rejected if snapshot.record else None
+        is_marked = mark is not None and mark.is_elsewhere and self.sight.is_own(snapshot)
+        if not (self.sight.is_elsewhere or is_marked):
+            return None
+        error = self.rejected.error if self.rejected else ""
+        return telling.used_elsewhere(
+            self.profile,
+            snapshot,
+            error=error or (mark.error if mark else ""),
+            remedy=remedy(self.profile),
+        )
+
     def person_needed(self, snapshot: Snapshot) -> LoginRequiredError:
         """Returns the error that says who must act."""
         name, record = self.profile.name, snapshot.record
+        if error := self.elsewhere(snapshot):
+            return error
         if self.rejected:
             return SessionRejectedError(
                 f"{name}: {self.rejected.message}, and there is no way to sign in unattended",

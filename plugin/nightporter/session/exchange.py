@@ -276,6 +276,7 @@ class Exchange:
         """Keeps the issuer's words about a refusal, made safe: shown under -v and by doctor."""
         found = self.known.credentials.credentials if self.known.credentials else None
         self.words = telling.words_of(response, snapshot.record, (found, self.known.client))
+        self.sight.says_used = self.sight.says_used or telling.says_used(response)
         if self.words:
             self.emit("issuer-says", words=self.words)
 
@@ -297,7 +298,7 @@ class Exchange:
         )
         self.emit("save")
         if (yield from self.lease.saving(snapshot, record)):
-            self.emit("saved", generation=record.generation)
+            self.emit("saved", **telling.lineage(record))
 
     def settling(
         self, snapshot: Snapshot, call: Call, heard: Heard, needs_claim: bool
@@ -308,7 +309,7 @@ class Exchange:
             self.emit("save")
             is_saved = yield from self.lease.saving(snapshot, record)
             if is_saved:
-                self.emit("saved", generation=record.generation)
+                self.emit("saved", **telling.lineage(record))
             yield from self.showing()
             yield effects.Shield(False)
             if not is_saved:
@@ -428,11 +429,22 @@ class Exchange:
             token = record.refresh_token
             self.sight.rejections[token] = self.sight.rejections.get(token, 0) + 1
         self.emit("refresh-rejected", error=exc.error)
+        self.note_other_user_of(snapshot)
         if not exc.is_certain and not self.profile.signs_in_unattended:
             raise IssuerReplyError(
                 exc.message, hint="The session is kept; the vendor's code is not a known one."
             ) from exc
         return (yield from self.reading())
+
+    def note_other_user_of(self, snapshot: Snapshot) -> None:
+        """A token that came a second time, and that none of us had sent before, was sent by
+        somebody else."""
+        sight = self.sight
+        is_known = sight.is_elsewhere or sight.lost is not None or self.lease.was_sent_before
+        if is_known or not sight.says_used or not self.profile.may_rotate:
+            return
+        sight.is_elsewhere = True
+        self.emit("used-elsewhere", **telling.held_by(snapshot.record))
 
     def after_refusal(
         self, snapshot: Snapshot, exc: CredentialsRefusedError, call: Call

@@ -197,6 +197,13 @@ class Lease:
         """The record before the claim, which a claim under which nothing was sent goes back to."""
         return self._held.base if self._held and self.claim and not self.is_spent else None
 
+    @property
+    def was_sent_before(self) -> bool:
+        """Whether the refresh token had been sent before our claim, by whoever, without a known
+        outcome."""
+        base = self._held.base if self._held else None
+        return base is not None and base.sent is not None
+
     def is_young(self) -> bool:
         """Returns whether something may still be sent under the claim."""
         return self.may_begin() and not self.is_spent

@@ -326,6 +326,8 @@ class Session:
                 issued_at=issued_at,
                 expires_at=self._end_of(issued, issued_at),
                 by=self.runtime.host,
+                how="seed" if issued is None else "login",
+                at=issued_at,
             )
             record = replace(record, told=told, output=dict(issued.output) if issued else {})
             if issued is None or not self.profile.share_access_token:
@@ -334,6 +336,7 @@ class Session:
 
         record = self.run(self._bringing(record_over, deadline))
         self._forget_pending()
+        self.records.emit("seeded" if issued is None else "logged-in", **telling.lineage(record))
         telling.tell(None, told, self.profile, self.records.emit)
         return record
 
@@ -370,6 +373,8 @@ class Session:
                 issued_at=None,
                 expires_at=None,
                 by=self.runtime.host,
+                how="logout",
+                at=int(self.records.now(snapshot)),
             )
 
         snapshot = self.read(deadline)
@@ -381,6 +386,7 @@ class Session:
             timeout_s=max(0.5, deadline - self.runtime.monotonic()),
         )
         self._forget_pending()
+        self.records.emit("logged-out", where="everywhere")
 
     def _bringing(
         self, record_over: Callable[[Snapshot], SessionRecord], deadline: float

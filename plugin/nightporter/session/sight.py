@@ -49,7 +49,8 @@ class Sight:
     `rejections`: how often the issuer refused each refresh token in this attempt. `news_from`: the
     generation that was there first. `waits`, `looks`: looks at another's claim, and at a missing
     session. `lost`: an exchange whose outcome is unknown. `can_mark`: whether a dead refresh token
-    can be marked in the record.
+    can be marked in the record. `says_used`: the issuer said that the refresh token was used
+    before; `is_elsewhere`: and not by us.
     """
 
     session: Session
@@ -62,6 +63,8 @@ class Sight:
     looks: int = 0
     lost: OutcomeUnknownError | None = None
     can_mark: bool = True
+    says_used: bool = False
+    is_elsewhere: bool = False
 
     @property
     def profile(self) -> Profile:

@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nightporter.core import told
+from nightporter.core.errors import UsedElsewhereError
+from nightporter.core.expiry import format_rfc3339
+from nightporter.core.lineage import Link, says_used_before
 from nightporter.core.model import Credentials, IssuedTokens, Profile, Secret, SessionRecord
 from nightporter.core.told import NOTHING, Told
 from nightporter.core.words import safe_words
 from nightporter.issuers import Issuer
 from nightporter.issuers.oauth import Call, Response, description_of
+from nightporter.session.transitions import Snapshot
 
 Emit = Callable[..., Any]
 
@@ -81,3 +85,56 @@ def _secrets(record: SessionRecord | None, known: tuple[Credentials | None, ...]
     if record is not None:
         found += [record.refresh_token, record.access_token]
     yield from (secret.reveal() for secret in found if secret is not None)
+
+
+# Where the session's refresh token comes from, and who else has used it.
+
+
+def lineage(record: SessionRecord) -> dict[str, Any]:
+    """Returns what the audit log keeps of a record's newest refresh token: no more than digests."""
+    link = record.history[-1] if record.history else None
+    if link is None or link.generation != record.generation:
+        return {"generation": record.generation}
+    return {"generation": record.generation, "token": link.digest, "parent": link.parent}
+
+
+def says_used(response: Response) -> bool:
+    """Returns whether the issuer says that the refresh token came a second time."""
+    return says_used_before(description_of(response))
+
+
+def holder(record: SessionRecord | None) -> Link | None:
+    """Returns who brought or last exchanged the refresh token of the record; None where it was
+    written by a version that kept no history."""
+    return record.history[-1] if record is not None and record.history else None
+
+
+def held_by(record: SessionRecord | None) -> dict[str, Any]:
+    """Returns what is reported of a session that somebody else has used."""
+    link = holder(record)
+    found = {"generation": record.generation if record else None}
+    if link is None:
+        return found
+    return {**found, "holder": link.by, "since": format_rfc3339(link.at), "how": link.how}
+
+
+def used_elsewhere(
+    profile: Profile, snapshot: Snapshot, *, error: str, remedy: str
+) -> UsedElsewhereError:
+    """Returns the error of a session that somebody else has used: who last held it, since when,
+    and what to revoke."""
+    link = holder(snapshot.record)
+    held = "nightporter had never sent it"
+    if link is not None:
+        by, at = link.by or "an unknown host", format_rfc3339(link.at)
+        held += f"; it came by the {link.how} of {by} and is in the store since {at}"
+    return UsedElsewhereError(
+        f"{profile.name}: somebody else has used this session: the issuer says that its refresh"
+        f" token was used before ({error}), and {held}",
+        error=error,
+        hint=(
+            "Revoke the session at the issuer"
+            f" (`nightporter logout {profile.name} --everywhere` does where it can), find who else"
+            f" has the token, and start again: {remedy}"
+        ),
+    )

@@ -23,6 +23,7 @@ from nightporter.core.limits import (
     STRICT_CLAIM_S,
     UNSETTLED_BACK_OFF_S,
 )
+from nightporter.core.lineage import Link, extended, token_digest
 from nightporter.core.model import (
     Attempt,
     Busy,
@@ -41,6 +42,7 @@ from nightporter.core.record import (
     ForeignRecord,
     PendingResult,
     Remains,
+    clipped,
     is_plausible,
     last_exchange,
     parse_session,
@@ -337,10 +339,17 @@ def busy_record(record: SessionRecord, call: str, until: int) -> SessionRecord:
     return replace(settled(record), busy=Busy(call=call, until=until))
 
 
-def marked_record(record: SessionRecord, *, error: str, now: float) -> SessionRecord:
+def marked_record(
+    record: SessionRecord, *, error: str, now: float, is_elsewhere: bool = False
+) -> SessionRecord:
     """Returns the record whose refresh token nobody sends again, unless a person wants it."""
     assert record.refresh_token is not None
-    mark = Rejected(digest=digest_of(record), error=error or "unnamed", at=int(now))
+    mark = Rejected(
+        digest=digest_of(record),
+        error=error or "unnamed",
+        at=int(now),
+        is_elsewhere=is_elsewhere,
+    )
     return replace(settled(record), rejected=mark, access_token=None, access_token_expires_at=None)
 
 
@@ -377,6 +386,7 @@ def refreshed_record(
     if issued.refresh_token is None or issued.refresh_token == record.refresh_token:
         return after
     after = replace(after, refresh_token=issued.refresh_token)
+    after = linked(record, after, "refresh", sent_at)
     if profile.rotation is Rotation.REUSED:
         return after  # by itself a refresh never extends the life of a token that is reused
     return replace(after, issued_at=sent_at, expires_at=stated or refresh_expires_at)
@@ -403,7 +413,7 @@ def signed_in_record(
     """Returns the record after a sign-in: another session, so another lineage."""
     after = _exchanged(without_attempt(record, key), profile, issued, sent_at=sent_at, by=by)
     stated = stated_end(issued, sent_at)
-    return replace(
+    signed_in = replace(
         after,
         identity=identity,
         lineage=lineage,
@@ -413,6 +423,26 @@ def signed_in_record(
         expires_at=(stated or refresh_expires_at) if issued.refresh_token else None,
         refused=None,
     )
+    return linked(record, signed_in, "sign-in", sent_at)
+
+
+def linked(before: SessionRecord | None, after: SessionRecord, how: str, at: int) -> SessionRecord:
+    """Returns the record with one more link in the history of its refresh tokens. `how`: one of
+    `lineage.WAYS`; `at`: Unix seconds."""
+    if after.refresh_token is None and how != "logout":
+        return after
+    held = before.refresh_token if before else None
+    parent = token_digest(after.lineage, held.reveal()) if held and how == "refresh" else None
+    now_held = after.refresh_token.reveal() if after.refresh_token else None
+    link = Link(
+        digest=token_digest(after.lineage, now_held),
+        parent=parent,
+        generation=after.generation,
+        at=at,
+        by=clipped(after.by),
+        how=how,
+    )
+    return replace(after, history=extended(before.history if before else (), link))
 
 
 def is_idle_news(before: SessionRecord, after: SessionRecord, profile: Profile) -> bool:
@@ -454,7 +484,7 @@ def rescued_record(
 ) -> SessionRecord:
     """Returns the record with the refresh token of an answer that was of no other use: the old one
     may be dead by now."""
-    return replace(
+    rescued = replace(
         settled(record),
         refresh_token=refresh_token,
         generation=record.generation + 1,
@@ -466,6 +496,7 @@ def rescued_record(
         rejected=None,
         by=by,
     )
+    return linked(record, rescued, "refresh", sent_at)
 
 
 def brought_record(
@@ -477,11 +508,13 @@ def brought_record(
     issued_at: int | None,
     expires_at: int | None,
     by: str,
+    how: str,
+    at: int,
 ) -> SessionRecord:
     """Returns the record of a session that a person brings, or ends (`refresh_token` None: the
-    lineage stays, so that nobody puts an older state of it back)."""
+    lineage stays, so that nobody puts an older state of it back). `how`, `at`: as in `linked`."""
     unknown = snapshot.record.unknown if snapshot.record else {}
-    return SessionRecord(
+    brought = SessionRecord(
         identity=identity,
         refresh_token=refresh_token,
         issued_at=issued_at,
@@ -491,6 +524,7 @@ def brought_record(
         by=by,
         unknown=unknown,
     )
+    return linked(snapshot.record, brought, how, at)
 
 
 def with_access_token(
