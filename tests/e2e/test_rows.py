@@ -9,9 +9,9 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from lab.support import Home
+from lab.support import Home, OpenBao
 from lab.worlds.vendor import Vendor
-from nightporter.core.expiry import format_rfc3339
+from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
 
@@ -169,3 +169,21 @@ def test_the_world_is_in_the_help(empty_home: Home) -> None:
     said = empty_home.run("sandbox", "--help").out
     for word in ("/_sandbox/world", "/_sandbox/state", "/vendors/", '"seed"', '"revoke"', "faults"):
         assert word in said
+
+
+def test_a_told_life_is_the_ttl_of_the_key(
+    empty_home: Home, vendor: Vendor, openbao: OpenBao
+) -> None:
+    """On Vault the record is gone when the vendor said that its refresh token would be."""
+    url, mount = f"{vendor.address}/vendors/keycloak", openbao.mount()
+    empty_home.environment |= {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.token}
+    store = f'[stores.v]\ntype = "vault"\nmount = "{mount}"\n'
+    configure(empty_home, "keycloak", url, store)
+    posted(url, {"refresh_life_s": 1800})
+    empty_home.run("seed", "acme", stdin=posted(url, {"seed": True})["refresh_token"])
+    assert empty_home.run("token", "acme").code == 0
+    path = "prod/pitchpoint/refresh-token"
+    ends = openbao.call("GET", f"{mount}/data/{path}")["data"]["data"]["expires_at"]
+    versions = openbao.metadata(mount, path)["versions"]
+    gone = versions[max(versions, key=int)]["deletion_time"]
+    assert 0 <= parse_rfc3339(gone) - parse_rfc3339(ends) <= 5
