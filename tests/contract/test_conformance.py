@@ -37,7 +37,7 @@ from nightporter.core.model import (
     Vendor,
 )
 from nightporter.issuers import VENDORS, oauth2
-from nightporter.issuers.oauth import Call, Response
+from nightporter.issuers.oauth import Call, Response, error_words
 from nightporter.session.engine import obtain
 from nightporter.session.port import ABSENT
 from nightporter.session.repository import Session
@@ -381,5 +381,25 @@ def test_a_code_is_exchanged_as_the_row_wants_it(name: str, staged: Staged) -> N
     )
     reply = scene.wire.send(request, timeout_s=1)
     issued = adapter.parse(reply, Call.LOG_IN)
+    assert issued.refresh_token is not None
+    assert scene.world.is_session_alive(issued.refresh_token.reveal())
+
+
+DEVICES = [name for name in NAMES if Grant.DEVICE_CODE in profile_of(name, "", "").vendor.grants]
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_device_code_is_pending_until_somebody_enters_it(name: str, staged: Staged) -> None:
+    """RFC 8628 section 3.5; GitHub says so in a 200."""
+    scene = staged(name, grant="device_code")
+    session, adapter = scene.hosts[0], scene.hosts[0].issuer
+    assert isinstance(adapter, oauth2.Adapter)
+    client = session.load_client(scene.clock.now + 30)
+    _, started = scene.world.start_device("demo-client", "https://v.example")
+    request = adapter.device_token_request(scene.profile, Secret(started["device_code"]), client)
+    pending = scene.wire.send(request, timeout_s=1)
+    assert error_words(json.loads(pending.body))[0] == "authorization_pending"
+    scene.world.answer_device(started["user_code"], is_approved=True)
+    issued = adapter.parse(scene.wire.send(request, timeout_s=1), Call.LOG_IN)
     assert issued.refresh_token is not None
     assert scene.world.is_session_alive(issued.refresh_token.reveal())

@@ -4,6 +4,7 @@ is tested with it."""
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -37,10 +38,12 @@ def counts(url: str) -> dict[str, int]:
     return found
 
 
-def configure(home: Home, issuer: str, url: str, more: str = "") -> None:
+def configure(
+    home: Home, issuer: str, url: str, more: str = "", grant: str = "refresh_token"
+) -> None:
     home.configure(
         f'{more}[profiles.acme]\nissuer = "{issuer}"\nbase_url = "{url}"\n'
-        'credentials = "prod/pitchpoint"\ngrant = "refresh_token"\n'
+        f'credentials = "prod/pitchpoint"\ngrant = "{grant}"\n'
     )
     members = json.dumps({"client_id": "demo-client", "client_secret": "demo-secret"})
     assert home.run("credentials", "set", "acme", stdin=members).code == 0
@@ -73,6 +76,23 @@ def test_a_dead_token_in_a_200_is_known_by_the_row(empty_home: Home, vendor: Ven
     sent = counts(url)["refresh"]
     assert empty_home.run("token", "acme", "--force-refresh").code == 4
     assert counts(url)["refresh"] == sent == 2
+
+
+def test_a_device_code_that_is_pending_in_a_200(empty_home: Home, vendor: Vendor) -> None:
+    """GitHub's way; the log-in waits for the person and then has a session."""
+    url = f"{vendor.address}/vendors/github"
+    configure(empty_home, "github", url, grant="device_code")
+    process = empty_home.start("login", "acme")
+    assert process.stderr is not None
+    found = re.search(
+        r"Open (\S+) on any device and enter the code (\S+)", process.stderr.readline()
+    )
+    assert found
+    time.sleep(1.2)
+    urllib.request.urlopen(f"{found[1]}?user_code={found[2]}").read()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert empty_home.run("token", "acme").code == 0
 
 
 def test_a_told_life_is_in_record_status_and_timeline(empty_home: Home, vendor: Vendor) -> None:

@@ -22,6 +22,7 @@ _SHAPES: Mapping[tuple[str, str], tuple[int, Mapping[str, Any]]] = {
     ("vault-ist", "dead"): (400, {"error": "invalid_grant"}),
     ("github", "dead"): (200, {"error": _CODE, "error_uri": "/troubleshooting"}),
     ("github", "refused"): (200, {"error": _CODE}),
+    ("github", "pending"): (200, {"error": _CODE}),
     ("slack", "dead"): (200, {"ok": False, "error": _CODE}),
     ("slack", "refused"): (200, {"ok": False, "error": _CODE}),
     ("slack", "busy"): (429, {"ok": False, "error": _CODE}),
@@ -38,6 +39,7 @@ _USUAL: Mapping[str, tuple[int, str, str, str]] = {
         "AADSTS7000215: Invalid client secret",
     ),
     "busy": (429, "busy_errors", "temporarily_unavailable", "Come again."),
+    "pending": (400, "", "authorization_pending", "Nobody has entered the code yet."),
 }
 
 
@@ -58,6 +60,10 @@ class Voice:
     def busy(self) -> Answer:
         """Come again later."""
         return self._said("busy")
+
+    def pending(self) -> Answer:
+        """A device code that nobody has entered yet."""
+        return self._said("pending")
 
     def _said(self, what: str, why: str = "") -> Answer:
         status, member, code, prose = _USUAL[what]

@@ -278,7 +278,7 @@ class World:
         if pending.is_denied:
             return 400, {"error": "access_denied"}
         if not pending.is_approved:
-            return 400, {"error": "authorization_pending"}
+            return self.voice.pending()
         del self.pending[asked["device_code"]]
         return self._granted()
 
