@@ -14,7 +14,7 @@ import pytest
 
 from lab.support import ROOT, Home
 from nightporter import __version__
-from nightporter.cli import app
+from nightporter.cli import app, helpers, setups
 from nightporter.cli.frame import EXAMPLES, GLOBALS, examples_of
 from nightporter.cli.manual import render
 
@@ -108,6 +108,12 @@ def test_a_near_miss_is_answered_with_a_suggestion(empty_home: Home) -> None:
     assert "did you mean 'kubectl'?" in said.err
     assert said.err.count("terraform") == 1
     assert "did you mean 'pitchpoint'?" in empty_home.run("init", "--issuer", "pitchpont").err
+
+
+def test_the_words_that_can_be_given_are_listed(empty_home: Home) -> None:
+    for command, words in (("setup", setups.CLIENTS), ("credential", helpers.PROTOCOLS)):
+        shown = empty_home.run(command, "--help").out.replace("\n", " ")
+        assert [word for word in words if not re.search(rf"\b{word}\b", shown)] == []
 
 
 def test_the_man_page_is_of_this_tree() -> None:

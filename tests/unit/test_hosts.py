@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError
-from nightporter.core.hosts import BadAskError, parse_path, parse_rule, parse_target, profile_for
+from nightporter.core.hosts import (
+    BadAskError,
+    entry_problem,
+    parse_path,
+    parse_rule,
+    parse_target,
+    profile_for,
+)
 from nightporter.core.model import Config
 from nightporter.issuers import VENDORS
 from nightporter.stores import STORES
@@ -241,3 +248,13 @@ def test_targets_and_rules_are_written_back_as_clients_want_them() -> None:
     assert parse_target("HOST.example:443").origin == "https://host.example"
     assert parse_target("http://[::1]:3000").origin == "http://[::1]:3000"
     assert parse_rule("*.Example.com:8443").origin == "https://*.example.com:8443"
+
+
+@pytest.mark.parametrize(
+    "entry", ["git.example.com/a/../b", "git.example.com/a%2Fb", "x.example/."]
+)
+def test_an_entry_with_an_odd_path_is_no_entry_for_the_whole_host(entry: str) -> None:
+    """What servers read in different ways must not widen what the user wrote."""
+    assert entry_problem(entry)
+    with pytest.raises(BadAskError):
+        parse_rule(entry)

@@ -133,16 +133,18 @@ def exec_credential(options: Options, /, **asked: Any) -> None:
     fast.exec_credential(options, ExecCredentialAsk(**asked))
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})
+@cli.command(
+    context_settings={"ignore_unknown_options": True},
+    help=f"""Answer a client's helper protocol (git, docker, ...).
+
+    Clients run it. PROTOCOL is one of {", ".join(helpers.PROTOCOLS)}.
+    """,
+)
 @click.argument("protocol", metavar="PROTOCOL", type=Choice(helpers.PROTOCOLS))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @pass_options
 def credential(options: Options, protocol: str, arguments: tuple[str, ...]) -> None:
-    """Answer a client's helper protocol (git, docker, ...).
-
-    Clients run it. PROTOCOL is one of git, docker, cargo, terraform, go, google, bazel, kubelet and
-    pnpm.
-    """
+    """Answers a client's helper protocol."""
     raise click.exceptions.Exit(helpers.serve(protocol, list(arguments), options))
 
 
@@ -919,19 +921,20 @@ def _explained_vendors(options: Options, name: str | None) -> str:
     return explain_vendors.to_row(known[name])
 
 
-@cli.command()
+@cli.command(
+    help=f"""Configure a client so that it asks nightporter.
+
+    CLIENT is one of {", ".join(setups.CLIENTS)}. Settings of yours are never overwritten. --undo
+    without PROFILE is for all profiles.
+    """
+)
 @click.argument("client", metavar="CLIENT", type=Choice(tuple(setups.CLIENTS)))
 @click.argument("profile", required=False)
 @click.option("--print", "prints", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--undo", is_flag=True, help="Take back what this command has set up.")
 @pass_options
 def setup(options: Options, client: str, profile: str | None, prints: bool, undo: bool) -> None:
-    """Configure a client so that it asks nightporter.
-
-    CLIENT is one of kubectl, git, docker, cargo, terraform, pip, uv, twine, go, npm, pnpm, curl,
-    httpie, google, bazel and kubelet. Settings of yours are never overwritten. --undo without
-    PROFILE is for all profiles.
-    """
+    """Configures a client, or takes that back."""
     environment = read_environment()
     if undo and profile is None:
         plans = setups.undo_all(client, options, environment, say, is_dry=prints)

@@ -237,6 +237,7 @@ def parse_rule(entry: str) -> Rule:
     parts = urlsplit(plain if separator else f"https://{plain}")
     if parts.query or parts.fragment or (is_wildcard and "." not in target.host):
         raise BadAskError("not a host")
+    parse_path(parts.path)  # an odd one must not make the entry one for the whole host
     return Rule(target=target, is_wildcard=is_wildcard, is_port_written=parts.port is not None)
 
 
