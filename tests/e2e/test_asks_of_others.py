@@ -194,6 +194,10 @@ def test_a_byte_order_mark_is_skipped(serving: Home) -> None:
     mark = "\ufeff"
     assert "password=" in helper(serving, "git", "get", stdin=mark + OURS + "\n")[1]
     assert "Secret" in helper(serving, "docker", "get", stdin=mark + "git.example.com")[1]
+    text = serving.config_file.read_text()
+    serving.config_file.unlink()
+    assert serving.run("config", "check", NIGHTPORTER_CONFIG_TOML=mark + text).code == 0
+    serving.configure(text)
     uri = json.dumps({"uri": "https://git.example.com/x"})
     assert "Bearer" in helper(serving, "bazel", "get", stdin=mark + uri)[1]
 

@@ -204,6 +204,10 @@ def test_members_that_we_don_t_use_never_change_an_answer(more: dict[str, Any]) 
     )
 
 
+def test_git_a_password_that_is_no_utf_8_is_another_s() -> None:
+    assert git.parse(OLD + b"password=Gr\xfc\xdfe\n").refused == "Gr\ufffd\ufffde"
+
+
 def test_git_an_empty_line_ends_the_ask_wherever_it_is() -> None:
     assert git.parse(b"\n" + OLD).target is None
     assert git.parse(OLD + b"\nprotocol=x\nnonsense").target is not None

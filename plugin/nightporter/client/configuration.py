@@ -25,12 +25,12 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
     environment = read_environment() if environment is None else environment
     file = config_place(path, environment)
     if file == IN_VARIABLE:
-        text = environment[IN_VARIABLE]
+        text = environment[IN_VARIABLE].removeprefix("\ufeff")  # a byte order mark
         return parse_config(text, source=IN_VARIABLE, vendors=VENDORS, stores=STORES)
     check_configuration(file, environment)
     try:
         with open(file, encoding="utf-8") as opened:
-            text = opened.read().removeprefix("\ufeff")  # a byte order mark
+            text = opened.read().removeprefix("\ufeff")
         return parse_config(text, source=file, vendors=VENDORS, stores=STORES)
     except FileNotFoundError:
         pass

@@ -77,7 +77,7 @@ def parse(content: bytes) -> GitAsk:
 def _ask_of(keys: Mapping[str, bytes], capabilities: set[bytes], states: list[bytes]) -> GitAsk:
     host = decode_text(keys.get("host", b""))
     try:
-        said = {key: decode_text(value) for key, value in keys.items() if key != "path"}
+        said = {key: _decoded(key, value) for key, value in keys.items() if key != "path"}
         return GitAsk(
             target=_target(said, keys.get("path")),
             username=said.get("username"),
@@ -88,6 +88,16 @@ def _ask_of(keys: Mapping[str, bytes], capabilities: set[bytes], states: list[by
         )
     except BadAskError as exc:
         raise BadAskError(str(exc), address=host) from exc
+
+
+def _decoded(key: str, value: bytes) -> str:
+    """A refused secret of another helper may be no UTF-8: then it is no token of ours either.
+
+    Raises: BadAskError.
+    """
+    if key in ("password", "credential"):
+        return check_text(value.decode("utf-8", "replace"))
+    return decode_text(value)
 
 
 def _target(keys: Mapping[str, str], path: bytes | None) -> Target | None:
