@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
+import marshal
 import os
 import subprocess
 import sys
@@ -200,17 +202,30 @@ def build(variant: str, target: Path) -> None:
         print(f"  {wheel.name}")
 
 
+def bytecode(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Returns the compiled modules, whose source is not looked at again (PEP 552)."""
+    head = importlib.util.MAGIC_NUMBER + (0b01).to_bytes(4, "little")
+    found = {}
+    for name, source in files.items():
+        if name.endswith(".py"):
+            # Read back once: what is shared in memory by chance would show in the bytes.
+            code = marshal.loads(marshal.dumps(compile(source, name, "exec", dont_inherit=True)))
+            found[f"{name}c"] = head + importlib.util.source_hash(source) + marshal.dumps(code)
+    return found
+
+
 MAIN = "from nightporter.__main__ import main\n\nmain()\n"
 
 
 def build_zipapp(target: Path) -> None:
     """One file for Vault and the embedded store, for any Python from 3.11 on. It has no door:
-    Python starts first."""
+    Python starts first. Bytecode of the Python that builds it is beside each module: others compile
+    at each start, since nothing is ever written beside the file."""
     with tempfile.TemporaryDirectory() as directory:
         files = read_files(fetch_wheels(ZIPAPP, Path(directory)))
     inside = {name.removeprefix("python/"): content for name, content in files.items()}
     archive = target / "nightporter.pyz.tmp"
-    write_zip({**inside, "__main__.py": MAIN.encode()}, archive)
+    write_zip({**inside, **bytecode(inside), "__main__.py": MAIN.encode()}, archive)
     program = target / "nightporter.pyz"
     program.write_bytes(b"#!/usr/bin/env python3\n" + archive.read_bytes())
     program.chmod(0o755)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -245,3 +247,20 @@ def test_the_readmes_vendors_are_the_rows() -> None:
     table = to_table(VENDORS.values())
     assert f"<!-- generated: vendors -->\n{table}<!-- end -->" in (ROOT / "README.md").read_text()
     assert [vendor.name for vendor in VENDORS.values() if f"`{vendor.name}`" not in table] == []
+
+
+VARIABLE = r"\.\.\.|\d+ s\b|: (read on|secretsmanager:).*|service control policy"
+
+
+@pytest.mark.parametrize("page", ["vault", "secrets-manager", "local"])
+def test_what_a_page_says_that_you_see_is_what_you_see(page: str) -> None:
+    """The words of "What can go wrong" are the code's: people search for them."""
+    text = (ROOT / f"plugin/docs/{page}.md").read_text().partition("## What can go wrong")[2]
+    quoted = re.findall(r'"([^"]+)"', " ".join(re.findall(r"^\| (\".*?) \|", text, re.M)))
+    code = "".join(file.read_text() for file in (ROOT / "plugin/nightporter").rglob("*.py"))
+    code += "".join(os.strerror(number) for number in (errno.ENOKEY, errno.EKEYEXPIRED))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    assert len(quoted) > 4
+    for words in quoted:
+        for part in re.sub(VARIABLE, "\n", words).splitlines():
+            assert part.strip() in code, words
