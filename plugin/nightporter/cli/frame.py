@@ -119,6 +119,7 @@ Environment:
   NIGHTPORTER_CONFIG      path of the configuration file
   NIGHTPORTER_TIMEOUT     seconds that a command may take (30)
   NIGHTPORTER_LOG         audit log: an absolute path, or stderr
+  NIGHTPORTER_METRICS     metrics for Prometheus: an absolute path, *.prom
   NIGHTPORTER_CACHE       file, keyring or off
   NIGHTPORTER_CACHE_DIR   directory of the cached access tokens
 

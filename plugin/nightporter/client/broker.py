@@ -108,12 +108,16 @@ class Broker:
 
         Raises: any NightporterError.
         """
-        token = self._access_token(
-            min_ttl_s=min_ttl_s,
-            is_forced=is_forced,
-            retry_refused=retry_refused,
-            timeout_s=timeout_s,
-        )
+        try:
+            token = self._access_token(
+                min_ttl_s=min_ttl_s,
+                is_forced=is_forced,
+                retry_refused=retry_refused,
+                timeout_s=timeout_s,
+            )
+        except NightporterError as exc:
+            self.note("failed", error=exc.reference)
+            raise
         self.note("served", generation=token.generation, left_s=int(self.left_s(token)))
         return token
 

@@ -67,7 +67,7 @@ class Porter:
         self.config = self._read(config)
         # In Lambda a thread would be frozen with its exchange, once the handler has answered.
         self._is_library = is_library and not self._environment.get("AWS_LAMBDA_FUNCTION_NAME")
-        self._emit = _audited(emit, self._environment)
+        self._emit = _metered(_audited(emit, self._environment), self._environment)
         self._notify = notify or _log_warning
         self._brokers: dict[str, Broker] = {}
         self.warm: dict[str | None, tuple[float, float, Token]] = {}
@@ -286,6 +286,15 @@ def _audited(emit: Callable[..., None], environment: Mapping[str, str]) -> Calla
     from nightporter.machine.audit import audited  # deferred: most users keep no log
 
     return audited(emit, environment)
+
+
+def _metered(emit: Callable[..., None], environment: Mapping[str, str]) -> Callable[..., None]:
+    place = environment.get("NIGHTPORTER_METRICS")
+    if place is None:
+        return emit
+    from nightporter.machine.metrics_file import metered  # deferred: most users keep no metrics
+
+    return metered(emit, place)
 
 
 def _log_warning(text: str) -> None:

@@ -300,6 +300,7 @@ class Attempt(Exchange):
         )
         if not (yield from self.lease.writing_back(snapshot, marked)):
             self.sight.can_mark = False
+        self.emit("dead", error=error, generation=snapshot.generation)
         raise self.person_needed(snapshot)
 
     def remembered(self, snapshot: Snapshot) -> CredentialsRefusedError:

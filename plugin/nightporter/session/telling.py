@@ -92,10 +92,12 @@ def _secrets(record: SessionRecord | None, known: tuple[Credentials | None, ...]
 
 def lineage(record: SessionRecord) -> dict[str, Any]:
     """Returns what the audit log keeps of a record's newest refresh token: no more than digests."""
+    ends = None if record.expires_at is None else format_rfc3339(record.expires_at)
+    found = {"generation": record.generation, "refresh_expires_at": ends}
     link = record.history[-1] if record.history else None
     if link is None or link.generation != record.generation:
-        return {"generation": record.generation}
-    return {"generation": record.generation, "token": link.digest, "parent": link.parent}
+        return found
+    return {**found, "token": link.digest, "parent": link.parent}
 
 
 def says_used(response: Response) -> bool:

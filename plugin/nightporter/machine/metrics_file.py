@@ -1,0 +1,104 @@
+"""Metrics in a file for node_exporter's textfile collector (NIGHTPORTER_METRICS).
+
+The file is the state: each event is added to what is in it, under a lock, and the file is replaced
+whole. So the numbers of all processes of a host come together, and a restart loses none. An event
+comes after the save that it tells of; nobody waits longer than LOCK_S for a lock, and what can't be
+written is added with the next event of the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from nightporter.core import metrics
+from nightporter.core.errors import ConfigError
+from nightporter.core.events import Event
+from nightporter.machine.files import open_lock
+
+LOCK_S = 0.5
+MAX_WAITING = 1_000  # events of one process whose file can't be written
+MAX_BYTES = 4 << 20
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class MetricsFile:
+    """`place`: an absolute path."""
+
+    def __init__(self, place: str) -> None:
+        self._path = os.path.expanduser(place)
+        if not os.path.isabs(self._path):
+            raise ConfigError("NIGHTPORTER_METRICS must be an absolute path")
+        self._waiting: list[tuple[Event, dict[str, Any], float]] = []
+        self._lock = threading.Lock()
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Counts one event. A file that can't be written stops nobody."""
+        found = Event.parse(event)
+        if found is None or not found.is_audited:
+            return
+        with self._lock:
+            self._waiting = [*self._waiting, (found, facts, time.time())][-MAX_WAITING:]
+            with contextlib.suppress(OSError, ValueError):
+                self._flush()
+
+    def _flush(self) -> None:
+        with open_lock(f"{self._path}.lock", deadline=time.monotonic() + LOCK_S) as won:
+            if not won:
+                return
+            series = metrics.parse(_read_own(self._path))
+            for event, facts, at in self._waiting:
+                metrics.count(series, event, facts, now=at)
+            _replace(self._path, metrics.render(series).encode())
+            self._waiting = []
+
+
+def _read_own(path: str) -> str:
+    """Returns what is there; empty where there is nothing.
+
+    Raises: OSError for a link, for what is no regular file, and for another user's.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NO_LINK)
+    except FileNotFoundError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise PermissionError(path)
+        return file.read(MAX_BYTES).decode("utf-8", "replace")
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Atomically, and readable for the collector: there is no secret in it. Not on the disk at
+    once, since a power cut may cost a count."""
+    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def metered(emit: Callable[..., None], place: str) -> Callable[..., None]:
+    """Returns the emitter that counts each event, and passes it on.
+
+    Raises: ConfigError for a place that is no absolute path.
+    """
+    file = MetricsFile(place)
+
+    def both(event: str, **facts: Any) -> None:
+        file.note(event, **facts)
+        emit(event, **facts)
+
+    return both

@@ -1,0 +1,153 @@
+"""Metrics in a file for Prometheus: of all processes of a host, and the same counts as the audit
+log."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lab.support import ROOT, Home
+from lab.worlds.vendor import Vendor
+from nightporter.core import metrics
+from nightporter.core.events import Event
+
+PLACE = ROOT / "plugin/observability"
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool (Debian: prometheus)")
+
+
+@pytest.fixture
+def watched(home: Home, tmp_path: Path) -> Home:
+    home.environment["NIGHTPORTER_METRICS"] = str(tmp_path / "nightporter.prom")
+    home.environment["NIGHTPORTER_LOG"] = str(tmp_path / "audit.jsonl")
+    return home
+
+
+def metrics_of(home: Home) -> metrics.Series:
+    return metrics.parse(Path(home.environment["NIGHTPORTER_METRICS"]).read_text())
+
+
+def events_of(home: Home) -> Counter[str]:
+    lines = Path(home.environment["NIGHTPORTER_LOG"]).read_text().splitlines()
+    return Counter(json.loads(line)["event"] for line in lines)
+
+
+def value(home: Home, name: str, **labels: str) -> float | None:
+    key = (f"nightporter_{name}", tuple({"profile": "pitchpoint", **labels}.items()))
+    return {(n, tuple(sorted(ls))): v for (n, ls), v in metrics_of(home).items()}.get(
+        (key[0], tuple(sorted(key[1])))
+    )
+
+
+def test_many_processes_count_into_one_file(watched: Home, vendor: Vendor) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: watched.run("token", "--force-refresh"), range(8)))
+    assert [each.code for each in done] == [0] * 8
+    assert watched.run("rotate").code == 0
+    counted = {
+        dict(labels)["event"]: int(number)
+        for (name, labels), number in metrics_of(watched).items()
+        if name == "nightporter_events_total"
+    }
+    assert counted == events_of(watched)
+    assert counted["served"] == 8
+    assert value(watched, "last_rotation_timestamp_seconds") is not None
+    ends = value(watched, "refresh_token_expiry_timestamp_seconds")
+    assert ends is not None
+    file = Path(watched.environment["NIGHTPORTER_METRICS"])
+    assert file.stat().st_mode & 0o777 == 0o644
+    text, record = file.read_text(), watched.record()
+    assert record["refresh_token"] not in text
+    assert done[0].out.strip() not in text
+
+
+def test_a_refused_sign_in_and_its_end(watched: Home, vendor: Vendor) -> None:
+    vendor.world.users["svc-acme"] = "another"
+    assert watched.run("token").code == 3
+    assert value(watched, "sign_in_refused") == 1
+    assert value(watched, "errors_total", reference="credentials-refused") == 1
+    watched.set_credentials(username="svc-acme", password="another")
+    assert value(watched, "sign_in_refused") == 0
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "directory", "missing directory"])
+def test_a_place_that_can_t_be_written_stops_nobody(watched: Home, kind: str) -> None:
+    file = Path(watched.environment["NIGHTPORTER_METRICS"])
+    if kind == "fifo":
+        os.mkfifo(file)
+    elif kind == "link":
+        file.symlink_to(watched.path / "elsewhere")
+    elif kind == "directory":
+        file.mkdir()
+    else:
+        watched.environment["NIGHTPORTER_METRICS"] = str(file.parent / "none" / "n.prom")
+    assert watched.run("token").code == 0
+    assert not (watched.path / "elsewhere").exists()
+
+
+def test_a_relative_place_is_refused(home: Home) -> None:
+    assert home.run("token", NIGHTPORTER_METRICS="here.prom").code == 2
+
+
+def test_a_file_of_nonsense_is_begun_again(watched: Home) -> None:
+    file = Path(watched.environment["NIGHTPORTER_METRICS"])
+    file.write_bytes(b"\xff{} nightporter_events_total{ x")
+    assert watched.run("token").code == 0
+    assert value(watched, "events_total", event="served") == 1
+
+
+def test_labels_are_read_back_as_they_were_written() -> None:
+    series: metrics.Series = {}
+    metrics.count(series, Event.SERVED, {"profile": 'a"b\\n,c}\n='}, now=0)
+    assert metrics.parse(metrics.render(series)) == series
+
+
+def test_the_rules_and_the_board_use_metrics_that_exist() -> None:
+    for file in ("nightporter.rules.yml", "grafana.json"):
+        text = (PLACE / file).read_text()
+        assert set(re.findall(r"\bnightporter_\w+", text)) <= set(metrics.METRICS)
+    board = json.loads((PLACE / "grafana.json").read_text())
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) == 8
+
+
+def test_each_alert_has_a_runbook() -> None:
+    rules = (PLACE / "nightporter.rules.yml").read_text()
+    page = (ROOT / "plugin/docs/runbooks.md").read_text()
+    alerts = re.findall(r"alert: (\w+)", rules)
+    assert [name for name in alerts if f"\n## {name}\n" not in page] == []
+    assert set(re.findall(r"runbooks.md#(\w+)", rules)) == {name.lower() for name in alerts}
+
+
+@needs_promtool
+def test_the_rules_ring_when_they_should() -> None:
+    for what, file in (("check", "nightporter.rules.yml"), ("test", "nightporter.test.yml")):
+        done = subprocess.run(
+            [str(PROMTOOL), what, "rules", file],
+            cwd=PLACE,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_prometheus_reads_the_file(watched: Home, vendor: Vendor) -> None:
+    assert watched.run("token").code == 0
+    assert watched.run("rotate").code == 0
+    done = subprocess.run(
+        [str(PROMTOOL), "check", "metrics"],
+        input=Path(watched.environment["NIGHTPORTER_METRICS"]).read_text(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
