@@ -15,6 +15,7 @@ import importlib.util
 import json
 import marshal
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -185,6 +186,32 @@ def _component(wheel: Path) -> dict[str, Any]:
     return found
 
 
+IMAGE = re.compile(r"requirements\.lock ([a-z0-9\\\s-]+?) >")
+
+
+def image_packages() -> list[str]:
+    """What the Containerfile installs."""
+    text = (ROOT / "plugin/packaging/Containerfile").read_text()
+    named = IMAGE.search(text)
+    assert named is not None, "the Containerfile names no packages"
+    return named[1].replace("\\", " ").split()
+
+
+def build_bills(target: Path) -> None:
+    """Bills of materials of what is installed by the lock file: the wheel with all that it may
+    need at run time, and the image (its base is the build's own choice, by digest)."""
+    with tempfile.TemporaryDirectory() as directory:
+        wheels = fetch_wheels(image_packages(), Path(directory))
+        for name in ("wheel", "image"):
+            digest = hashlib.sha256(
+                b"".join(hashlib.sha256(wheel.read_bytes()).digest() for wheel in wheels)
+                + name.encode()
+            ).hexdigest()
+            bill = json.dumps(bill_of_materials(wheels, digest), indent=2, sort_keys=True) + "\n"
+            (target / f"nightporter-{name}.cdx.json").write_text(bill)
+            print(target / f"nightporter-{name}.cdx.json")
+
+
 def build(variant: str, target: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         wheels = fetch_wheels(VARIANTS[variant], Path(directory))
@@ -222,7 +249,11 @@ def build_zipapp(target: Path) -> None:
     Python starts first. Bytecode of the Python that builds it is beside each module: others compile
     at each start, since nothing is ever written beside the file."""
     with tempfile.TemporaryDirectory() as directory:
-        files = read_files(fetch_wheels(ZIPAPP, Path(directory)))
+        wheels = fetch_wheels(ZIPAPP, Path(directory))
+        files = read_files(wheels)
+        digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+        bill = json.dumps(bill_of_materials(wheels, digest), indent=2, sort_keys=True) + "\n"
+    (target / "nightporter.cdx.json").write_text(bill)
     inside = {name.removeprefix("python/"): content for name, content in files.items()}
     archive = target / "nightporter.pyz.tmp"
     write_zip({**inside, **bytecode(inside), "__main__.py": MAIN.encode()}, archive)
@@ -247,8 +278,14 @@ def main() -> None:
     parser.add_argument(
         "--zipapp", action="store_true", help="the single-file program instead (nightporter.pyz)"
     )
+    parser.add_argument(
+        "--bills", action="store_true", help="the bills of materials of wheel and image instead"
+    )
     asked = parser.parse_args()
     asked.target.mkdir(parents=True, exist_ok=True)
+    if asked.bills:
+        build_bills(asked.target)
+        return
     if asked.zipapp:
         build_zipapp(asked.target)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -96,6 +97,27 @@ def test_the_single_file_compiles_nothing_at_its_start(tmp_path: Path) -> None:
         "import nightporter.cli.app, nightporter.stores.vault\n"
     )
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
+
+
+def test_bills_of_materials(tmp_path: Path) -> None:
+    """Of the wheel, the image and the single file (the layer's is tested with it)."""
+    for option in ("--bills", "--zipapp"):
+        command = [sys.executable, str(ROOT / "scripts/layer.py"), option, "--target"]
+        subprocess.run([*command, str(tmp_path)], check=True, capture_output=True)
+    for name in ("nightporter-wheel", "nightporter-image", "nightporter"):
+        bill = json.loads((tmp_path / f"{name}.cdx.json").read_text())
+        assert bill["metadata"]["component"]["name"] == "nightporter"
+        there = {item["name"]: item for item in bill["components"]}
+        assert {"requests", "hvac", "click"} <= set(there)
+        assert all(item["hashes"][0]["alg"] == "SHA-256" for item in there.values())
+    assert "boto3" in (tmp_path / "nightporter-image.cdx.json").read_text()
+
+
+def test_the_base_image_is_named_by_who_builds_it() -> None:
+    """By digest: a default could only be a tag, which can be moved."""
+    text = (ROOT / "plugin/packaging/Containerfile").read_text()
+    assert re.findall(r"^ARG PYTHON(.*)$", text, re.M) == [""]
+    assert set(re.findall(r"^FROM (\S+)", text, re.M)) == {"${PYTHON}"}
 
 
 def test_the_steps_of_the_container_file(home: Home, tmp_path: Path) -> None:
