@@ -227,6 +227,29 @@ def test_the_bare_command_helps(empty_home: Home) -> None:
     assert empty_home.run("-V").out == empty_home.run("--version").out
 
 
+def test_an_answer_to_another_question_is_asked_for_again(empty_home: Home, vendor: Vendor) -> None:
+    """An empty URL is asked for at once, and hosts are no path of a secret."""
+    answers: Answers = [
+        ("Secret store", "vault"),
+        ("Vault URL", ""),
+        ("Vault URL", "http://127.0.0.1:1"),
+        ("Auth method", "none"),
+        ("store-unreachable", None),
+        ("Secret store", "local"),
+        ("Hosts", ""),
+        ("Path of the secret", "127.0.0.1:16443 127.0.0.1:18443"),
+        ("is it a path?", None),
+        ("Path of the secret", "prod/x"),
+        ("Username", "svc-acme"),
+        ("Password", "correct-horse"),
+        ("it works", None),
+        ("Client to set up", "none"),
+    ]
+    words = ["init", "p", "--issuer", "pitchpoint", "--base-url", vendor.address, "--timeout", "5"]
+    code, said = at_terminal(empty_home, words, answers)
+    assert code == 0, said
+
+
 def test_a_secret_with_other_names_is_asked_about(empty_home: Home, vendor: Vendor) -> None:
     """`user` and `pass`, as another program has written them (N8 of the first hour)."""
     empty_home.data.mkdir(parents=True)

@@ -36,7 +36,7 @@ from nightporter.core.errors import (
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Grant, Profile, Role, Vendor
-from nightporter.core.store_description import StoreDescription
+from nightporter.core.store_description import Question, StoreDescription
 from nightporter.issuers import DEFAULT_VENDOR, VENDORS
 from nightporter.machine.files import make_directories, replace_private
 from nightporter.machine.installation import check_library
@@ -386,8 +386,7 @@ class Onboarding:
         options: dict[str, str | Mapping[str, str]] = dict(self._given.store_options)
         for asked in description.questions:
             if asked.key not in options and self._interview.is_there:
-                question = f"{asked.text} (empty: from the environment)"
-                given = self._question(question, default="")
+                given = self._store_key(description, asked)
                 options |= {asked.key: given} if given else {}
         if description.auth_methods or self._given.auth:
             options |= self._auth(description)
@@ -404,6 +403,15 @@ class Onboarding:
                 session.read(time.monotonic() + self._timeout_s())
                 self._interview.say(f"store reachable ({kind})")
         return answers
+
+    def _store_key(self, description: StoreDescription, asked: Question) -> str:
+        """An answer; empty where the environment has one, or may have."""
+        variables = description.variables.get(asked.key, ())
+        source = next((name for name in variables if self._environment.get(name)), None)
+        if source is None and asked.is_needed:
+            return self._question(asked.text)
+        elsewhere = source or "from the environment"
+        return self._question(f"{asked.text} (empty: {elsewhere})", default="")
 
     def _auth(self, description: StoreDescription) -> dict[str, Mapping[str, str]]:
         """How to log in to the store; nothing for its usual way."""
@@ -451,7 +459,15 @@ class Onboarding:
         return answers
 
     def _own_path(self, answers: Answers, path: str) -> str:
-        """The path without what Vault's API and UI put before it, where a person agrees."""
+        """The path without what Vault's API and UI put before it, where a person agrees.
+
+        Raises: ConfigError for an answer that was meant for another question.
+        """
+        if self._interview.is_there and " " in path and not self._given.credentials:
+            raise ConfigError(
+                f"{path!r} holds a space: is it a path?",
+                hint="Answer with one path such as prod/pitchpoint (--credentials takes any).",
+            )
         mount = str(answers.options.get("mount", "secret"))
         found = re.match(rf"(?:v1/)?{re.escape(mount)}/(?:(?:meta)?data/)?(?=.)", path.lstrip("/"))
         if answers.store != "vault" or found is None:

@@ -39,10 +39,14 @@ class AuthMethod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What `init` asks for one key of the store; an empty answer leaves it to the environment."""
+    """What `init` asks for one key of the store; an empty answer leaves it to the environment.
+
+    `is_needed`: without it the store can't be opened, so an empty answer needs a variable.
+    """
 
     key: str
     text: str
+    is_needed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

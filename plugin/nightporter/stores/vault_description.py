@@ -139,5 +139,5 @@ DESCRIPTION = StoreDescription(
     library="hvac",
     requirement="nightporter[vault]",
     render_policy=_render_policy,
-    questions=(Question(key="address", text="Vault URL"),),
+    questions=(Question(key="address", text="Vault URL", is_needed=True),),
 )

@@ -1,4 +1,4 @@
-# Vault for one Pitchpoint account: a mount, policies, AppRole, and the log-in of a CronJob.
+# Vault for one Pitchpoint account: a mount, policies, AppRole, and the login of a CronJob.
 
 terraform {
   required_version = ">= 1.6"

@@ -1,4 +1,4 @@
-# A mount, one policy for each role over all profiles, and the log-ins that lead to them.
+# A mount, one policy for each role over all profiles, and the logins that lead to them.
 
 locals {
   paths = {

@@ -43,7 +43,7 @@ variable "profiles" {
 }
 
 variable "token_ttl" {
-  description = "Seconds that a token of Vault lives after a log-in."
+  description = "Seconds that a token of Vault lives after a login."
   type        = number
   default     = 1200
 
