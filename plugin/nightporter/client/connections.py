@@ -145,6 +145,7 @@ def open_session(
     person reads what is reported."""
     from nightporter.client.proofs import assertion_reader, sign
     from nightporter.machine.journal import FileJournal
+    from nightporter.machine.seal import KeyringSeal
     from nightporter.session.driver import Runtime
 
     # deferred, with all above: a cached token needs none of it
@@ -164,7 +165,11 @@ def open_session(
         store=store,
         issuer=issuer_for(profile),
         sender=sender,
-        journal=FileJournal(spill_directory(environment), profile.refresh_token),
+        journal=FileJournal(
+            spill_directory(environment),
+            profile.refresh_token,
+            seal=KeyringSeal(data_directory()) if profile.store.options.get("seal") else None,
+        ),
         runtime=Runtime(
             boot=process.boot_time,
             apart=apart,

@@ -8,6 +8,7 @@ store's address may be spelled differently today.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,9 +16,11 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from nightporter.core.errors import NightporterError
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import PendingResult
 from nightporter.machine.files import close_directory, read_private, remove, replace_private
+from nightporter.machine.seal import KeyringSeal
 
 SCHEMA = 1
 KEPT_LINEAGES = 16
@@ -27,8 +30,11 @@ class FileJournal:
     """The files of one record. `path` is the directory of results, for people; what was seen is
     beside it."""
 
-    def __init__(self, directory: str, record_path: str) -> None:
+    def __init__(
+        self, directory: str, record_path: str, *, seal: KeyringSeal | None = None
+    ) -> None:
         self.path = directory
+        self._seal = seal
         self._seen_path = os.path.join(os.path.dirname(directory), "seen")
         self._stem = hashlib.sha256(record_path.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -43,7 +49,26 @@ class FileJournal:
                 "sign_in": pending.is_sign_in,
             }
         ).encode()
-        return self._write(self.path, f"{self._stem}.{secrets.token_hex(8)}.json", content)
+        name = f"{self._stem}.{secrets.token_hex(8)}.json"
+        return self._write(self.path, name, self._sealed(content))
+
+    def _sealed(self, content: bytes) -> bytes:
+        """As it is where the keyring can't be asked: the only copy of a refresh token is worth more
+        than the seal."""
+        if self._seal is None:
+            return content
+        with contextlib.suppress(NightporterError):
+            return json.dumps({"schema": SCHEMA, "sealed": self._seal.close(content)}).encode()
+        return content
+
+    def _unsealed(self, document: dict[str, Any]) -> dict[str, Any]:
+        if self._seal is None or "sealed" not in document:
+            return document
+        try:
+            found = json.loads(self._seal.open(str(document["sealed"])))
+        except (NightporterError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def load(self) -> Sequence[PendingResult]:
         """Returns the kept results, the oldest first; those that can't be trusted are left out."""
@@ -96,7 +121,7 @@ class FileJournal:
         return document
 
     def _parse(self, name: str) -> PendingResult | None:
-        document = self._read(self.path, name)
+        document = self._unsealed(self._read(self.path, name))
         if not isinstance(document.get("record"), dict):
             return None
         at = document.get("at")

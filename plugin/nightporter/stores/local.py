@@ -2,7 +2,9 @@
 
 `{"version": 7, "value": {...}}`, named by the percent-encoded path, 0600 in a 0700 directory,
 replaced atomically under a lock file beside it. The version goes on growing after a deletion. For a
-laptop, for trying out, and for tests; the file system's permissions are all that protects it.
+laptop, for trying out, and for tests. The file system's permissions are all that protects it,
+unless the store has `seal = "keyring"`: then the value is sealed with a key that the desktop's
+keyring holds (`{"version": 7, "sealed": "..."}`).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from nightporter.machine.files import (
     replace_private,
 )
 from nightporter.machine.places import expand, has_home
+from nightporter.machine.seal import KeyringSeal
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.encoding import MAX_VALUE_BYTES
 
@@ -45,9 +48,16 @@ MAX_NAME_BYTES = 250
 class LocalStore:
     versions_per_day: int | None = None
 
-    def __init__(self, directory: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        directory: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        seal: KeyringSeal | None = None,
+    ) -> None:
         self._directory = directory
         self._clock = clock
+        self._seal = seal
 
     def read(self, path: str, *, timeout_s: float) -> Stored:
         stored = self._load(self._file(path))
@@ -133,7 +143,8 @@ class LocalStore:
                 raise VersionConflictError(f"{file}: another writer was first")
             after = found.floor + 1
             _check_text(file, value)
-            content = json.dumps({"version": after, "value": value}, ensure_ascii=False).encode()
+            document = {"version": after, **self._body(value)}
+            content = json.dumps(document, ensure_ascii=False).encode()
             if len(content) > MAX_VALUE_BYTES + 100:
                 raise StoreValueError(
                     f"{file}: a value of {len(content)} bytes is more than {MAX_VALUE_BYTES}"
@@ -143,6 +154,20 @@ class LocalStore:
             except OSError as exc:
                 raise _translate(exc, file) from exc
         return Version(str(after), after, _proof(content))
+
+    def _body(self, value: Mapping[str, Any] | None) -> dict[str, Any]:
+        if self._seal is None or value is None:
+            return {"value": value}
+        return {"sealed": self._seal.close(json.dumps(value, ensure_ascii=False).encode())}
+
+    def _unsealed(self, file: str, sealed: object) -> Any:
+        """Raises: StoreDeniedError."""
+        if self._seal is None:
+            raise StoreDeniedError(
+                f"{file} is sealed with a key of the desktop's keyring",
+                right='`seal = "keyring"` in the store, on the machine that sealed it',
+            )
+        return json.loads(self._seal.open(str(sealed)))
 
     @contextlib.contextmanager
     def _locked(self, file: str, timeout_s: float) -> Iterator[None]:
@@ -176,10 +201,11 @@ class LocalStore:
         try:
             document = json.loads(content)
             number = document["version"]
-            value = document["value"]
+            sealed = document.get("sealed")
+            value = document["value"] if sealed is None else self._unsealed(file, sealed)
             if isinstance(number, bool) or not isinstance(number, int) or number < 0:
                 raise ValueError("version")
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # A torn or foreign file has no version of its own; the bytes name it, and time is past
             # any count.
             digest = hashlib.sha256(content).hexdigest()
@@ -296,11 +322,12 @@ def open_store(
 
     Raises: ConfigError where that is nowhere.
     """
+    seal = KeyringSeal(data_directory) if options.get("seal") else None
     if "path" in options:
-        return LocalStore(expand(options["path"], "path"))
+        return LocalStore(expand(options["path"], "path"), seal=seal)
     if not has_home():
         raise ConfigError(
             "the embedded store has no place: neither HOME nor a passwd entry tells one",
             hint="Set HOME, or name the store's `path`.",
         )
-    return LocalStore(data_directory)
+    return LocalStore(data_directory, seal=seal)

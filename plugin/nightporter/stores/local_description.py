@@ -19,6 +19,6 @@ DESCRIPTION = StoreDescription(
         "An embedded store on this machine: for trying out. Machines share a session through Vault"
         " or AWS."
     ),
-    keys={"path": checks.absolute},
+    keys={"path": checks.absolute, "seal": checks.one_of("keyring")},
     place=_place,
 )
