@@ -1,9 +1,10 @@
 """Rows of vendors that follow RFC 6749 but for their words and lives: data alone.
 
-Each was taken from the page that `document` names, on its date, and holds what that page says; what
-it does not say is left out, so that a session is treated with more care than may be needed. None of
-them has been seen at work: its first user may find that the page was wrong, and can say so
-in `[vendors.NAME]` or in the profile.
+Each was taken from the page that `document` names, on its date (addresses that the page leaves out:
+from public clients of that vendor), and holds what that page says; what it does not say is left
+out, so that a session is treated with more care than may be needed. None of them has been seen at
+work: its first user may find that the page was wrong, and can say so in `[vendors.NAME]` or in the
+profile.
 """
 
 from __future__ import annotations
