@@ -190,7 +190,7 @@ class Transport:
         if is_sent:
             if isinstance(exc, requests.exceptions.ConnectionError):
                 return OutcomeUnknownError(f"{host} closed the connection without an answer")
-            return OutcomeUnknownError(f"{host} gave no whole answer: {type(exc).__name__}")
+            return OutcomeUnknownError(f"{host} gave no whole answer: {words_of(exc)}")
         if isinstance(exc, PROXY_ADDRESS_ERRORS) and has_proxy:
             return proxy_error(exc, self._profile.proxy, self._environment)
         if isinstance(exc, requests.exceptions.ProxyError):
