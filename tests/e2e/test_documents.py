@@ -132,7 +132,7 @@ def test_every_command_in_the_prose_parses(line: str) -> None:
 
 def test_every_script_and_file_that_is_named_exists() -> None:
     for name in re.findall(
-        r"(?:\./)?(scripts/[a-z_-]+|tests/[a-z_/]+\.py|plugin/[a-z_/.-]+)", TEXT
+        r"(?:\./)?(scripts/[a-z_-]+(?:\.[a-z]+)?|tests/[a-z_/]+\.py|plugin/[a-z_/.-]+)", TEXT
     ):
         assert (ROOT / name.rstrip(".")).exists(), name
     for link in re.findall(r"\]\((plugin/[^)#]+)\)", TEXT):
