@@ -40,6 +40,7 @@ from nightporter.stores import STORES
 
 START = 1_784_037_600.0
 SLOW_S = 40.0  # how long a slow vendor thinks
+FROZEN_S = 15.0  # a ready host that is not run for longer is frozen
 TICK_S = 0.05
 RECORD = "r"
 CREDENTIALS = "c"
@@ -138,6 +139,7 @@ class Host:
     wants: Effect | None = None
     outcome: Token | BaseException | None = None
     wakes_at: float = 0.0
+    ready_at: float = 0.0  # since when it could have gone on
     pending: dict[str, PendingResult] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     trail: str = ""
@@ -239,6 +241,7 @@ class Model:
         """Does what the host wants, with what befalls it, and runs it to its next wish."""
         assert host.wants is not None
         self.now = max(self.now, host.wakes_at) + TICK_S
+        self.note_freezes()
         host.wakes_at = 0.0
         if fate == "frozen":
             self.may_hurt = True
@@ -262,8 +265,16 @@ class Model:
             return
         self.advance(host, answer, error)
 
+    def note_freezes(self) -> None:
+        """A host that holds an answer, and is not run while others let time pass, is frozen: for
+        longer than a claim lives that may cost the session, which is an assumption of I3."""
+        for host in self.hosts:
+            if host.is_in_window and self.now - max(host.ready_at, host.wakes_at) > FROZEN_S:
+                self.may_hurt = True
+
     def advance(self, host: Host, answer: Any, error: Exception | None) -> None:
         assert host.flow is not None
+        host.ready_at = self.now
         host.trail = hashlib.md5(
             f"{host.trail}{type(host.wants).__name__}{answer!r}{error!r}".encode(),
             usedforsecurity=False,
