@@ -30,7 +30,7 @@ from nightporter.core.limits import (
     STALE_FLOOR_S,
     early_renewal_s,
 )
-from nightporter.core.model import Ask, Profile, Token
+from nightporter.core.model import Ask, Profile, Role, Token
 from nightporter.machine import process
 from nightporter.machine.access_cache import AccessCache
 
@@ -59,11 +59,13 @@ class Broker:
         host_fraction: float,
         notify: Callable[[str], None],
         emit: Callable[..., None] = lambda _event, **_facts: None,
+        watch: Callable[[Session], None] | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         boot: Callable[[], float] = process.boot_time,
     ) -> None:
         self._emit = emit
+        self._watch = watch
         self.profile = profile
         self.cache = cache
         self._open_session = open_session
@@ -284,10 +286,19 @@ class Broker:
         except NightporterError as exc:
             if not isinstance(exc, _SOON_OVER):
                 self.cache.keep_failure(exc)
+                self.watch()
             raise
         self._keep(token)
         self.cache.clear_failure()
+        self.watch()
         return token
+
+    def watch(self) -> None:
+        """Looks whether somebody has to be told of the session, where `[notify]` says whom."""
+        if self._watch is None or self.profile.role is Role.READ_ONLY:
+            return
+        with contextlib.suppress(NightporterError):  # whoever asked has an answer of their own
+            self._watch(self.session)
 
     def _keep(self, token: Token) -> None:
         self._held = token
@@ -356,6 +367,7 @@ class Broker:
         )
         fresh = self._ask_session(ask)
         self._keep(fresh)
+        self.watch()
         return fresh
 
 

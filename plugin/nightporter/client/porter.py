@@ -186,9 +186,17 @@ class Porter:
             open_session=lambda: self._open_session(profile),
             is_library=self._is_library,
             emit=self._emit,
+            watch=self._watcher(),
             host_fraction=process.host_fraction(),
             notify=self._notify,
         )
+
+    def _watcher(self) -> Callable[[Session], None] | None:
+        if self.config.notify is None:
+            return None
+        from nightporter.client.alarms import watcher  # deferred: most users name nobody
+
+        return watcher(self.config.notify, self._environment)
 
     def _open_session(self, profile: Profile) -> Session:
         # Deferred: a cached answer opens no session.

@@ -89,6 +89,13 @@ def texts(value: Any) -> str | None:
     return None if fine else "must be a list of non-empty strings"
 
 
+def command(value: Any) -> str | None:
+    """A program by its absolute path, with arguments."""
+    if texts(value) is None and value and value[0].startswith("/"):
+        return None
+    return "must be a list of strings that begins with the absolute path of a program"
+
+
 def hosts(value: Any) -> str | None:
     if problem := texts(value):
         return problem

@@ -19,7 +19,16 @@ from nightporter.core.checks import Check
 from nightporter.core.errors import ConfigError, UnknownProfileError
 from nightporter.core.expiry import parse_duration
 from nightporter.core.findings import Findings
-from nightporter.core.model import Config, Grant, Profile, Role, Rotation, StoreConfig, Vendor
+from nightporter.core.model import (
+    Config,
+    Grant,
+    Notify,
+    Profile,
+    Role,
+    Rotation,
+    StoreConfig,
+    Vendor,
+)
 from nightporter.core.store_description import AuthMethod, StoreDescription
 
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -121,11 +130,35 @@ def parse_config(
         if profile:
             profiles[name] = profile
     _check_shared_records(findings, profiles)
+    notify = _parse_notify(findings, document.get("notify"))
     findings.raise_if_any()
-    return Config(source=source, stores=named, profiles=profiles, vendors=own, written=written)
+    return Config(
+        source=source,
+        stores=named,
+        profiles=profiles,
+        vendors=own,
+        written=written,
+        notify=notify,
+    )
 
 
-_TABLES = ("stores", "profiles", "vendors")
+_TABLES = ("stores", "profiles", "vendors", "notify")
+_NOTIFY_KEYS: Mapping[str, Check] = {"command": checks.command, "webhook": checks.url_problem}
+
+
+def _parse_notify(findings: Findings, value: Any) -> Notify | None:
+    """Whom to tell; None for nobody."""
+    if value is None:
+        return None
+    table = findings.table("notify", value)
+    findings.check_keys("notify", table, _NOTIFY_KEYS)
+    if not table:
+        findings.add("notify", "needs `command` or `webhook`")
+    command = table.get("command")
+    return Notify(
+        command=tuple(command) if isinstance(command, list) else (),
+        webhook=table.get("webhook"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,8 @@ class Event(StrEnum):
     ISSUER_SAYS = "issuer-says"
     LOGGED_IN = "logged-in"
     LOGGED_OUT = "logged-out"
+    NOTIFIED = "notified"
+    NOTIFY_FAILED = "notify-failed"
     OTHER_USER = "other-user"
     PENDING_UNREADABLE = "pending-unreadable"
     PUBLISHED = "published"

@@ -34,6 +34,8 @@ MAX_ACCESS_LIFE_S = 86_400  # no adopted access token ends later than this after
 PUBLISH_AGAIN_S = 23 * 3600
 LAST_GENERATION = 2**53 - 3  # JSON numbers are exact up to 2**53
 MAX_TEXT = 80  # characters of `by`, of a claim's members and of error codes
+ENDING_S = 6 * 3600  # a session with less left is told of (`[notify]`)
+ENDING_ATTENDED_S = 25 * 3600  # ... where a person has to begin the next one
 KEPT_LINKS = 8  # digests of past refresh tokens
 SKEW_S = 5.0  # a clock that is off by more is not believed
 

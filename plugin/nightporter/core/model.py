@@ -334,6 +334,15 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """Whom to tell what is wrong with a session: a command that gets it as JSON on standard input,
+    an address that it is posted to, or both."""
+
+    command: tuple[str, ...] = ()
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A whole checked configuration, the name of where it came from, the user's own vendors, and
     which keys of each table were there."""
@@ -341,6 +350,7 @@ class Config:
     source: str
     stores: Mapping[str, StoreConfig]
     profiles: Mapping[str, Profile]
+    notify: Notify | None = None
     vendors: Mapping[str, Vendor] = field(default_factory=dict)
     written: Mapping[str, frozenset[str]] = field(default_factory=dict)
 

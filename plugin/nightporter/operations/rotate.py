@@ -170,6 +170,8 @@ def rotate_one(
             report, did="failed", error=NightporterError(f"a defect: {type(exc).__name__}")
         )
     finally:
+        if not is_dry_run:
+            broker.watch()
         broker.close()  # its connections serve the next profile
     report = replace(report, duration_s=time.monotonic() - began)
     if not is_dry_run:
