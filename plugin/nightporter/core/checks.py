@@ -58,6 +58,9 @@ def path(value: Any) -> str | None:
         return "must be a non-empty string"
     if any(part in ("", ".", "..") for part in value.split("/")):
         return "must be a path without empty, '.' or '..' parts"
+    # In the policies of Vault and AWS these are patterns, or end the text that they are in.
+    if set(value) & set('*?"\\{}') or "+" in value.split("/"):
+        return 'must be a path without * ? " \\ { } and without a part that is +'
     return None
 
 
@@ -186,11 +189,23 @@ def proxy_url(value: Any) -> str | None:
     return None if fine else "must be an address such as http://proxy.example:3128"
 
 
+_SECRET_WORDS = frozenset(
+    {key.replace("_", "") for key in SECRET_KEYS}
+    | {"passwd", "passphrase", "pwd", "secretkey", "privatekey", "refreshtoken", "idtoken"}
+    | {"assertion", "clientassertion", "sharedsecret", "credential", "credentials"}
+)
+
+
+def _names_a_secret(key: str) -> bool:
+    """However it is spelt: api-key, apiKey, API_KEY."""
+    return re.sub(r"[^a-z0-9]", "", key.lower()) in _SECRET_WORDS
+
+
 def parameters(value: Any) -> str | None:
     """Parameters are in URLs and in the file, so no secret may be among them."""
     if problem := table_of_text(value):
         return problem
-    named = [key for key in value if key in SECRET_KEYS | {"refresh_token", "assertion"}]
+    named = [key for key in value if _names_a_secret(key)]
     return f"must not hold {named[0]!r}: the file must not hold secret values" if named else None
 
 

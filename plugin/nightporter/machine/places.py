@@ -103,9 +103,21 @@ def cache_directories(environment: Mapping[str, str]) -> tuple[str, ...]:
         place = os.path.expanduser(named)
         return (place,) if os.path.isabs(place) else ()
     runtime = environment.get("XDG_RUNTIME_DIR")
-    found = [os.path.join(runtime, APP)] if runtime else []
+    found = [os.path.join(runtime, APP)] if runtime and _is_ones_own(runtime) else []
     usual = _user_directory(platformdirs.user_cache_dir)
     return tuple(path for path in [*found, *([usual] if usual else [])] if os.path.isabs(path))
+
+
+def _is_ones_own(directory: str) -> bool:
+    """Whether it can be the user's runtime directory (XDG Base Directory Specification: owned by
+    the user alone). Under `sudo -E` it is another's."""
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return True  # not there: nothing in it is believed either
+    return not hasattr(os, "geteuid") or (
+        status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    )
 
 
 def all_cache_directories(environment: Mapping[str, str]) -> tuple[str, ...]:

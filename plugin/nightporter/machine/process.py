@@ -93,7 +93,7 @@ def is_dead(claim: Claim, machine: str | None) -> bool:
         return False
     _host, _, process = claim.holder.partition("/")
     pid, _, start = process.partition("/")
-    if not pid.isdigit() or not start.isdigit():
+    if not (pid + start).isascii() or not pid.isdigit() or not start.isdigit():
         return False
     began = _start_of(int(pid))
     if began is not None:
@@ -102,7 +102,7 @@ def is_dead(claim: Claim, machine: str | None) -> bool:
         os.kill(int(pid), 0)  # its /proc entry may only be hidden from us (hidepid)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
     return False
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -620,6 +621,15 @@ def to_text(findings: list[Finding], *, paint: Paint = unstyled) -> str:
     return "\n".join(lines)
 
 
+_FREE = re.compile(r"^(\s*(?:extra_parameters|authorization_parameters|auth)\b[^=]*=).*")
+
+
+def _shareable(line: str) -> str:
+    """Without values that may be secrets after all: parameters of the user's own, and how the store
+    is logged in to."""
+    return _FREE.sub(r"\1 (left out)", line)
+
+
 def bundle(findings: list[Finding], config: str | None, environment: Mapping[str, str]) -> str:
     """A report for a ticket: findings, the effective configuration (which holds no secret), names
     of variables."""
@@ -635,7 +645,7 @@ def bundle(findings: list[Finding], config: str | None, environment: Mapping[str
     document = {
         "made_at": format_rfc3339(int(time.time())),
         "findings": json.loads(to_json(findings)),
-        "configuration": effective.splitlines(),
+        "configuration": [_shareable(line) for line in effective.splitlines()],
         "variables": names,
     }
     return json.dumps(document, indent=2) + "\n"

@@ -33,6 +33,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from nightporter.core.checks import is_loopback
 from nightporter.core.model import Vendor
 from nightporter.issuers import VENDORS
 from nightporter.simulator import endpoints
@@ -117,11 +118,21 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.enter()
         headers = {name.lower(): value for name, value in self.headers.items()}
         if path == "/_sandbox/world":
+            if self.is_of_a_page(headers):
+                self.reply(403, {"error": "forbidden"})
+                return
             self.change_world(endpoints.object_of(body))
         elif call := endpoints.token_call(self.world, path, headers, body):
             self.serve(*call)
         else:
             self.post_form(endpoints.kind_of(self.world, path), headers, endpoints.form_of(body))
+
+    @staticmethod
+    def is_of_a_page(headers: Mapping[str, str]) -> bool:
+        """Whether a web page may have asked, by its own address or by a name that leads here
+        (99designs/aws-vault#578). Such servers are copied."""
+        host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
+        return "origin" in headers or not is_loopback(host.strip("[]"))
 
     def enter(self) -> str:
         """Finds the world that is meant: each vendor has one of its own below /vendors/NAME.
