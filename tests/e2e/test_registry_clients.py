@@ -447,10 +447,8 @@ def test_npm_and_pnpm_install(name: str, home: Home, vendor: Vendor) -> None:
         answers |= npm_answers(server.host)
         configure(home, vendor, server)
         setup(home, name)
-        rc = home.path / ".npmrc"
-        rc.write_text(
-            f"{rc.read_text()}registry={server.address}/npm/\ncafile={server.ca_file}\nfetch-retries=0\n"
-        )
+        with (home.path / ".npmrc").open("a") as rc:
+            rc.write(f"registry={server.address}/npm/\ncafile={server.ca_file}\nfetch-retries=0\n")
         work = home.path / "work"
         work.mkdir()
         (work / "package.json").write_text('{"name": "mine", "dependencies": {"toy": "1.0.0"}}')
