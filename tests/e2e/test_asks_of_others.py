@@ -1,4 +1,4 @@
-"""Helpers that a client asks for every host: what isn't ours never sees an error of ours, and a
+"""Helpers that a client asks for every host: what isn't ours never sees an error, and a
 client that keeps its pipe open is not waited for."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Every front end, asked for hosts of others in every odd spelling: the client's own "not mine",
-and never an error of ours."""
+and never an error."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def parse(content: bytes) -> GitAsk:
             break
         name, separator, value = line.partition(b"=")
         if b"\r" in line or b"\0" in line or not separator:
-            raise BadAskError("a line that is none of the protocol")
+            raise BadAskError("a line that breaks the protocol")
         if name == b"capability[]":
             capabilities.add(value)
         elif name == b"state[]" and value.startswith(STATE.encode()):
@@ -91,7 +91,7 @@ def _ask_of(keys: Mapping[str, bytes], capabilities: set[bytes], states: list[by
 
 
 def _decoded(key: str, value: bytes) -> str:
-    """A refused secret of another helper may be no UTF-8: then it is no token of ours either.
+    """A refused secret of another helper may not be UTF-8: then it is not our token either.
 
     Raises: BadAskError.
     """

@@ -51,7 +51,7 @@ class HelperCall:
         self._default_timeout_s = timeout_s
 
     def asked(self, parse: Callable[[], T]) -> T | None:
-        """What the client asks; None where that can't be read and is not for a host of ours.
+        """What the client asks; None where that can't be read and is not for one of our hosts.
 
         Raises: BadAskError where it could be ours, or where nothing tells.
         """

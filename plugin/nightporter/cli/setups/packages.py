@@ -90,7 +90,7 @@ def _cargo_undo(request: Request, path: str, there: str) -> Plan:
 
 
 def _cargo_providers(document: Any) -> Any:
-    """The list of providers; None where there is none.
+    """The list of providers; None where it is missing.
 
     Raises: TypeError for one that is no list.
     """

@@ -1,4 +1,4 @@
-"""Another user name at a host of ours: a helper answers nothing then, and nobody would know
+"""Another user name at one of our hosts: a helper answers nothing then, and nobody would know
 why."""
 
 from __future__ import annotations
