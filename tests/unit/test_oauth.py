@@ -390,3 +390,12 @@ def test_a_refusal_names_what_helps(error: Any, said: str) -> None:
     with pytest.raises(CredentialsRefusedError) as caught:
         parse_tokens(reply(400, {"error": error}), Call.SIGN_IN)
     assert said in caught.value.hint
+
+
+def test_a_second_factor_is_named() -> None:
+    """A 200 with mfaPendingCredential was "`base_url` is a proxy or a login page"."""
+    with pytest.raises(IssuerReplyError) as caught:
+        parse_tokens(reply(200, {"mfaPendingCredential": "x", "mfaInfo": []}), Call.SIGN_IN)
+    assert caught.value.is_refusal
+    assert "second factor" in caught.value.hint
+    assert "second factor" in CredentialsRefusedError("remembered", error="no_token").hint

@@ -102,6 +102,10 @@ class UntrustedFileError(ConfigError):
 
 
 _REFUSAL_HINTS = {  # what another secret doesn't help against
+    "no_token": (
+        "Check `base_url`, and whether the account wants a second factor, which no unattended"
+        " sign-in can give. A changed secret or profile is tried at once."
+    ),
     "USER_DISABLED": (
         "Ask the vendor, or your administrator there, to enable the account: another password does"
         " not help. Then run it once with --retry-refused at a terminal."

@@ -219,6 +219,15 @@ def _by_words(words: Sequence[str], call: Call, dialect: Dialect) -> ReplyClass 
     return next((_BY_ERROR[word] for word in words if word in _BY_ERROR), None)
 
 
+# What stands in the place of tokens where a second factor is wanted: Google Identity Platform's,
+# Auth0's and Cognito's members.
+_FACTOR_MEMBERS = frozenset({"mfaPendingCredential", "mfa_token", "ChallengeName"})
+_SECOND_FACTOR = (
+    "The account wants a second factor, which no unattended sign-in can give: use an account"
+    " without it."
+)
+
+
 def parse_tokens(response: Response, call: Call, dialect: Dialect = RFC_6749) -> IssuedTokens:
     """The tokens of a successful answer, or the error that its failure means for this call.
 
@@ -250,6 +259,7 @@ def parse_tokens(response: Response, call: Call, dialect: Dialect = RFC_6749) ->
             f"the answer to the {call.value} holds {problem}",
             refresh_token=refresh_token,
             is_refusal=not is_token_text(access_token),
+            hint=_SECOND_FACTOR if _FACTOR_MEMBERS & document.keys() else "",
         )
     return IssuedTokens(
         access_token=Secret(access_token),
