@@ -154,13 +154,24 @@ def start(rounds: int) -> None:
             ("token", [command, "token"], 0.40),
             ("exec-credential", [command, "exec-credential", "pitchpoint"], 0.40),
             ("token, without the door", behind, 3.0),
-            ("git credential get", [helper, "get"], 3.0),
+            ("git credential get", [helper, "get"], 0.6),
+            ("docker credential get", [str(BIN / "docker-credential-nightporter"), "get"], 0.6),
+            ("bazel get", [command, "credential", "bazel", "get"], 0.6),
+            ("terraform get", [command, "credential", "terraform", "get", "git.example.com"], 0.6),
+            ("pnpm", [command, "credential", "pnpm", "pitchpoint"], 0.6),
+            ("cargo, without a door", [command, "credential", "cargo"], 1.5),
         ]
         for name, words, target in asks:
+            given = ASKS.get(name, "")
+            for _ in range(2):  # the first one may exchange, which leaves no reply
+                run_quietly(words, home.environment, given)
+                time.sleep(0.1)
             paired(
                 name,
-                lambda words=words: run_quietly(words, home.environment, GIT_ASK),  # type: ignore[misc]
-                lambda: run_quietly(bare, home.environment, GIT_ASK),
+                lambda words=words, given=given: run_quietly(  # type: ignore[misc]
+                    words, home.environment, given
+                ),
+                lambda given=given: run_quietly(bare, home.environment, given),  # type: ignore[misc]
                 "python -c pass",
                 rounds,
                 target=target,
@@ -197,7 +208,15 @@ def _doors(home: Home, bare: list[str], rounds: int) -> None:
 
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 
-GIT_ASK = "protocol=https\nhost=git.example.com\n\n"
+ASKS = {
+    "git credential get": "protocol=https\nhost=git.example.com\n\n",
+    "docker credential get": "https://git.example.com",
+    "bazel get": '{"uri":"https://git.example.com/x"}',
+    "cargo, without a door": (
+        '{"v":1,"registry":{"index-url":"sparse+https://git.example.com/","name":"r"},'
+        '"kind":"get","operation":"read","args":[]}\n'
+    ),
+}
 PIPED = "printf 'protocol=https\\nhost=git.example.com\\n'"
 
 
@@ -788,7 +807,7 @@ def picture(rows: list[Row]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-OURS = ("token", "exec-credential", "token, without the door", "git credential get")
+OURS = ("token", "exec-credential", "token, without the door", *ASKS, "terraform get", "pnpm")
 
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {

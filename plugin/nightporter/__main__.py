@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Runs the command line (sys.argv without `arguments`) and exits by the contract's table."""
+WAITS_S = {"bazel": 8.0}  # Bazel gives up after 10 s
+
+
+def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoReturn:
+    """Runs the command line (sys.argv without `arguments`) and exits by the contract's table.
+    `is_spelled`: the launcher has read the client's message, and hands it on in hexadecimal."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _harden()
     if os.environ.get("KUBERNETES_EXEC_INFO") and not _is_for_kubectl(arguments):
@@ -33,7 +37,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         )
         os._exit(2)
     try:
-        given = _read(arguments) if reply_files.takes_input(arguments) else None
+        given = _read(arguments, is_spelled) if reply_files.takes_input(arguments) else None
         ask = reply_files.Ask(arguments, os.environ, given)
         reply = reply_files.answer(ask, time.time())
     except client_input.LateInputError:
@@ -123,27 +127,34 @@ def _forbid_dumps() -> None:
         return  # not Linux, or another Python
 
 
-def _read(arguments: list[str]) -> bytes:
+def _read(arguments: list[str], is_spelled: bool) -> bytes:
     """The client's message, or beyond what any protocol takes; nothing where it can't be read to
     its end.
 
     Raises: LateInputError.
     """
+    is_git = arguments[1] == "git"
     try:
-        return client_input.read_message(
-            0,
-            max_bytes=reply_files.MAX_INPUT,
-            wait_s=client_input.wait_of(arguments, os.environ),
-            ends_at_blank=arguments[1] == "git",
-        )
+        if is_spelled:
+            found = client_input.read_spelled(0)
+        else:
+            wait_s = WAITS_S.get(arguments[1], client_input.WAIT_S)
+            found = client_input.read_message(
+                0,
+                max_bytes=reply_files.MAX_INPUT,
+                wait_s=client_input.wait_of(arguments, os.environ, wait_s),
+                ends_at_blank=is_git,
+            )
     except OSError:
         return b""  # half an ask may name another host
+    return client_input.cut_at_blank(found) if is_git else found
 
 
 def _end_late(protocol: str) -> NoReturn:
     """Ends as the protocol has it: docker's errors are on standard output, git reads no exit
     code."""
-    _write("nightporter: the client did not end its request in time\n", to=1 + (protocol == "git"))
+    to = 1 if protocol == "docker" else 2
+    _write("nightporter: the client did not end its request in time\n", to=to)
     os._exit(int(protocol != "git"))
 
 

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.clients import client
 from lab.support import BIN, ROOT, Home, OpenBao, clean_environment, pitchpoint_config
 from lab.worlds.vendor import Vendor
+from nightporter.machine import client_input
 from nightporter.machine import reply as door
 from nightporter.machine.reply_writer import MAX_REPLIES, SETTLED_S, Basis, leave
 
@@ -126,7 +127,18 @@ def applets(path: Path) -> Path:
     place = path / "applets"
     place.mkdir(exist_ok=True)
     busybox = shutil.which("busybox")
-    for name in ("stat", "date", "sha256sum", "readlink", "od", "sed", "timeout", "sh"):
+    for name in (
+        "stat",
+        "date",
+        "sha256sum",
+        "readlink",
+        "od",
+        "sed",
+        "timeout",
+        "sh",
+        "cat",
+        "busybox",
+    ):
         if busybox and not (place / name).exists():
             (place / name).symlink_to(busybox)
     return place
@@ -429,6 +441,163 @@ def test_what_lies_behind_a_link_leaves_no_reply(tmp_path: Path) -> None:
     assert not room.leave()
 
 
+# Helpers at the door: what a client writes is compared to the byte, and Python gets the same bytes.
+
+GET = b"protocol=https\nhost=git.example.com\n\n"
+GIT = ["credential", "git", "get"]
+KEPT = {
+    "git": GET,
+    "docker": b"https://r.example.com",
+    "bazel": b'{"uri":"https://b.example.com/x"}',
+}
+ODD = [
+    *(b"", b"\n", b"\0", b"\xff\xfe"),
+    *(GET + b"x", GET[:-1], GET.replace(b"git", b"g\0it"), GET + b"\0"),
+]
+
+
+def ask_as_client(room: Room, protocol: str, given: bytes) -> str | bytes:
+    """What the door answers, or else what Python gets from it."""
+    seen = room.path / "seen"
+    (room.bin / "python").write_text(f"#!/bin/sh\necho \"$4\" >'{seen}'\ncat >>'{seen}'\nexit 77\n")
+    shell = {"busybox": [str(shutil.which("busybox")), "sh"], "bash": ["bash", "--posix"]}
+    words = [*shell.get(room.shell, [room.shell]), str(room.bin / "nightporter")]
+    done = subprocess.run(
+        [*words, "credential", protocol, "get"],
+        env=room.environment,
+        input=given,
+        capture_output=True,
+    )
+    assert done.stderr == b""
+    if done.returncode != ASKED:
+        return done.stdout.decode()
+    code, _, content = seen.read_bytes().partition(b"\n")
+    return bytes.fromhex(content.decode()) if b"is_spelled=True" in code else content
+
+
+def keep_helper_replies(room: Room) -> None:
+    room.token.write_text("token")
+    basis = Basis(
+        directory=str(room.cache),
+        watched=[str(room.config)],
+        own=str(room.token),
+        own_seen=door.look(str(room.token)) or NOT_SEEN,
+        left_s=1000,
+        began=time.time(),
+    )
+    for protocol, asked in KEPT.items():
+        ask = door.Ask(["credential", protocol, "get"], room.environment, asked)
+        assert leave(f"reply of {protocol}\n\nits end", ask, basis)
+
+
+@pytest.fixture(params=[SHELLS[0], *SHELLS[2:]])
+def helping_room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+    if shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not on this machine")
+    room = Room(tmp_path, request.param)
+    keep_helper_replies(room)
+    return room
+
+
+@pytest.mark.parametrize("protocol", KEPT)
+def test_a_helper_s_ask_is_compared_to_the_byte(protocol: str, helping_room: Room) -> None:
+    reply = f"reply of {protocol}\n\nits end\n"
+    if (protocol, helping_room.shell) == ("git", "busybox"):
+        assert ask_as_client(helping_room, protocol, GET) == GET
+        return
+    assert ask_as_client(helping_room, protocol, KEPT[protocol]) == reply
+    for asked in (*ODD, KEPT[protocol] + b"\n", KEPT[protocol][:-1], KEPT[protocol] * 400):
+        assert_python_gets(asked, ask_as_client(helping_room, protocol, asked), protocol)
+
+
+def assert_python_gets(given: bytes, found: str | bytes, protocol: str) -> None:
+    cut = client_input.cut_at_blank if protocol == "git" else bytes
+    if cut(given) == KEPT[protocol]:
+        assert found == f"reply of {protocol}\n\nits end\n"
+    else:
+        assert isinstance(found, bytes)
+        assert cut(found) == cut(given)
+
+
+PIECES = st.sampled_from(
+    [*GET.splitlines(keepends=True), b"\n", b"\0", b"\r", b"%s", b"\\", b"failed 1"]
+)
+SHARED = [HealthCheck.function_scoped_fixture]  # an ask changes nothing in it
+ASKS = st.lists(PIECES | st.binary(max_size=3), max_size=8).map(b"".join) | st.sampled_from(
+    [GET, *ODD]
+)
+
+
+@pytest.mark.parametrize("protocol", ["git", "docker"])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(asked=ASKS)
+def test_any_bytes_are_answered_right_or_reach_python(
+    protocol: str, helping_room: Room, asked: bytes
+) -> None:
+    if (protocol, helping_room.shell) == ("git", "busybox"):
+        return
+    assert_python_gets(asked, ask_as_client(helping_room, protocol, asked), protocol)
+
+
+def test_a_git_that_keeps_its_pipe_open_is_answered(helping_room: Room) -> None:
+    if helping_room.shell == "busybox":
+        return
+    words = [str(helping_room.bin / "nightporter"), *GIT]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, env=helping_room.environment, **streams) as asking:  # type: ignore[call-overload]
+        asking.stdin.write(GET)
+        asking.stdin.flush()
+        assert asking.stdout.read() == b"reply of git\n\nits end\n"
+
+
+def test_a_reply_of_many_lines_cut_short_anywhere_is_not_served(helping_room: Room) -> None:
+    if helping_room.shell == "busybox":
+        return
+    (reply,) = helping_room.cache.glob("+credential+git*.reply")
+    whole = reply.read_bytes()
+    for length in range(len(whole) - 60, len(whole) - 1):
+        reply.write_bytes(whole[:length])
+        assert ask_as_client(helping_room, "git", GET) == GET
+
+
+@pytest.mark.parametrize("what", ["timeout", "sed", "od", "stat"])
+def test_a_client_s_bytes_are_not_lost_with_a_program(what: str, helping_room: Room) -> None:
+    """Python is told that the reading failed, or gets what was read."""
+    place = helping_room.path / "broken"
+    place.mkdir()
+    (place / what).write_text("#!/bin/sh\nexit 9\n")
+    (place / what).chmod(0o755)
+    helping_room.environment["PATH"] = f"{place}:{helping_room.environment['PATH']}"
+    seen = helping_room.path / "seen"
+    (helping_room.bin / "python").write_text(f"#!/bin/sh\ncat >'{seen}'\nexit 77\n")
+    words = [str(helping_room.bin / "nightporter"), *GIT]
+    done = subprocess.run(words, env=helping_room.environment, input=GET, capture_output=True)
+    assert (done.returncode, done.stdout) == (ASKED, b"")
+    content = seen.read_bytes()
+    assert content == GET or b"failed" in content or bytes.fromhex(content.decode()) in (GET, b"")
+
+
+def test_no_reply_to_an_ask_that_may_hold_a_secret(tmp_path: Path) -> None:
+    room = Room(tmp_path, "python")
+    room.token.write_text("token")
+    for asked in (
+        b"https://b.example.com/x?sig=1",
+        b"https://me:pw@b.example.com",
+        GET + b"password=x",
+    ):
+        basis = Basis(
+            directory=str(room.cache),
+            watched=[],
+            own=str(room.token),
+            own_seen=door.look(str(room.token)) or NOT_SEEN,
+            left_s=100,
+            began=time.time(),
+        )
+        assert not leave("reply", door.Ask(["credential", "bazel", "get"], {}, asked), basis)
+
+
 # With the real command.
 
 
@@ -681,10 +850,8 @@ def test_the_door_is_clean_shell() -> None:
     subprocess.run([shellcheck, *scripts], check=True)
 
 
-# Helpers: their standard input is a part of the ask, and only Python reads it.
+# Helpers with the real command.
 
-GET = b"protocol=https\nhost=git.example.com\n\n"
-GIT = ["credential", "git", "get"]
 TOKEN_USED_BY_GIT = {"git": GET, "docker": b"git.example.com"}
 
 

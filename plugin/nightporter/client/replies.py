@@ -50,7 +50,7 @@ def keep_reply(reply: Reply, broker: Broker, ask: Ask) -> None:
 def _basis(reply: Reply, broker: Broker, ask: Ask, token_file: str, own_seen: Seen) -> Basis:
     directory = os.path.dirname(token_file)
     # A helper's success takes the note of its failure away, so a reply answers no ask after one.
-    notes = [] if ask.given is None else [os.path.join(directory, FAILURES)]
+    notes = [os.path.join(directory, FAILURES)] if ask.arguments[0] == "credential" else []
     return Basis(
         directory=directory,
         watched=[*_files(reply, broker, ask.environment), *broker.cache.state_files(), *notes],

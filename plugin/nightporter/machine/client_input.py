@@ -42,6 +42,30 @@ def read_message(
     return found.removeprefix(BYTE_ORDER_MARK)
 
 
+def read_spelled(descriptor: int) -> bytes:
+    """Returns the message that the launcher has read already, and spells as `od` does.
+
+    Raises: LateInputError, OSError for what it could not read to its end.
+    """
+    pieces = []
+    while piece := os.read(descriptor, 1 << 16):
+        pieces.append(piece)
+    words = b"".join(pieces)
+    if b"failed" in words:  # `failed STATUS`; 124 is what `timeout` says
+        if words.split()[-1] == b"124":
+            raise LateInputError
+        raise OSError("the client's message could not be read")
+    return bytes.fromhex(words.decode("ascii")).removeprefix(BYTE_ORDER_MARK)
+
+
+def cut_at_blank(message: bytes) -> bytes:
+    """Returns the message up to the empty line that ends it."""
+    if message.startswith(b"\n"):
+        return b"\n"
+    head, blank, _rest = message.partition(b"\n\n")
+    return head + blank
+
+
 def read_lines(descriptor: int, *, max_bytes: int, wait_s: float = WAIT_S) -> Iterator[bytes]:
     """Yields each line of a conversation, its line break included, cut at `max_bytes`. A line may
     take `wait_s` to come.

@@ -8,7 +8,7 @@ inode, size and change time (ctime), the files that must stay absent, and a dead
 clock. It holds an access token, and lies beside the cached one, under the same rules.
 
 `reply_writer` writes the files. Python reads them too (`answer`), for shells and systems whose door
-can't, and for helpers, whose standard input no sh reads faithfully. It is imported before anything
+can't, and for asks that the door hands on. It is imported before anything
 else, so this module imports nothing that a bare interpreter hasn't, not even `typing`.
 """
 
@@ -46,7 +46,9 @@ VARIABLES = (
     *("BAO_ADDR", "BAO_NAMESPACE", "BAO_CACERT", "BAO_CLIENT_CERT", "BAO_CLIENT_KEY"),
 )
 SECRET_VARIABLES = ("VAULT_TOKEN", "BAO_TOKEN")  # whose values are in no file
-HELPERS = ("git", "docker")  # whose answer to `get` hangs on nothing but the ask
+# Whose answer to `get` hangs on nothing but the ask: on standard input, or on the command line.
+HELPERS = ("git", "docker", "bazel")
+HELPERS_WITHOUT_INPUT = ("terraform", "pnpm")
 MAX_INPUT = (1 << 20) + 1  # a byte more than any protocol takes
 MAX_ASK = 4096  # bytes of a kept ask, which some answers repeat
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")
@@ -70,6 +72,13 @@ def takes_input(arguments: Sequence[str]) -> bool:
     kept."""
     is_helper = len(arguments) > 2 and arguments[0] == "credential" and arguments[1] in HELPERS
     return is_helper and arguments[-1] == "get" and not set(arguments) & {"-h", "--help"}
+
+
+def _takes_none(arguments: Sequence[str]) -> bool:
+    """Whether the line is one of a command whose replies are kept, and which reads no input."""
+    if arguments[0] == "credential":
+        return len(arguments) > 1 and arguments[1] in HELPERS_WITHOUT_INPUT
+    return arguments[0] in ("token", "exec-credential")
 
 
 class Ask:
@@ -96,20 +105,20 @@ class Ask:
         arguments, given = self.arguments, self.given
         if not arguments or takes_input(arguments) != (given is not None):
             return None
-        if given is None and arguments[0] not in ("token", "exec-credential"):
+        if given is None and not _takes_none(arguments):
             return None
         is_plain = all(word and set(word) <= _WORD for word in arguments)
         if not is_plain or len(given or b"") > MAX_ASK:
             return None
         name = "".join(f"+{word}" for word in arguments).replace("/", "=")
         if given is not None:
-            name += f"+{_fingerprint(given)}"
+            name += f"+{_sum(given)}"
         return f"{name}.reply" if len(name) <= 200 else None
 
     def compose(self) -> str | None:
         """Returns the ask as the launcher composes it; None where a value has a line break in
         it."""
-        lines = [" ".join(self.arguments), *self._input(), *self._variables()]
+        lines = [" ".join(self.arguments), *self._variables(), *self._input()]
         if any("\n" in line or "\0" in line for line in lines):
             return None
         return "".join(f"{line}\n" for line in lines)
@@ -124,7 +133,8 @@ class Ask:
         return _sha256(os.fsencode(f"{mark}\n{''.join(lines)}"))
 
     def _input(self) -> list[str]:
-        return [] if self.given is None else [f"INPUT {_fingerprint(self.given)}"]
+        """As `od` spells it, which loses no byte."""
+        return [] if self.given is None else [f"INPUT {self.given.hex(' ')}".rstrip()]
 
     def _variables(self) -> list[str]:
         environment = self.environment
@@ -140,20 +150,18 @@ class Ask:
         return lines
 
 
-def _fingerprint(value: bytes) -> str:
-    try:
-        from _blake2 import (
-            blake2b,  # the same function, without OpenSSL, whose loading is half of a bare start
-        )
-    except ImportError:
-        from hashlib import blake2b
-    return blake2b(value, digest_size=32, person=b"nightporter").hexdigest()
+def _sum(given: bytes) -> int:
+    """A number that the launcher can count too: asks with the same one share a file."""
+    found = 0
+    for byte in given:
+        found = (found * 33 + byte) % 16_777_213
+    return found
 
 
 def _sha256(value: bytes) -> str:
     try:
         from _sha2 import (  # type: ignore[import-not-found,unused-ignore]
-            sha256,  # Python 3.12; without OpenSSL, as above
+            sha256,  # Python 3.12; without OpenSSL, whose loading is half of a bare start
         )
     except ImportError:
         try:
@@ -220,9 +228,11 @@ def _reply_in(text: str, ask: Ask, now: float) -> str | None:
         return None
     if f"{lines[5]}\n" != ask.compose() or not _has_secrets(ask, lines[1], lines[4]):
         return None
-    if not int(lines[2]) <= now < int(lines[3]) or " /" not in files or not reply.endswith("\n"):
+    end = f"\n{lines[1]}\n"  # the mark once more: nothing of the reply is missing
+    if not int(lines[2]) <= now < int(lines[3]) or " /" not in files or not reply.endswith(end):
         return None
-    return reply[:-1] if all(_still_holds(line) for line in files.split("\n")) else None
+    holds = all(_still_holds(line) for line in files.split("\n"))
+    return reply.removesuffix(end) if holds else None
 
 
 def _has_secrets(ask: Ask, mark: str, line: str) -> bool:

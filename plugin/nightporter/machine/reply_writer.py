@@ -17,6 +17,8 @@ from nightporter.machine.reply import MAGIC, NO_SECRETS, Ask, Seen, look, show
 
 SETTLED_S = 0.05  # several ticks of the clock that file systems use
 MAX_REPLIES = 50  # a client may ask for any number of addresses
+# Signed addresses, users' names and passwords in them, and git's keys that hold one.
+MAY_BE_SECRET = (b"?", b"@", b"password", b"secret", b"token", b"credential=")
 LEAST_S = 2  # of life, for which a reply is worth a file
 
 
@@ -53,8 +55,8 @@ def leave(reply: str, ask: Ask, basis: Basis) -> bool:
         if files is None or not _is_plain(basis.directory):
             return False
         head = [*_head(ask, basis), content.rstrip("\n")]
-        lines = [*head, "", *files, "", reply]
-        if ask.given is not None:
+        lines = [*head, "", *files, "", reply, head[1]]
+        if ask.arguments[0] == "credential":
             _make_room(basis.directory)
         text = "".join(f"{line}\n" for line in lines)
         path = os.path.join(basis.directory, name)
@@ -65,9 +67,10 @@ def leave(reply: str, ask: Ask, basis: Basis) -> bool:
 
 
 def _is_keepable(reply: str, ask: Ask) -> bool:
-    """Letters beyond ASCII are bytes of a locale, which the next ask may not have; the launcher
-    prints one line."""
-    return bool(reply) and reply.isascii() and (ask.given is not None or "\n" not in reply)
+    """Letters beyond ASCII are bytes of a locale, which the next ask may not have. What a client
+    asks is kept as it is, so nothing is kept of an ask that could hold a secret."""
+    asked = (ask.given or b"").lower()
+    return bool(reply) and reply.isascii() and not any(word in asked for word in MAY_BE_SECRET)
 
 
 def _make_room(directory: str) -> None:

@@ -42,4 +42,6 @@ def _answer(content: bytes, call: HelperCall) -> str:
     if broker is None:
         return bazel.NONE
     token = call.token(broker)
-    return bazel.render(token, reported_expiry=reported_expiry(broker, token))
+    reply = bazel.render(token, reported_expiry=reported_expiry(broker, token))
+    call.leave_reply(broker, token, reply, content)
+    return reply

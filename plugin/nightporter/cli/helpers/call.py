@@ -101,8 +101,9 @@ class HelperCall:
         )
         return token
 
-    def leave_reply(self, broker: Broker, token: Token, reply: str, given: bytes) -> None:
-        """For the next ask that is the same to the byte, where the answer hangs on nothing else."""
+    def leave_reply(self, broker: Broker, token: Token, reply: str, given: bytes | None) -> None:
+        """For the next ask that is the same to the byte, where the answer hangs on nothing else.
+        `given`: None for a client that asks on the command line alone."""
         leave_reply(self._options, broker, Served(reply, token, given=given))
 
     def is_for(self, broker: Broker, username: str | None) -> bool:

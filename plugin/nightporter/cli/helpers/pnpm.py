@@ -18,5 +18,7 @@ def serve(arguments: list[str], options: Options) -> int:
         return 2
     with open_call("pnpm", options) as call:
         broker = call.broker_of(arguments[0] if arguments else None)
-        write_output(plain.render(call.token(broker), "authorization", broker.profile))
+        token = call.token(broker)
+        write_output(reply := plain.render(token, "authorization", broker.profile))
+        call.leave_reply(broker, token, reply, None)
     return 0

@@ -36,6 +36,10 @@ def _answer(verb: str, host: str, call: HelperCall, options: Options) -> int:
     if verb == "forget":
         if broker is not None:
             broker.forget()
+    elif broker is None:
+        write_output(terraform.NONE)
     else:
-        write_output(terraform.NONE if broker is None else terraform.render(call.token(broker)))
+        token = call.token(broker)
+        write_output(reply := terraform.render(token))
+        call.leave_reply(broker, token, reply, None)
     return 0
