@@ -576,12 +576,8 @@ def storm(consumers: int) -> None:
             fleet = signing_in_fleet(shared, vendor, room, share_access_token=True)
             outcome = run_storm(fleet, consumers)
             alone = run_storm(fleet, 1, kills=0)
-        said = [
-            line.split()[1]
-            for done in outcome.done
-            for line in done.err.splitlines()
-            if " " in line
-        ]
+        lines = [line.split() for done in outcome.done for line in done.err.splitlines()]
+        said = [words[1] for words in lines if len(words) > 1]
         reads = said.count("read")
         writes = sum(said.count(event) for event in ("claim", "take-over", "save"))
         ideal_s = alone.seconds * consumers / (os.cpu_count() or 1)
