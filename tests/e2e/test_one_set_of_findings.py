@@ -88,3 +88,37 @@ def test_a_remedy_names_the_profile(empty_home: Home, vendor: Vendor) -> None:
     assert "nightporter seed seeded" in text
     assert "login PROFILE" not in text
     assert "seed PROFILE" not in text
+
+
+@pytest.mark.parametrize(
+    ("client", "entry"),
+    [
+        ("docker", "*.example.com"),
+        ("docker", "reg.example.com/team"),
+        ("terraform", "reg.example.com/team"),
+        ("terraform", "http://reg.example.com"),
+        ("bazel", "localhost"),
+        ("kubelet", "http://reg.example.com"),
+    ],
+)
+def test_an_entry_that_a_client_can_never_ask_for(
+    client: str, entry: str, empty_home: Home, vendor: Vendor
+) -> None:
+    """`setup` leaves it out, and `config check` and doctor tell it once the client is set up."""
+    empty_home.environment["PATH"] = f"{BIN}:{empty_home.environment['PATH']}"
+    empty_home.configure(
+        f'[profiles.one]\nissuer = "pitchpoint"\ncredentials = "c"\nbase_url = "{vendor.address}"\n'
+        f'hosts = ["plain.example.com", "{entry}"]\n'
+    )
+    told = f"{client} is set up, and can never ask for '{entry}'"
+    assert told not in empty_home.run("config", "check").err
+    done = empty_home.run("setup", client, "one")
+    assert done.code == 0, done.err
+    assert "left out" in done.err
+    assert entry in done.err
+    check = empty_home.run("config", "check")
+    assert check.code == 0
+    assert told in check.err
+    assert told in empty_home.run("doctor", "one").out
+    assert empty_home.run("setup", client, "one", "--undo").code == 0
+    assert told not in empty_home.run("config", "check").err

@@ -21,6 +21,7 @@ from nightporter.issuers.assertions import LIBRARY
 from nightporter.machine.installation import install_hint, library_hint
 from nightporter.machine.trust import check_named_file
 from nightporter.net.tls import ca_problem
+from nightporter.operations.client_rules import never_asked
 from nightporter.session.proofs import must_sign
 from nightporter.stores import STORES
 
@@ -87,8 +88,15 @@ def configuration_findings(config: Config, environment: Mapping[str, str]) -> It
     for error in file_problems(config, environment):
         yield failure(error)
     yield from missing_libraries(config)
-    for name in config.profiles:
+    for name, profile in config.profiles.items():
         yield from host_findings(config, name)
+        for client, entry, why in never_asked(profile, environment):
+            yield warning(
+                "host-not-allowed",
+                f"{client} is set up, and can never ask for {entry!r}: {why}",
+                name,
+                todo=f"Name it as {client} asks for it; nothing, where it is for other clients.",
+            )
 
 
 def missing_libraries(config: Config) -> Iterator[Finding]:

@@ -11,8 +11,9 @@ from nightporter.cli.setups.merge import set_block
 from nightporter.cli.setups.plan import Plan, Request, Write, config_arguments
 from nightporter.cli.setups.tools import left_out_of, needed_rules
 from nightporter.core.errors import ConfigError, HostNotAllowedError
-from nightporter.core.hosts import Rule, parse_rule, rules_of
+from nightporter.core.hosts import parse_rule, rules_of
 from nightporter.core.model import Profile
+from nightporter.operations import client_rules
 from nightporter.protocols.google import TOKEN_TYPES
 
 
@@ -29,11 +30,8 @@ def terraform(request: Request) -> Plan:
     other = re.search(r'^\s*credentials_helper\s+"([^"]+)"', rest, re.M)
     left_out: tuple[str, ...] = ()
     if not request.is_undo:
-        left_out = left_out_of(
-            request.profile,
-            lambda rule: not rule.target.path and rule.target.scheme == "https",
-            "Terraform tells neither path nor scheme",
-        )
+        asks = client_rules.CLIENTS["terraform"]
+        left_out = left_out_of(request.profile, asks.can, asks.why)
         if other:
             raise ConfigError(
                 f"{path} names another credentials_helper, and Terraform allows one; nothing was"
@@ -142,9 +140,11 @@ def bazel(request: Request) -> Plan:
         text = set_block(there, name, None)
         gone = Write(path=path, content=text, gist=f"(the block of {name} out)")
         return Plan(steps=(gone,) if text != there else ())
-    scopes = {entry: _bazel_scope(parse_rule(entry)) for entry in request.profile.hosts}
+    scopes = {entry: client_rules.bazel_scope(parse_rule(entry)) for entry in request.profile.hosts}
     needed_rules(request.profile)
-    fitting = dict.fromkeys(scope for scope in scopes.values() if BAZEL_SCOPE.fullmatch(scope))
+    fitting = dict.fromkeys(
+        scope for scope in scopes.values() if client_rules.BAZEL_SCOPE.fullmatch(scope)
+    )
     if not fitting:
         raise HostNotAllowedError(
             "Bazel's scopes are names with a dot, and `hosts` of profile"
@@ -162,14 +162,6 @@ def bazel(request: Request) -> Plan:
     if left_out:
         notes.append(f"left out, since Bazel's scopes are names with a dot: {', '.join(left_out)}")
     return Plan(steps=(wrapper, *([step] if text != there else [])), notes=tuple(notes))
-
-
-# `CredentialHelperProvider` of Bazel compares hosts alone: no port, no path, no scheme.
-BAZEL_SCOPE = re.compile(r"(\*|[-a-zA-Z0-9]+)(\.[-a-zA-Z0-9]+)+")
-
-
-def _bazel_scope(rule: Rule) -> str:
-    return f"*.{rule.target.host}" if rule.is_wildcard else rule.target.host
 
 
 def kubelet(request: Request) -> Plan:

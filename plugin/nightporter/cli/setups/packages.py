@@ -22,6 +22,7 @@ from nightporter.cli.setups.tools import left_out_of, needed_rules
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile
 from nightporter.machine.installation import requirement
+from nightporter.operations import client_rules
 
 CARGO_PROGRAM = "cargo-credential-nightporter"
 CARGO_ALIAS = "nightporter"
@@ -232,9 +233,8 @@ def go(request: Request) -> Plan:
             hint="Unset it.",
         )
     _refuse_other("off" if "off" in words else "", "", "GOAUTH (to `off`)")
-    left_out = left_out_of(
-        request.profile, lambda rule: rule.target.scheme == "https", "Go asks for https alone"
-    )
+    asks = client_rules.CLIENTS["go"]
+    left_out = left_out_of(request.profile, asks.can, asks.why)
     program = machine.path_of("nightporter")
     machine.check_runs(program, "--version")
     ours = " ".join(

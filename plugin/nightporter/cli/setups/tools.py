@@ -23,7 +23,7 @@ from nightporter.core.errors import ConfigError, HostNotAllowedError
 from nightporter.core.hosts import BadAskError, Rule, parse_rule, rules_of
 from nightporter.core.model import Profile
 from nightporter.machine.installation import client_hint
-from nightporter.protocols.docker import can_ask_for
+from nightporter.operations import client_rules
 from nightporter.protocols.kubernetes import VERSIONS
 from nightporter.stores import STORES
 
@@ -242,9 +242,9 @@ def docker(request: Request) -> Plan:
     there = machine.read(path)
     if request.is_undo:
         return _docker_undo(request, path, there)
-    why = "docker knows no patterns, paths or plain http"
-    notes = left_out_of(profile, can_ask_for, why)
-    hosts = [rule.key for rule in rules_of(profile) if can_ask_for(rule)]
+    asks = client_rules.CLIENTS["docker"]
+    notes = left_out_of(profile, asks.can, asks.why)
+    hosts = [rule.key for rule in rules_of(profile) if asks.can(rule)]
 
     def change(document: dict[str, Any]) -> None:
         helpers = document.setdefault("credHelpers", {})
