@@ -186,7 +186,8 @@ def test_a_target_is_only_ever_its_own_host(content: bytes) -> None:
 
 def test_nothing_of_the_corpus_is_for_our_path() -> None:
     config = parse_config(
-        '[profiles.p]\nissuer = "pitchpoint"\ncredentials = "c"\nhosts = ["git.example.com/team"]\n',
+        '[profiles.p]\nissuer = "pitchpoint"\ncredentials = "c"\n'
+        'hosts = ["git.example.com/team"]\n',
         source="x",
         vendors=VENDORS,
         stores=STORES,
