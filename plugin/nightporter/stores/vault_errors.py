@@ -73,7 +73,10 @@ def error_of(
     if isinstance(exc, requests.exceptions.RequestException):
         return _of_network(exc, address, environment)
     if isinstance(exc, (ValueError, KeyError, TypeError, AttributeError)):
-        return StoreError(f"{address} answered what Vault never would: is it a Vault?")
+        return StoreError(
+            f"{address} answered what Vault never would: is it a Vault?",
+            hint="Check `address`, the proxy and what is between here and Vault (a login page?).",
+        )
     if isinstance(exc, OSError):
         if exc.filename:
             return ConfigError(f"{exc.filename} can't be used ({exc.strerror})")
