@@ -72,7 +72,7 @@ def error_of(
         return _of_answer(exc, address, right)
     if isinstance(exc, requests.exceptions.RequestException):
         return _of_network(exc, address, environment)
-    if isinstance(exc, (ValueError, KeyError, TypeError, AttributeError)):
+    if isinstance(exc, (ValueError, KeyError, TypeError, AttributeError, RecursionError)):
         return StoreError(
             f"{address} answered what Vault never would: is it a Vault?",
             hint="Check `address`, the proxy and what is between here and Vault (a login page?).",
