@@ -45,7 +45,9 @@ def test_all_is_well_and_nothing_was_spent(well: Home, vendor: Vendor) -> None:
     after = {name: vendor.count(name) for name in ("sign-in", "refresh")}
     assert after == {name: counts.get(name, 0) for name in after}
     assert well.record() == before
-    assert well.run("doctor").out.startswith("ok      nightporter ")
+    said = well.run("doctor").out
+    assert said.startswith("ok      nightporter ")
+    assert said.splitlines()[-1] == "0 error(s), 0 warning(s)"
 
 
 def test_a_broken_configuration_is_named_whole(well: Home) -> None:

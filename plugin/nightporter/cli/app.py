@@ -845,8 +845,7 @@ def doctor(
         findings.append(finding)
         if output == "text":
             put(examination.to_text([finding], paint=_paint()))
-    if output == "json":
-        put(examination.to_json(findings))
+    put(examination.to_json(findings) if output == "json" else examination.summary(findings))
     if bundle:
         replace_private(
             os.path.abspath(bundle),

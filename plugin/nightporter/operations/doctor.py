@@ -599,6 +599,12 @@ def exit_code(findings: list[Finding]) -> int:
     return min((finding.exit_code for finding in findings if finding.level == "error"), default=0)
 
 
+def summary(findings: list[Finding]) -> str:
+    """Returns the last line for people: how much there is to do."""
+    levels = [finding.level for finding in findings]
+    return f"{levels.count('error')} error(s), {levels.count('warning')} warning(s)"
+
+
 def to_json(findings: list[Finding]) -> str:
     members = [
         {key: value for key, value in asdict(item).items() if key != "exit_code"}
