@@ -10,7 +10,6 @@ nobody can replace what is ours.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Iterator, Mapping
 
@@ -144,6 +143,8 @@ def _problem(
     place: str, status: os.stat_result, environment: Mapping[str, str], *, is_narrow: bool
 ) -> tuple[str, str] | None:
     """Returns what is wrong and what to do about it."""
+    import shlex  # deferred: hardly any file is refused
+
     quoted = shlex.quote(place)
     if status.st_uid not in _trusted_users(environment):
         todo = f"If you know what is in it, run `sudo chown -h {os.geteuid()} {quoted}`"

@@ -43,6 +43,11 @@ variable "profiles" {
     condition     = alltrue([for profile in values(var.profiles) : !startswith(profile.credentials, "arn:") || profile.refresh_token != null])
     error_message = "Where credentials is an ARN, refresh_token must be named too."
   }
+
+  validation {
+    condition     = alltrue(flatten([for profile in values(var.profiles) : [for path in compact([profile.credentials, profile.client, profile.refresh_token, profile.publish_access_token]) : !can(regex("[*?\"\\\\{}]|(^|/)[+](/|$)|[[:cntrl:]]", path))]]))
+    error_message = "Paths of secrets hold no * ? \" \\ { } and no part +: in a policy these are patterns, or end its text."
+  }
 }
 
 variable "layer_zip" {

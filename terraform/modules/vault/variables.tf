@@ -40,6 +40,11 @@ variable "profiles" {
     condition     = length(var.profiles) > 0
     error_message = "At least one profile is needed."
   }
+
+  validation {
+    condition     = alltrue(flatten([for profile in values(var.profiles) : [for path in compact([profile.credentials, profile.client, profile.refresh_token, profile.publish_access_token]) : !can(regex("[*?\"\\\\{}]|(^|/)[+](/|$)|[[:cntrl:]]", path))]]))
+    error_message = "Paths of secrets hold no * ? \" \\ { } and no part +: in a policy these are patterns, or end its text."
+  }
 }
 
 variable "token_ttl" {
