@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightporter.cli import helpers
@@ -64,6 +64,7 @@ def asked(protocol: str, *words: str, given: bytes = b"") -> tuple[int, str, str
     return code, out.buffer.getvalue().decode(), err.getvalue()
 
 
+@settings(max_examples=40)
 @given(ADDRESSES)
 def test_docker(address: str) -> None:
     given = address.encode(errors="ignore")
@@ -73,12 +74,14 @@ def test_docker(address: str) -> None:
     assert (code, out, err) == (1, f"{wanted}\n", "")
 
 
+@settings(max_examples=40)
 @given(ADDRESSES)
 def test_bazel(address: str) -> None:
     given = json.dumps({"uri": address}).encode()
     assert asked("bazel", "get", given=given) == (0, "{}\n", "")
 
 
+@settings(max_examples=40)
 @given(ADDRESSES, st.none() | st.lists(st.text(max_size=4), max_size=3))
 def test_cargo(address: str, arguments: object) -> None:
     registry = {"index-url": f"sparse+{address}"}
@@ -88,22 +91,26 @@ def test_cargo(address: str, arguments: object) -> None:
     assert json.loads(out.splitlines()[1]) == {"Err": {"kind": "url-not-supported"}}
 
 
+@settings(max_examples=40)
 @given(ADDRESSES.filter(lambda text: "\n" not in text and "\r" not in text and "\0" not in text))
 def test_git(address: str) -> None:
     given = b"protocol=https\nhost=" + address.encode(errors="ignore") + b"\nusername=\xfc\n\n"
     assert asked("git", "get", given=given) == (0, "", "")
 
 
+@settings(max_examples=40)
 @given(ADDRESSES)
 def test_terraform(address: str) -> None:
     assert asked("terraform", "get", address) == (0, "{}\n", "")
 
 
+@settings(max_examples=40)
 @given(ADDRESSES, st.binary(max_size=30))
 def test_go(address: str, response: bytes) -> None:
     assert asked("go", "p", f"https://x.{address}", given=response) == (0, "", "")
 
 
+@settings(max_examples=40)
 @given(ADDRESSES)
 def test_kubelet(address: str) -> None:
     ask = {"apiVersion": "credentialprovider.kubelet.k8s.io/v1", "image": f"{address}/x/y:1"}
@@ -111,12 +118,14 @@ def test_kubelet(address: str) -> None:
     assert (code, json.loads(out)["auth"], err) == (0, {}, "")
 
 
+@settings(max_examples=40)
 @given(ADDRESSES)
 def test_headers(address: str) -> None:
     code, out, err = asked("headers", address) if address else (0, "{}\n", "")
     assert (code, out, err) == (0, "{}\n", "")
 
 
+@settings(max_examples=40)
 @given(ADDRESSES, st.none() | st.text(max_size=5))
 def test_the_keyring(address: str, username: str | None) -> None:
     said = io.StringIO()
