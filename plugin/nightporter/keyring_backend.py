@@ -7,6 +7,7 @@ question, and NotImplementedError for a change, which is how keyring's chainer m
 
 from __future__ import annotations
 
+import time
 from urllib.parse import unquote
 
 from keyring.backend import KeyringBackend
@@ -22,6 +23,9 @@ from nightporter.core.hosts import BadAskError, Target, parse_target, profile_fo
 from nightporter.core.model import Profile
 from nightporter.machine.access_cache import KEYRING_SERVICE
 from nightporter.machine.places import read_environment
+from nightporter.machine.seal import SERVICE as SEAL_SERVICE
+
+PLAIN_S = 60.0
 
 
 class NightporterKeyring(KeyringBackend):
@@ -31,16 +35,25 @@ class NightporterKeyring(KeyringBackend):
     # which would yield else.
     priority = 9
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # keyring leaves it bare
+        self._plain: dict[str, float] = {}  # hosts that were asked for by plain http, and when
+
     def get_credential(self, service: str, username: str | None) -> SimpleCredential | None:
         """User name and token for an address or a bare host, None where it is not ours or can't
         be had."""
-        if service == KEYRING_SERVICE:  # our own cache of tokens, with NIGHTPORTER_CACHE=keyring
+        if service in (
+            KEYRING_SERVICE,
+            SEAL_SERVICE,
+        ):  # our own cache of tokens, with NIGHTPORTER_CACHE=keyring
             return None
         address, named = _without_user(service)
         try:
             target = parse_target(address, has_path=True)
         except BadAskError:
             return None  # many services are no hosts at all
+        if self._follows_plain_http(service, target):
+            return None
         try:
             if not has_config(None, read_environment()):
                 return None  # installed beside somebody's keyring, and not used
@@ -49,6 +62,15 @@ class NightporterKeyring(KeyringBackend):
         except NightporterError as exc:
             say(f"{exc.message} [{exc.reference}]")
             return None
+
+    def _follows_plain_http(self, service: str, target: Target) -> bool:
+        """Whether a bare host is asked for just after an `http://` address of it: pip and uv would
+        send the token there in clear."""
+        now = time.monotonic()
+        if target.scheme == "http":
+            self._plain[target.authority] = now
+        is_bare = "://" not in service
+        return is_bare and now - self._plain.get(target.authority, -PLAIN_S) < PLAIN_S
 
     def get_password(self, service: str, username: str) -> str | None:
         """The token alone."""

@@ -14,6 +14,7 @@ from lab.support import Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.core import checks
 from nightporter.core.model import Claim
+from nightporter.keyring_backend import NightporterKeyring
 from nightporter.machine.places import cache_directories
 from nightporter.machine.process import is_dead
 
@@ -111,3 +112,17 @@ def test_a_line_break_in_a_variable_is_no_other_variable(home: Home) -> None:
     assert list(home.cache.glob("*.reply"))
     done = home.run("token", NIGHTPORTER_TIMEOUT="30\nAWS_PROFILE=prod")
     assert (done.code, done.out) == (2, "")
+
+
+def test_a_bare_host_after_its_plain_http_address(
+    home: Home, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip asks for the address, then for the host alone, and sends what it gets in clear."""
+    home.configure(pitchpoint_config(vendor.address, more='hosts = ["git.example.com"]'))
+    for name, value in home.environment.items():
+        monkeypatch.setenv(name, value)
+    backend = NightporterKeyring()
+    assert backend.get_credential("http://git.example.com/simple/", None) is None
+    assert backend.get_credential("git.example.com", None) is None
+    assert backend.get_credential("https://git.example.com/simple/", None) is not None
+    assert NightporterKeyring().get_credential("git.example.com", None) is not None
