@@ -131,6 +131,6 @@ def test_the_keyring(address: str, username: str | None) -> None:
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stderr", said)
-        backend = NightporterKeyring()  # type: ignore[no-untyped-call]
+        backend = NightporterKeyring()
         assert backend.get_credential(address, username) is None
     assert said.getvalue() == ""
