@@ -13,6 +13,7 @@ import select
 from typing import Any
 
 WAIT_S = 1.0  # for a reader that is only slow
+_held_up: set[int] = set()  # descriptors whose reader was waited for in vain: once is enough
 
 
 def printable(text: str) -> str:
@@ -35,9 +36,14 @@ def write_to_stream(stream: Any, text: str) -> None:
     stream.flush()
     descriptor = stream.fileno()
     content = memoryview(shown.encode(errors="replace"))
-    while content and select.select([], [descriptor], [], WAIT_S)[1]:
+    wait_s = 0.0 if descriptor in _held_up else WAIT_S
+    while content and select.select([], [descriptor], [], wait_s)[1]:
         # A pipe that is ready takes PIPE_BUF bytes at once (POSIX).
         content = content[os.write(descriptor, content[: select.PIPE_BUF]) :]
+    if content:
+        _held_up.add(descriptor)
+    else:
+        _held_up.discard(descriptor)
 
 
 def _is_pipe(stream: Any) -> bool:

@@ -143,23 +143,26 @@ def _problem(
     place: str, status: os.stat_result, environment: Mapping[str, str], *, is_narrow: bool
 ) -> tuple[str, str] | None:
     """Returns what is wrong and what to do about it."""
-    import shlex  # deferred: hardly any file is refused
-
-    quoted = shlex.quote(place)
     if status.st_uid not in _trusted_users(environment):
-        todo = f"If you know what is in it, run `sudo chown -h {os.geteuid()} {quoted}`"
+        todo = f"If you know what is in it, run `sudo chown -h {os.geteuid()} {_quoted(place)}`"
         return f"belongs to another user (uid {status.st_uid})", todo
     if stat.S_ISLNK(status.st_mode) or _is_sticky_of_root(status):
         return None
     if status.st_mode & stat.S_IWOTH:
-        return "can be written by everybody", _closing("o-w", quoted)
+        return "can be written by everybody", _closing("o-w", place)
     if not is_narrow and status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid):
-        return f"can be written by its group (gid {status.st_gid})", _closing("g-w", quoted)
+        return f"can be written by its group (gid {status.st_gid})", _closing("g-w", place)
     return None
 
 
-def _closing(change: str, quoted: str) -> str:
-    return f"See that it holds what you wrote, then run `chmod {change} {quoted}`"
+def _closing(change: str, place: str) -> str:
+    return f"See that it holds what you wrote, then run `chmod {change} {_quoted(place)}`"
+
+
+def _quoted(place: str) -> str:
+    import shlex  # deferred: hardly any file is refused
+
+    return shlex.quote(place)
 
 
 def _trusted_users(environment: Mapping[str, str]) -> set[int]:
