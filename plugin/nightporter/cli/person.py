@@ -1,0 +1,88 @@
+"""Standard input: the questions that a person answers at a terminal, or what a program
+writes."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from collections.abc import Sequence
+
+import click
+
+from nightporter.cli.frame import (
+    Answer,
+    with_choices,
+)
+from nightporter.cli.terminal import say
+from nightporter.core.errors import (
+    ConfigError,
+)
+from nightporter.core.model import Profile
+from nightporter.operations import account
+from nightporter.operations.login import Person
+
+
+class Terminal:
+    """Prompts at a terminal, or reads JSON from standard input."""
+
+    def __init__(self, *, no_browser: bool = False) -> None:
+        self.is_there = sys.stdin is not None and sys.stdin.isatty()
+        self.person = person(no_browser=no_browser)
+        self.say = say
+
+    def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
+        answer = click.prompt(
+            with_choices(question, choices),
+            default=default,
+            show_default=bool(default),
+            show_choices=False,
+            type=Answer(choices) if choices else None,
+            err=True,
+        )
+        return str(answer).strip()
+
+    def read_members(self, profile: Profile) -> dict[str, str]:
+        if not self.is_there:
+            return account.parse_members(read_stdin())
+        found = {}
+        for name, is_secret, is_needed in account.members_asked(profile):
+            usual = profile.username if name == "username" else None if is_needed else ""
+            found[name] = click.prompt(
+                name.replace("_", " ").capitalize(),
+                hide_input=is_secret,
+                default=usual,
+                show_default=bool(usual),
+                err=True,
+            )
+        return {name: value for name, value in found.items() if value}
+
+    def read_refresh_token(self) -> str:
+        return (
+            click.prompt("Refresh token", hide_input=True, err=True)
+            if self.is_there
+            else read_stdin()
+        )
+
+
+def check_agreed(question: str) -> None:
+    """Raises: ConfigError where nobody can be asked, or the answer is no."""
+    terminal_of_person = Terminal()
+    if not terminal_of_person.is_there:
+        raise ConfigError("nobody is at the terminal to be asked", hint="Add --yes.")
+    if terminal_of_person.ask(question, default="no", choices=("yes", "no")) == "no":
+        raise ConfigError("nothing was removed", hint="Answer yes, or add --yes.")
+
+
+def person(*, no_browser: bool) -> Person:
+    return Person(
+        say=lambda text: click.echo(text, err=True),
+        open_browser=None if no_browser else webbrowser.open,
+        read_line=lambda: sys.stdin.readline(),
+    )
+
+
+def read_stdin() -> str:
+    try:
+        return sys.stdin.read(65_537).removeprefix("\ufeff")  # Windows writes one
+    except (UnicodeDecodeError, AttributeError, OSError, ValueError) as exc:
+        raise ConfigError("standard input can't be read as UTF-8 text") from exc
