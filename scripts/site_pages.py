@@ -20,7 +20,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Operate": ("operations", "secrets-manager", "terraform/index", "errors"),
     "Integrate": ("clients", "vendors", "adding"),
     "Understand": ("sessions", "security", "architecture", "glossary", "decisions/index"),
-    "Refer": ("commands", "configuration", "measurements", "pains", "changelog"),
+    "Refer": ("commands", "configuration", "speed", "measurements", "pains", "changelog"),
     "Take part": ("contributing", "Reporting a weakness <reporting>"),
 }
 OTHERS = "Refer"  # where a page goes that no group names
