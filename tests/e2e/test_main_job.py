@@ -91,6 +91,9 @@ def test_the_session_record(home: Home, vendor: Vendor) -> None:
     assert record.pop("refresh_token") in vendor.world.refresh_tokens
     assert record.pop("by")
     assert len(record.pop("lineage")) == 16
+    (known,) = record.pop("history")
+    assert (known["generation"], known["by"]) == (1, home.record()["by"])
+    assert home.record()["refresh_token"] not in str(known)
     assert before <= parse_rfc3339(record.pop("exchanged_at")) <= time.time()
     assert record == {
         "schema": 1,

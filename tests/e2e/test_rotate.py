@@ -227,7 +227,7 @@ def test_a_publication_that_fails_is_a_failure_of_the_job(publishing: Home, vend
     file.mkdir()
     done = publishing.run("rotate", "--access", "--timeout", "5")
     assert done.code == 5
-    assert lines(done)[0]["error"] == "store-unreachable"
+    assert lines(done)[0]["error"] == "store"
 
 
 def test_a_profile_named_twice_is_done_once(home: Home, vendor: Vendor) -> None:
