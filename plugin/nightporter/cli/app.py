@@ -11,12 +11,12 @@ import contextlib
 import click
 
 from nightporter import __version__
-from nightporter.cli.commands import job, looking, sandbox, sessions, setting_up, tokens
+from nightporter.cli.commands import agent, job, looking, sandbox, sessions, setting_up, tokens
 from nightporter.cli.root import cli as cli
 from nightporter.cli.terminal import put
 
 # Importing them has added their commands.
-_COMMANDS = (job, looking, sandbox, sessions, setting_up, tokens)
+_COMMANDS = (agent, job, looking, sandbox, sessions, setting_up, tokens)
 
 
 def run(arguments: list[str] | None = None) -> int:

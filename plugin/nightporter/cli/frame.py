@@ -20,6 +20,10 @@ GLOBALS = ("config", "timeout", "verbose")
 SHORT = 60  # choices that fit into the line of a question
 
 EXAMPLES: Mapping[str, str] = {
+    "agent": """
+nightporter agent                                          at a socket of your own
+nightporter agent --port 7654 --token-file ~/agent.token   at a loopback port too
+""",
     "completion": """
 nightporter completion bash >~/.local/share/bash-completion/completions/nightporter
 nightporter completion zsh >~/.zfunc/_nightporter     # with ~/.zfunc in fpath

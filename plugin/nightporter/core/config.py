@@ -37,6 +37,7 @@ DEFAULT_STORE = StoreConfig(name="local", type="local")
 
 # What single helper protocols take.
 HELPER_KEYS: Mapping[str, Check] = {
+    "agent_users": checks.texts,
     "git_quit": checks.flag,
     "cargo_authorization": checks.one_of("bearer", "token"),
     "google_audiences": checks.texts,
@@ -45,6 +46,7 @@ HELPER_KEYS: Mapping[str, Check] = {
     "allow_unknown_cluster": checks.flag,
 }
 HELPER_DEFAULTS: Mapping[str, Any] = {
+    "agent_users": (),
     "git_quit": True,
     "cargo_authorization": "bearer",
     "google_audiences": [],

@@ -1,0 +1,304 @@
+"""`nightporter agent`: tokens over HTTP for programs that can't run a helper.
+
+A Unix socket, whose peers the kernel names, and when asked for a loopback port, where the contents
+of a 0600 file are the proof. The agent holds nothing that the store doesn't have: killed at any
+moment it costs nothing, and two agents on two hosts still make one exchange.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import os
+import pwd
+import secrets
+import socket
+import stat
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from socketserver import BaseServer, ThreadingMixIn
+from typing import Any
+
+from nightporter.client.porter import Porter
+from nightporter.core import metrics
+from nightporter.core.config import choose_profile
+from nightporter.core.errors import ConfigError, NightporterError, UnknownProfileError
+from nightporter.core.events import Event
+from nightporter.machine.files import make_directories, read_private, replace_private
+from nightporter.protocols import agent as protocol
+from nightporter.protocols import plain
+from nightporter.protocols.agent import Ask, RefusedError
+
+ASK_S = 10.0  # for a request to come, and for a token to be had
+MAX_ASKS = 64  # at a time; what comes on top is told to come again
+FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
+_SOL_LOCAL, _LOCAL_PEERCRED = 0, 1  # macOS: sys/un.h
+
+
+class Counts:
+    """What this agent has done, for its own /metrics."""
+
+    def __init__(self) -> None:
+        self._series: metrics.Series = {}
+        self._lock = threading.Lock()
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Counts one event."""
+        found = Event.parse(event)
+        if found is not None and found.is_audited:
+            with self._lock, contextlib.suppress(ValueError):
+                metrics.count(self._series, found, facts, now=time.time())
+
+    def text(self) -> str:
+        """Returns the numbers as Prometheus reads them."""
+        with self._lock:
+            return metrics.render(self._series)
+
+
+class Server(ThreadingMixIn, BaseServer):
+    """Answers on one listening socket. `proof`: what a loopback ask has to show; None for a Unix
+    socket."""
+
+    daemon_threads = True
+
+    def __init__(
+        self, listener: socket.socket, porter: Porter, counts: Counts, proof: str | None
+    ) -> None:
+        super().__init__(listener.getsockname(), Handler)
+        self.socket = listener
+        self.porter = porter
+        self.counts = counts
+        self.proof = proof
+        self._room = threading.BoundedSemaphore(MAX_ASKS)
+
+    def fileno(self) -> int:
+        """What the loop of the server waits for."""
+        return self.socket.fileno()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """One connection."""
+        connection, address = self.socket.accept()
+        connection.settimeout(ASK_S)
+        return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread, as long as there is room."""
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Gives its room back, whatever comes of it."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Ends a connection."""
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_WR)
+        request.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: whoever asked has gone away."""
+
+    def server_close(self) -> None:
+        """Closes the listening socket."""
+        self.socket.close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One ask a connection; no body is read."""
+
+    server: Server
+    server_version, sys_version = "nightporter", ""
+
+    def answer(self) -> None:
+        """Answers whatever the method is."""
+        try:
+            ask = protocol.parse_ask(
+                self.command,
+                self.path,
+                {name.lower(): value for name, value in self.headers.items()},
+                is_unix=self.server.proof is None,
+            )
+            self._answer(ask)
+        except RefusedError as exc:
+            self._put(exc.status, {"error": "refused", "message": exc.reason})
+        except UnknownProfileError as exc:
+            self._put(404, {"error": exc.reference, "message": "there is no such profile"})
+        except NightporterError as exc:
+            said = {"error": exc.reference, "message": exc.message, "hint": exc.hint}
+            self._put(503, said, {"Retry-After": "5"})
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815
+
+    def _answer(self, ask: Ask) -> None:
+        if ask.kind == "health":
+            self._put(200, {"status": "ok"})
+            return
+        self._check_proof()
+        if ask.kind == "metrics":
+            self._send(200, self.server.counts.text().encode(), "text/plain; version=0.0.4", {})
+            return
+        profile = choose_profile(self.server.porter.config, ask.profile)
+        uid = None if self.server.proof else peer_uid(self.connection)
+        protocol.check_peer(uid, _name_of(uid), os.geteuid(), profile)
+        protocol.check_host(ask, profile)
+        token = self.server.porter.get_token(profile.name, min_ttl=ask.min_ttl_s, timeout=ASK_S)
+        if ask.kind == "header":
+            header = {"Authorization": plain.render(token, "authorization", profile)}
+            self._send(200, b"", "text/plain", header)
+        else:
+            self._send(200, plain.render(token, "json", profile).encode(), "application/json", {})
+
+    def _check_proof(self) -> None:
+        proof, given = self.server.proof, self.headers.get(protocol.TOKEN_HEADER, "")
+        if proof is not None and not hmac.compare_digest(given.encode(), proof.encode()):
+            raise RefusedError(401, f"{protocol.TOKEN_HEADER} is not what the token file holds")
+
+    def _put(
+        self, status: int, document: dict[str, str], headers: dict[str, str] | None = None
+    ) -> None:
+        self._send(status, json.dumps(document).encode(), "application/json", headers or {})
+
+    def _send(self, status: int, body: bytes, kind: str, headers: dict[str, str]) -> None:
+        self.close_connection = True
+        self.send_response(status)
+        all_headers = {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Connection": "close",
+            **headers,
+        }
+        for name, value in all_headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def address_string(self) -> str:
+        """A Unix peer has no address."""
+        return "peer"
+
+    def log_message(self, *_args: Any) -> None:
+        """Nothing: the audit log has what was handed out."""
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Returns whose process is at the other end of a Unix socket, by the kernel's word."""
+    if sys.platform == "darwin":  # pragma: no cover - not run by our tests
+        found = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, 76)
+        return int(struct.unpack_from("II", found)[1])
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", found)[1])
+
+
+def _name_of(uid: int | None) -> str | None:
+    if uid is None:
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+# Where it listens.
+
+
+def inherited_socket() -> socket.socket | None:
+    """Returns the socket that systemd hands over; None where there is none (sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not os.environ.get("LISTEN_FDS"):
+        return None
+    return socket.socket(fileno=FIRST_DESCRIPTOR)
+
+
+def unix_socket(path: str, *, is_for_others: bool) -> socket.socket:
+    """Opens a socket at the path, in place of one that nobody listens at any more.
+    `is_for_others`: other users may connect, and are then judged by their uid.
+
+    Raises: ConfigError.
+    """
+    make_directories(os.path.dirname(path))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead(path)
+        before = os.umask(0o111 if is_for_others else 0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
+        listener.listen(MAX_ASKS)
+    except OSError as exc:
+        listener.close()
+        raise ConfigError(f"the socket {path} can't be made: {exc.strerror or exc}") from exc
+    return listener
+
+
+def _remove_dead(path: str) -> None:
+    """Raises: ConfigError where an agent is listening, or something else is in the place."""
+    try:
+        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise ConfigError(f"{path} is no socket, and is left as it is")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            os.unlink(path)
+            return
+    raise ConfigError(f"an agent is listening at {path} already")
+
+
+def loopback_socket(port: int) -> socket.socket:
+    """Opens the port on 127.0.0.1; 0 for a free one.
+
+    Raises: ConfigError.
+    """
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=MAX_ASKS)
+    except (OSError, OverflowError) as exc:
+        raise ConfigError(f"port {port} can't be opened ({type(exc).__name__})") from exc
+
+
+def proof_in(path: str) -> str:
+    """Returns what the token file holds; a fresh one is made where there is none.
+
+    Raises: ConfigError where others can read it.
+    """
+    try:
+        if not os.path.lexists(path):
+            make_directories(os.path.dirname(path))
+            replace_private(path, f"{secrets.token_urlsafe(32)}\n".encode())
+        found = (read_private(path) or b"").decode().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} can't be read or made ({type(exc).__name__})") from exc
+    if len(found) < 16:
+        raise ConfigError(
+            f"{path} has to be a file of your own, mode 0600, with at least 16 characters"
+        )
+    return found
+
+
+def serve(servers: list[Server], wait: Callable[[], object]) -> None:
+    """Serves until `wait` comes back."""
+    threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in servers]
+    for thread in threads:
+        thread.start()
+    try:
+        wait()
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()

@@ -1,0 +1,302 @@
+"""`nightporter agent`: tokens over HTTP, by a Unix socket and a loopback port, for nginx too."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.support import ROOT, Home, free_port
+from lab.worlds.vendor import Vendor
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+AUTH = {"X-Nightporter-Host": "api.example.com"}
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=15)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(15)
+        self.sock.connect(self._path)
+
+
+class Agent:
+    """A running agent of a home."""
+
+    def __init__(self, home: Home, *words: str) -> None:
+        self.home = home
+        self.directory = Path(tempfile.mkdtemp(prefix="np-"))  # short: a socket's name is
+        self.directory.chmod(0o755)
+        self.path = str(self.directory / "agent.sock")
+        self.words = words
+        self.start()
+
+    def start(self) -> None:
+        self.process = self.home.start("agent", "--socket", self.path, *self.words)
+        assert self.process.stderr is not None
+        lines = 1 + ("--port" in self.words)
+        self.said = "".join(self.process.stderr.readline() for _ in range(lines))
+        assert "listening" in self.said, self.said + self.process.stderr.read()
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=20)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+        return code
+
+    def ask(self, address: str, **headers: str) -> tuple[int, dict[str, str], str]:
+        return ask(UnixConnection(self.path), address, headers)
+
+    def ask_port(self, address: str, **headers: str) -> tuple[int, dict[str, str], str]:
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.said)
+        assert found
+        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=15)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return ask(connection, address, named)
+
+
+def ask(
+    connection: http.client.HTTPConnection, address: str, headers: dict[str, str]
+) -> tuple[int, dict[str, str], str]:
+    try:
+        connection.request("GET", address, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def running(home: Home, *words: str) -> Iterator[Agent]:
+    agent = Agent(home, *words)
+    try:
+        yield agent
+    finally:
+        if agent.process.poll() is None:
+            agent.end()
+        shutil.rmtree(agent.directory, ignore_errors=True)
+
+
+@pytest.fixture
+def agent_home(home: Home) -> Home:
+    home.config_file.write_text(home.config_file.read_text() + 'hosts = ["api.example.com"]\n')
+    return home
+
+
+def test_a_token_as_json_and_as_a_header(agent_home: Home, vendor: Vendor) -> None:
+    with running(agent_home) as agent:
+        status, headers, body = agent.ask("/v1/token?profile=pitchpoint")
+        found = json.loads(body)
+        assert (status, found["profile"]) == (200, "pitchpoint")
+        assert vendor.world.is_live(found["access_token"])
+        assert headers["Cache-Control"] == "no-store"
+        assert "Access-Control-Allow-Origin" not in headers
+        status, headers, body = agent.ask("/v1/auth/pitchpoint", **AUTH)
+        assert (status, body) == (200, "")
+        assert headers["Authorization"] == f"Bearer {found['access_token']}"
+        assert agent.ask("/v1/envoy/pitchpoint/any/path", Host="api.example.com")[0] == 200
+        assert agent.ask("/healthz")[0] == 200
+        text = agent.ask("/metrics")[2]
+        assert 'nightporter_events_total{event="saved",profile="pitchpoint"} 1' in text
+        assert found["access_token"] not in text
+        assert agent.end() == 0
+    assert vendor.count("sign-in") == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "status"),
+    [
+        ("/v1/auth/pitchpoint", {}, 403),
+        ("/v1/auth/pitchpoint", {"X-Nightporter-Host": "evil.example"}, 403),
+        ("/v1/auth/pitchpoint", {"X-Nightporter-Host": "api.example.com@evil.example"}, 403),
+        ("/v1/envoy/pitchpoint/", {"Host": "evil.example"}, 403),
+        ("/v1/token?profile=none", {}, 404),
+        ("/v1/token?profile=pitchpoint", {"Origin": "https://evil.example"}, 403),
+        ("/v1/token?profile=pitchpoint", {"Sec-Fetch-Mode": "no-cors"}, 403),
+        ("/v1/token?min_ttl=nan", {}, 400),
+        ("/v1/token?min_ttl=x", {}, 400),
+        ("/v1/nothing", {}, 404),
+        ("/v1/token?" + "x" * 5000, {}, 400),
+    ],
+)
+def test_what_is_not_answered(
+    agent_home: Home, address: str, headers: dict[str, str], status: int
+) -> None:
+    with running(agent_home) as agent:
+        found = agent.ask(address, **headers)
+        assert (found[0], "access_token" in found[2]) == (status, False)
+        assert "Authorization" not in found[1]
+
+
+def test_the_port_wants_the_token_file_and_no_other_name(agent_home: Home) -> None:
+    file = agent_home.path / "agent.token"
+    words = ("--port", "0", "--token-file", str(file))
+    with running(agent_home, *words) as agent:
+        assert file.stat().st_mode & 0o777 == 0o600
+        proof = file.read_text().strip()
+        address = "/v1/token?profile=pitchpoint"
+        assert agent.ask_port(address)[0] == 401
+        assert agent.ask_port(address, X_Nightporter_Token="wrong")[0] == 401
+        assert agent.ask_port(address, X_Nightporter_Token=proof)[0] == 200
+        assert agent.ask_port(address, X_Nightporter_Token=proof, Host="evil.example")[0] == 403
+        assert agent.ask_port("/metrics")[0] == 401
+    file.chmod(0o644)
+    assert agent_home.run("agent", "--socket", f"{agent_home.path}/s", *words).code == 2
+    assert agent_home.run("agent", "--port", "0").code == 2
+
+
+ASK_AS = """
+import os, socket, sys
+os.setgid(65534); os.setuid(65534)
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+s.sendall(b"GET /v1/token?profile=pitchpoint HTTP/1.0\\r\\n\\r\\n")
+print(s.recv(100).split()[1].decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize(
+    ("rule", "answer"), [("", ""), ('["daemon"]', "403"), ('["65534"]', "200")]
+)
+def test_another_user_gets_what_the_profile_says(agent_home: Home, rule: str, answer: str) -> None:
+    if rule:
+        text = agent_home.config_file.read_text()
+        agent_home.config_file.write_text(f"{text}agent_users = {rule}\n")
+    with running(agent_home) as agent:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", ASK_AS, agent.path], capture_output=True, text=True
+        )
+        assert done.stdout.strip() == answer
+        assert bool(rule) or "PermissionError" in done.stderr
+
+
+def test_a_second_agent_leaves_the_first_alone_and_a_killed_one_costs_nothing(
+    agent_home: Home, vendor: Vendor
+) -> None:
+    with running(agent_home) as agent:
+        assert agent_home.run("agent", "--socket", agent.path).code == 2
+        assert agent.ask("/v1/token?profile=pitchpoint")[0] == 200
+        for _ in range(2):
+            agent.end(signal.SIGKILL)
+            agent.start()
+            assert agent.ask("/v1/token?profile=pitchpoint")[0] == 200
+    assert vendor.count("sign-in") == 1
+
+
+def test_a_half_request_and_many_at_a_time_hold_nobody_up(agent_home: Home) -> None:
+    with running(agent_home) as agent:
+        idle = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+        for each in idle:
+            each.connect(agent.path)
+            each.sendall(b"GET /v1/tok")
+        assert agent.ask("/v1/token?profile=pitchpoint")[0] == 200
+        for each in idle:
+            each.close()
+
+
+def test_systemd_hands_the_socket_over(agent_home: Home, tmp_path: Path) -> None:
+    """As sd_listen_fds(3) has it: descriptor 3, LISTEN_FDS and LISTEN_PID."""
+    path = tempfile.mkdtemp(prefix="np-")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{path}/s")
+    listener.listen()
+    code = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True);"
+        "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
+        "os.execv(sys.executable, [sys.executable, '-m', 'nightporter', 'agent'])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(listener.fileno())],
+        env=agent_home.environment,
+        pass_fds=[listener.fileno()],
+    )
+    try:
+        status, _, _ = ask(UnixConnection(f"{path}/s"), "/v1/token?profile=pitchpoint", {})
+        assert status == 200
+    finally:
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+        listener.close()
+        shutil.rmtree(path)
+
+
+class Api(BaseHTTPRequestHandler):
+    """An API that wants a living token."""
+
+    def do_GET(self) -> None:
+        _, _, token = self.headers.get("Authorization", "").partition(" ")
+        is_live = self.server.vendor.world.is_live(token)  # type: ignore[attr-defined]
+        self.send_response(200 if is_live else 401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_args: Any) -> None:
+        pass
+
+
+@pytest.mark.skipif(NGINX is None, reason="no nginx (Debian: nginx-light)")
+def test_real_nginx_adds_the_token_while_the_agent_is_killed(
+    agent_home: Home, vendor: Vendor, tmp_path: Path
+) -> None:
+    """No request reaches the API with a dead token, or with none."""
+    api = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    api.vendor = vendor  # type: ignore[attr-defined]
+    threading.Thread(target=api.serve_forever, daemon=True).start()
+    port = free_port()
+    with running(agent_home) as agent:
+        sample = (ROOT / "plugin/packaging/nginx.conf.example").read_text()
+        server = sample.replace("/run/nightporter/agent.sock", agent.path)
+        server = server.replace("listen 8080", f"listen 127.0.0.1:{port}")
+        server = server.replace(
+            "proxy_pass https://api.example.com", f"proxy_pass http://127.0.0.1:{api.server_port}"
+        )
+        (tmp_path / "nginx.conf").write_text(
+            f"user root; daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n"
+            "events {}\nhttp { access_log off; client_body_temp_path "
+            + f"{tmp_path};\n{server}\n}}\n"
+        )
+        process = subprocess.Popen([str(NGINX), "-c", f"{tmp_path}/nginx.conf"])
+        try:
+            statuses = _ask_while_killed(port, agent, vendor)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+            api.shutdown()
+            api.server_close()
+    assert 401 not in statuses
+    assert statuses.count(200) > 50, statuses
+
+
+def _ask_while_killed(port: int, agent: Agent, vendor: Vendor) -> list[int]:
+    statuses: list[int] = []
+    for number in range(120):
+        if number in (40, 80):
+            agent.end(signal.SIGKILL)
+            agent.start()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+        with contextlib.suppress(OSError):
+            statuses.append(ask(connection, "/x", {"X-Nightporter-Host": "evil.example"})[0])
+        time.sleep(0.005)
+    return statuses
