@@ -57,7 +57,7 @@ class Patient:
         return errors[0].todo
 
     def type(self, line: str) -> str:
-        """Runs a command of ours that a remedy names."""
+        """Runs one of our commands that a remedy names."""
         done = click.testing.CliRunner().invoke(app.cli, line.split()[1:])
         assert done.exit_code == 0, done.output
         return done.stdout

@@ -79,7 +79,7 @@ def test_a_dead_token_in_a_200_is_known_by_the_row(empty_home: Home, vendor: Ven
 
 
 def test_a_device_code_that_is_pending_in_a_200(empty_home: Home, vendor: Vendor) -> None:
-    """GitHub's way; the log-in waits for the person and then has a session."""
+    """GitHub's way; the login waits for the person and then has a session."""
     url = f"{vendor.address}/vendors/github"
     configure(empty_home, "github", url, grant="device_code")
     process = empty_home.start("login", "acme")

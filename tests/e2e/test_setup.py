@@ -478,7 +478,7 @@ def test_the_kubelet_and_bazel_get_what_they_compare(ready: Home, vendor: Vendor
 
 
 def test_another_user_name_is_told(ready: Home, vendor: Vendor) -> None:
-    """In set-up, in `status` and in doctor; never the name itself, which may be a token."""
+    """In setup, in `status` and in doctor; never the name itself, which may be a token."""
     key = "credential.https://git.example.com.username"
     asked(ready, "git", "config", "--global", key, "s3cret-alice")
     said = setup(ready, "git", "pitchpoint")

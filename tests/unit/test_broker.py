@@ -316,7 +316,7 @@ def test_before_the_last_fifth_nothing_is_renewed(world: World) -> None:
 
 
 def test_the_holder_of_a_living_token_waits_two_seconds_for_a_better_one(world: World) -> None:
-    """Its time limit is for whoever has nothing."""
+    """Its time limit is for the one who has nothing."""
     world.answers = [3600, IssuerUnreachableError("away")]
     broker = world.broker()
     broker.access_token()

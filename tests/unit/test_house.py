@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +93,23 @@ def is_option(node: ast.expr) -> bool:
     if not isinstance(function, ast.Attribute) or function.attr != "get":
         return False
     return isinstance(function.value, ast.Attribute) and function.value.attr == "options"
+
+
+DIALECT = re.compile(
+    r"\b(mends?|mended|anew|outright|whoever|mishaps?|all the same|is none of|of ours"
+    r"|stands (in|at|beside)|befalls|log[-]ins?|log[-]outs?|time[-]outs?|set[-]ups?)\b"
+)
+
+
+def test_the_field_s_words_are_used() -> None:
+    """Messages, docstrings and pages use standard terms; the glossary has ours."""
+    plugin = PACKAGE.parent
+    pages = [TESTS.parent / "README.md", *(plugin / "docs").glob("*.md")]
+    code = [*PACKAGE.rglob("*.py"), *(PACKAGE / "launchers").iterdir()]
+    wrong = [
+        (file.name, number, found[0])
+        for file in [*pages, *code]
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if (found := DIALECT.search(line)) and f'"{found[0]}"' not in line
+    ]
+    assert wrong == []

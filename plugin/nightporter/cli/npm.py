@@ -58,7 +58,7 @@ def run_npm(
 
     `with_scripts`: scripts of packages run too, and could read the token's file.
 
-    Raises: ConfigError; HostNotAllowedError for a checkout that asks for a host of ours by plain
+    Raises: ConfigError; HostNotAllowedError for a checkout that asks for one of our hosts by plain
     http.
     """
     check_project(os.getcwd(), registries)
@@ -166,8 +166,8 @@ def _setting_of(variable: str) -> str | None:
 
 
 def check_project(directory: str, registries: Sequence[str]) -> None:
-    """Checks that no file of the checkout asks for a host of ours by plain http: npm tells http and
-    https of one host not apart, and the token would be in clear.
+    """Checks that no file of the checkout asks for one of our hosts by plain http: npm tells http
+    and https of one host not apart, and the token would be in clear.
 
     Raises: HostNotAllowedError.
     """

@@ -297,7 +297,7 @@ class Broker:
         """Looks whether somebody has to be told of the session, where `[notify]` says whom."""
         if self._watch is None or self.profile.role is Role.READ_ONLY:
             return
-        with contextlib.suppress(NightporterError):  # whoever asked has an answer of their own
+        with contextlib.suppress(NightporterError):  # the caller has an answer of its own
             self._watch(self.session)
 
     def _keep(self, token: Token) -> None:

@@ -411,7 +411,7 @@ class Published:
 def parse_published(
     value: Mapping[str, Any] | Unreadable | None, profile: Profile, *, now: float
 ) -> Published | None:
-    """Returns the published access token, or None where there is none of this issuer that can be
+    """Returns the published access token, or None where no token of this issuer can be
     read and believed. `now`: Unix seconds, the store's clock."""
     if not isinstance(value, Mapping):
         return None

@@ -219,7 +219,7 @@ def _by_words(words: Sequence[str], call: Call, dialect: Dialect) -> ReplyClass 
     return next((_BY_ERROR[word] for word in words if word in _BY_ERROR), None)
 
 
-# What stands in the place of tokens where a second factor is wanted: Google Identity Platform's,
+# What comes in place of tokens where a second factor is wanted: Google Identity Platform's,
 # Auth0's and Cognito's members.
 _FACTOR_MEMBERS = frozenset({"mfaPendingCredential", "mfa_token", "ChallengeName"})
 _SECOND_FACTOR = (

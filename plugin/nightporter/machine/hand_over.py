@@ -1,4 +1,4 @@
-"""A secret for one run of another program: a file of ours alone, gone when that program has ended.
+"""A secret for one run of another program: a private file, gone when that program has ended.
 
 What a killed process leaves behind is removed by the next run, or by a logout.
 """
@@ -36,7 +36,7 @@ def hand_over(files: Mapping[str, str], environment: Mapping[str, str]) -> Itera
 
 
 def sweep(environment: Mapping[str, str]) -> None:
-    """Removes what killed processes of ours have left."""
+    """Removes what our killed processes have left."""
     for base in (*all_cache_directories(environment), tempfile.gettempdir()):
         with contextlib.suppress(OSError), os.scandir(base) as entries:
             for entry in entries:

@@ -24,7 +24,7 @@ BAZEL_SCOPE = re.compile(r"(\*|[-a-zA-Z0-9]+)(\.[-a-zA-Z0-9]+)+")
 
 @dataclass(frozen=True, kw_only=True)
 class Asks:
-    """What a client can ask for. `file`: where its set-up is written."""
+    """What a client can ask for. `file`: where its setup is written."""
 
     can: Callable[[Rule], bool]
     why: str

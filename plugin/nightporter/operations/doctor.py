@@ -550,7 +550,7 @@ class Doctor:
 
 
 def _skewed(skew_s: float, whom: str, profile: str) -> Iterator[Finding]:
-    """`skew_s`: by how much the other clock is ahead of ours."""
+    """`skew_s`: by how many seconds the other clock is ahead of this machine's."""
     if abs(skew_s) > SKEW_S:
         side = "behind" if skew_s > 0 else "ahead of"
         yield warning("clock-skew", f"this machine is {abs(skew_s):.0f} s {side} {whom}", profile)

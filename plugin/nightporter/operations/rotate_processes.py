@@ -1,7 +1,7 @@
 """The scheduled job on more than one core: profiles are divided over processes as they are over
 shards, and every report comes back to the one that prints them.
 
-Claims in the store keep sessions safe, whoever rotates them; the division is for speed alone.
+Claims in the store keep sessions safe, no matter who rotates them; the division is for speed alone.
 """
 
 from __future__ import annotations

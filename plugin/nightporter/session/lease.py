@@ -199,7 +199,7 @@ class Lease:
 
     @property
     def was_sent_before(self) -> bool:
-        """Whether the refresh token had been sent before our claim, by whoever, without a known
+        """Whether the refresh token had been sent before our claim, by anybody, without a known
         outcome."""
         base = self._held.base if self._held else None
         return base is not None and base.sent is not None

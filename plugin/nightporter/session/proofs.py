@@ -2,7 +2,7 @@
 request, or by one that its workload was given in a file (RFC 7523 section 2.2).
 
 What signs and what reads the file come in from outside (`Runtime`). A file is read for every ask:
-whoever writes it (kubelet, a CI) replaces it often.
+the process that writes it (kubelet, a CI) replaces it often.
 """
 
 from __future__ import annotations

@@ -547,8 +547,10 @@ def _of_role(exc: aws.ClientError, code: str, setup: Setup) -> StoreDeniedError:
         role = str(setup.options.get("role_arn") or f"the role of the AWS profile {profile!r}")
         return StoreDeniedError(
             f"{role} may not be assumed",
-            hint=f"Allow `sts:{operation}` to whoever runs this, and name them in the role's trust"
-            " policy.",
+            hint=(
+                f"Allow `sts:{operation}` to the identity that runs this, and name it in the role's"
+                " trust policy."
+            ),
         )
     return StoreDeniedError(
         f"AWS gave no credentials by {operation} ({code})",

@@ -1,4 +1,4 @@
-"""Set-up of coding agents: Claude Code and Codex, and their MCP servers.
+"""Setup of coding agents: Claude Code and Codex, and their MCP servers.
 
 An MCP server that is configured already and whose address is in `hosts` gets a helper for its
 headers; a model gateway in `hosts` gets one for its bearer token. Servers of others are left alone,

@@ -250,7 +250,7 @@ def go(request: Request) -> Plan:
 
 def npm(request: Request) -> Plan:
     """npm runs no helper, and `nightporter run --npm` needs no configuration: what an earlier
-    set-up wrote, a variable that any checkout could send elsewhere, is taken out."""
+    setup wrote, a variable that any checkout could send elsewhere, is taken out."""
     machine = request.machine
     client = machine.need("npm")
     ours = [key for key, value in npmrc_lines(machine.read(_npmrc(machine))) if value == NPM_VALUE]

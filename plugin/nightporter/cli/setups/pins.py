@@ -87,7 +87,7 @@ def _inline(pins: Mapping[str, Sequence[str]]) -> str:
 
 
 def _table(pins: Mapping[str, Sequence[str]]) -> Any:
-    import tomlkit  # deferred: no other set-up writes our own configuration
+    import tomlkit  # deferred: no other setup writes our own configuration
 
     table = tomlkit.inline_table()
     for key, values in pins.items():
