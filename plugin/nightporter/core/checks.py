@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nightporter.core.expiry import DAY_S, parse_duration
-from nightporter.core.hosts import entry_problem
 
 Check = Callable[[Any], str | None]
 
@@ -97,12 +96,6 @@ def command(value: Any) -> str | None:
     if texts(value) is None and value and value[0].startswith("/"):
         return None
     return "must be a list of strings that begins with the absolute path of a program"
-
-
-def hosts(value: Any) -> str | None:
-    if problem := texts(value):
-        return problem
-    return next(filter(None, map(entry_problem, value)), None)
 
 
 def text_or_texts(value: Any) -> str | None:

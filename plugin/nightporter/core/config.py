@@ -19,6 +19,7 @@ from nightporter.core.checks import Check
 from nightporter.core.errors import ConfigError, UnknownProfileError
 from nightporter.core.expiry import parse_duration
 from nightporter.core.findings import Findings
+from nightporter.core.hosts import hosts_problem
 from nightporter.core.model import (
     Config,
     Grant,
@@ -63,7 +64,7 @@ _PROFILE_KEYS: Mapping[str, Check] = {
     "refresh_token": checks.path,
     "publish_access_token": checks.path,
     "base_url": checks.url_problem,
-    "hosts": checks.hosts,
+    "hosts": hosts_problem,
     "helper_username": checks.text,
     "min_ttl": checks.seconds,
     "renew_when_left": checks.duration,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from nightporter.core.checks import is_loopback, texts
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile
 from nightporter.core.suffixes import is_public_suffix
@@ -253,6 +254,11 @@ def entry_problem(entry: str) -> str | None:
     return _wildcard_problem(rule.target.host) if rule.is_wildcard else None
 
 
+def hosts_problem(value: Any) -> str | None:
+    """What is wrong with a value of `hosts`, or None."""
+    return texts(value) or next(filter(None, map(entry_problem, value)), None)
+
+
 def _wildcard_problem(host: str) -> str | None:
     if host.rpartition(".")[2].isdigit() or ":" in host:
         return "must hold no pattern of addresses: a wildcard stands for one label of a name"
@@ -270,8 +276,6 @@ def may_receive(url: str, profile: Profile) -> bool:
 
     `url`: as it is sent.
     """
-    from nightporter.core.checks import is_loopback  # deferred: that module imports this one
-
     if not profile.hosts:
         return True
     try:

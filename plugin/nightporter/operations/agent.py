@@ -107,7 +107,7 @@ class Server(ThreadingMixIn, BaseServer):
         request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: whoever asked has gone away."""
+        """Does nothing: the client has gone away."""
 
     def server_close(self) -> None:
         """Closes the listening socket."""
