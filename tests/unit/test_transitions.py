@@ -82,6 +82,13 @@ def test_a_claim_lapses_by_the_store_s_clock(
     assert transitions.has_lapsed(claim, age, watched) is lapsed
 
 
+@pytest.mark.parametrize(("age_s", "lapsed"), [(17, False), (32.9, False), (33, True)])
+def test_a_slow_holder_is_waited_for_where_nobody_may_take_over(age_s: float, lapsed: bool) -> None:
+    """On a loaded machine a sign-in may take longer than its claim lives."""
+    claim = Claim(holder="a", until=NOW, nonce="n", machine=None, life_s=16)
+    assert transitions.has_lapsed(claim, age_s, 0.0, further_s=16) == lapsed
+
+
 def test_a_claim_lives_longer_where_a_second_send_hurts() -> None:
     strict, grace = profile(), replace(profile(), grace_s=30)
     assert transitions.claim_life_s(strict, is_refresh=True) == 64

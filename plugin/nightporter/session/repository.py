@@ -595,8 +595,9 @@ class Session:
 
     # Claims of others.
 
-    def is_claim_alive(self, snapshot: Snapshot) -> bool:
-        """Returns whether somebody else's claim is in force: the one place where that is judged."""
+    def is_claim_alive(self, snapshot: Snapshot, *, further_s: float = 0.0) -> bool:
+        """Returns whether somebody else's claim is in force: the one place where that is judged.
+        `further_s`: for so many seconds after its end it is still waited for."""
         claim = snapshot.claim
         if claim is None:
             return False
@@ -604,7 +605,9 @@ class Session:
             return False
         name = f"{snapshot.version.token}/{claim.nonce}"
         first_seen = self.watched.setdefault(name, snapshot.seen_at)
-        return not transitions.has_lapsed(claim, snapshot.age_s, snapshot.seen_at - first_seen)
+        return not transitions.has_lapsed(
+            claim, snapshot.age_s, snapshot.seen_at - first_seen, further_s=further_s
+        )
 
 
 def new_lineage() -> str:

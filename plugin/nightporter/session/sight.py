@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from nightporter.core.errors import (
     OutcomeUnknownError,
 )
-from nightporter.core.limits import (
-    SKEW_S,
-)
+from nightporter.core.limits import CLAIM_S, SKEW_S
 from nightporter.core.model import (
     Ask,
     Credentials,
@@ -186,7 +184,15 @@ class Sight:
             call = Call.REFRESH if holding in (Holding.ALIVE, Holding.DOUBTED) else Call.SIGN_IN
             is_fit = self.lease.is_young() and self.lease.purpose is call
             return Claimed.OURS if is_fit else Claimed.OURS_SPENT
-        return Claimed.BUSY if self.session.is_claim_alive(snapshot) else Claimed.LAPSED
+        # Where nobody may sign in for five minutes anyway, a slow holder is waited for: it still
+        # saves over a claim that nobody takes over.
+        is_barred = (
+            holding not in (Holding.ALIVE, Holding.DOUBTED)
+            and self.sign_in_bar(snapshot)[0] is Bar.UNSETTLED
+        )
+        further_s = CLAIM_S if is_barred else 0.0
+        is_alive = self.session.is_claim_alive(snapshot, further_s=further_s)
+        return Claimed.BUSY if is_alive else Claimed.LAPSED
 
     def sign_in_bar(self, snapshot: Snapshot) -> tuple[Bar, int]:
         """Returns what blocks a sign-in, and until when."""

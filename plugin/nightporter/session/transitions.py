@@ -142,15 +142,17 @@ def claim_life_s(profile: Profile, *, is_refresh: bool) -> int:
     return STRICT_CLAIM_S if is_refresh and profile.is_strict else CLAIM_S
 
 
-def has_lapsed(claim: Claim, age_s: float | None, watched_s: float) -> bool:
+def has_lapsed(
+    claim: Claim, age_s: float | None, watched_s: float, *, further_s: float = 0.0
+) -> bool:
     """Returns whether another's claim has lapsed.
 
     `age_s`: of the version that shows it, on the store's clock. Where the store doesn't tell, only
     `watched_s` counts: for how long we have seen it unchanged ourselves. No host's wall clock, and
-    not `until`, decides.
+    not `until`, decides. `further_s`: how much longer it is waited for.
     """
     seen_s = watched_s if age_s is None else max(age_s, watched_s)
-    return seen_s >= claim.life_s + LAPSE_MARGIN_S
+    return seen_s >= claim.life_s + LAPSE_MARGIN_S + further_s
 
 
 def claimed_value(snapshot: Snapshot, record: SessionRecord) -> dict[str, Any]:
