@@ -23,6 +23,8 @@ import timeit
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import cachetools
 
@@ -44,6 +46,8 @@ from nightporter import Porter
 from nightporter.client.broker import Broker
 from nightporter.operations.rotate import Report, rotate_all
 from nightporter.operations.rotate_processes import rotate_divided
+from nightporter.session import effects
+from nightporter.session.driver import Driver
 from nightporter.session.port import ABSENT
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
@@ -532,8 +536,18 @@ def window(rounds: int) -> None:
         open_sandbox(_world()) as vendor,
     ):
         home, _mount = _vault_home(Path(room), server, vendor)
-        at: dict[str, float] = {}
+        sent_at: list[float] = []
         widths = []
+        do = Driver._do
+
+        def timed(driver: Driver, effect: effects.Effect) -> Any:
+            answer = do(driver, effect)
+            if isinstance(effect, effects.Send):
+                sent_at.append(time.perf_counter())
+            elif isinstance(effect, effects.Write) and sent_at:
+                widths.append((time.perf_counter() - sent_at.pop()) * 1000)
+            return answer
+
         os.environ |= {
             "VAULT_ADDR": server.address,
             "VAULT_TOKEN": server.token,
@@ -541,12 +555,9 @@ def window(rounds: int) -> None:
         }
         text = home.config_file.read_text() + "share_access_token = true\n"
 
-        def emit(event: str, **_facts: object) -> None:
-            at[event] = time.perf_counter()
-
-        for _ in range(rounds):
-            Porter(text, emit=emit).get_token("pitchpoint", force_refresh=True)
-            widths.append((at["saved"] - at["answered"]) * 1000)
+        with mock.patch.object(Driver, "_do", timed):
+            for _ in range(rounds):
+                Porter(text).get_token("pitchpoint", force_refresh=True)
         print(
             f"{'the one window, Vault':<28} {statistics.median(widths):9.2f} ms   answer to saved,"
             f" {rounds} exchanges"
