@@ -199,6 +199,17 @@ class Answer(Choice):
         return super().convert(word, param, ctx)
 
 
+output_option = click.option(
+    "-o",
+    "--output",
+    metavar="FORM",
+    type=Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text or json.",
+)
+
+
 def global_options(command: F) -> F:
     """Adds the global options to a command or group, behind its own; the value given last on the
     line wins."""

@@ -66,10 +66,10 @@ class Terminal:
 
 def check_agreed(question: str) -> None:
     """Raises: ConfigError where nobody can be asked, or the answer is no."""
-    terminal_of_person = Terminal()
-    if not terminal_of_person.is_there:
+    terminal = Terminal()
+    if not terminal.is_there:
         raise ConfigError("nobody is at the terminal to be asked", hint="Add --yes.")
-    if terminal_of_person.ask(question, default="no", choices=("yes", "no")) == "no":
+    if terminal.ask(question, default="no", choices=("yes", "no")) == "no":
         raise ConfigError("nothing was removed", hint="Answer yes, or add --yes.")
 
 

@@ -183,7 +183,7 @@ class Attempt(Exchange):
     def claiming(self, snapshot: Snapshot, *, is_takeover: bool) -> Flow[Snapshot]:
         """Writes a claim, with what is about to be sent in the same write."""
         holding = self.sight.holding(snapshot)
-        call = Call.REFRESH if holding in (Holding.ALIVE, Holding.DOUBTED) else Call.SIGN_IN
+        call = Call.REFRESH if holding.is_usable else Call.SIGN_IN
         self.check_time(call)
         # What is missing is found before the claim, and only the answer is waited for under it.
         yield from self.requesting(snapshot, call)
@@ -321,7 +321,7 @@ class Attempt(Exchange):
     def left_alone(self, snapshot: Snapshot) -> IssuerError:
         """Returns the error of a call that nobody makes for a while."""
         bar, until = self.sight.refresh_bar(snapshot)
-        if self.sight.holding(snapshot) not in (Holding.ALIVE, Holding.DOUBTED):
+        if not self.sight.holding(snapshot).is_usable:
             bar, until = self.sight.sign_in_bar(snapshot)
         when = format_rfc3339(until)
         if bar is Bar.UNSETTLED:

@@ -42,6 +42,11 @@ class Holding(Enum):
     REPLACING = "our record, alive, but a fresh sign-in is wanted"
     ALIVE = "our record with a refresh token to try"
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether the refresh token in it may still be sent; else it is a sign-in that is due."""
+        return self in (Holding.ALIVE, Holding.DOUBTED)
+
 
 class Claimed(Enum):
     """Whose the right to exchange is."""
@@ -129,8 +134,7 @@ def _allows(column: frozenset[Enum] | None, value: Enum) -> bool:
 
 
 _ALIVE = frozenset({Holding.ALIVE})
-_DOUBTED = frozenset({Holding.DOUBTED})
-_USABLE = _ALIVE | _DOUBTED
+_USABLE = frozenset(holding for holding in Holding if holding.is_usable)
 _CONDEMNED = frozenset({Holding.CONDEMNED})
 _NEWER = frozenset({Holding.NEWER})
 _OURS = frozenset({Claimed.OURS})

@@ -181,15 +181,12 @@ class Sight:
         if snapshot.claim is None:
             return Claimed.FREE
         if self.lease.recognise(snapshot):
-            call = Call.REFRESH if holding in (Holding.ALIVE, Holding.DOUBTED) else Call.SIGN_IN
+            call = Call.REFRESH if holding.is_usable else Call.SIGN_IN
             is_fit = self.lease.is_young() and self.lease.purpose is call
             return Claimed.OURS if is_fit else Claimed.OURS_SPENT
         # Where nobody may sign in for five minutes anyway, a slow holder is waited for: it still
         # saves over a claim that nobody takes over.
-        is_barred = (
-            holding not in (Holding.ALIVE, Holding.DOUBTED)
-            and self.sign_in_bar(snapshot)[0] is Bar.UNSETTLED
-        )
+        is_barred = not holding.is_usable and self.sign_in_bar(snapshot)[0] is Bar.UNSETTLED
         further_s = CLAIM_S if is_barred else 0.0
         is_alive = self.session.is_claim_alive(snapshot, further_s=further_s)
         return Claimed.BUSY if is_alive else Claimed.LAPSED

@@ -12,9 +12,7 @@ from typing import Any
 
 import click
 
-from nightporter.cli.frame import (
-    Choice,
-)
+from nightporter.cli.frame import output_option
 from nightporter.cli.root import cli, pass_options
 from nightporter.cli.terminal import Options, open_porter, put, say
 from nightporter.client.configuration import load_config
@@ -33,15 +31,7 @@ from nightporter.operations.status import Paint, status_of, to_json, to_text, un
 
 @cli.command()
 @click.argument("profiles", nargs=-1)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FORM",
-    type=Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="text or json.",
-)
+@output_option
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @pass_options
 def status(options: Options, profiles: tuple[str, ...], output: str, watch: bool) -> None:
@@ -117,15 +107,7 @@ def timeline_command(options: Options, profile: str | None, svg: str | None) -> 
     metavar="FILE",
     help="Write a report without secrets.",
 )
-@click.option(
-    "-o",
-    "--output",
-    metavar="FORM",
-    type=Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="text or json.",
-)
+@output_option
 @pass_options
 def doctor(
     options: Options, profiles: tuple[str, ...], repair: bool, bundle: str | None, output: str
