@@ -57,6 +57,8 @@ class StoreContract:
         return self.open_store()
 
     def new_path(self) -> str:
+        """Returns a path that no other test uses. Override it where a store needs names of another
+        form."""
         return f"prod/{secrets.token_hex(4)}/refresh-token"
 
     def test_a_value_comes_back_as_it_was_written(self) -> None:

@@ -113,3 +113,33 @@ def test_the_field_s_words_are_used() -> None:
         if (found := DIALECT.search(line)) and f'"{found[0]}"' not in line
     ]
     assert wrong == []
+
+
+def test_what_is_public_says_what_it_does() -> None:
+    """Every public class and function has a docstring; a method may have its port's."""
+    found = [
+        (file, owner, node)
+        for file in PACKAGE.rglob("*.py")
+        for owner, node in public(ast.parse(file.read_text()))
+    ]
+    ports = {node.name for _file, owner, node in found if owner and ast.get_docstring(node)}
+    silent = [
+        f"{file.relative_to(PACKAGE)}:{node.lineno} {node.name}"
+        for file, owner, node in found
+        if not ast.get_docstring(node) and not (owner and node.name in ports)
+    ]
+    assert silent == []
+
+
+Described = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def public(
+    tree: ast.AST, owner: ast.ClassDef | None = None
+) -> Iterator[tuple[ast.ClassDef | None, Described]]:
+    """Yields what a module offers, with the class that it is in."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, Described) and not node.name.startswith("_"):
+            yield owner, node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node, node)

@@ -160,6 +160,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gener
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
+        """Returns the seconds that the text says."""
         seconds: float = click.FLOAT.convert(value, param, ctx)
         if not 0 <= seconds <= self._largest or (self._is_positive and seconds == 0):
             least = "above 0" if self._is_positive else "0 or more"
@@ -178,6 +179,7 @@ class Choice(click.Choice):  # type: ignore[type-arg,unused-ignore]  # generic i
     """One of several words; a word that is nearly one of them is answered with a suggestion."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Returns the word as it is, or fails with the nearest one."""
         words = tuple(map(str, self.choices))
         if value in words:
             return str(value)
@@ -190,6 +192,7 @@ class Answer(Choice):
     """A choice as people type it: in any case, or a beginning that only one word has."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Returns the choice that the answer begins, in whatever case."""
         word = str(value).strip().casefold()
         found = [choice for choice in map(str, self.choices) if word and choice.startswith(word)]
         if len(found) == 1 or word in found:
@@ -293,10 +296,12 @@ class Group(_Helped, click.Group):
     def command(  # type: ignore[override]  # the form without parentheses is not used here
         self, *args: Any, **kwargs: Any
     ) -> Callable[[Callable[..., Any]], click.Command]:
+        """Adds a command that takes the global options too."""
         decorate = super().command(*args, **kwargs)
         return lambda function: decorate(global_options(function))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options, then the commands."""
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 

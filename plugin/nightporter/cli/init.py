@@ -80,7 +80,8 @@ class Interview(Protocol):
     def read_refresh_token(self) -> str:
         """Asked for, or standard input."""
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        """Shows a line of progress."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ def settings_of(pairs: Sequence[str], **flags: str | None) -> dict[str, Setting]
 
 
 def parse_pair(flag: str, text: str) -> tuple[str, str]:
+    """Returns key and value. Raises: click.UsageError where there is no equals sign."""
     key, separator, value = text.partition("=")
     if not separator:
         raise click.UsageError(f"{flag} takes KEY=VALUE")

@@ -31,6 +31,7 @@ class Terminal:
         self.say = say
 
     def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
+        """Returns the answer to a question; with `choices` one of them, also by its beginning."""
         answer = click.prompt(
             with_choices(question, choices),
             default=default,
@@ -42,6 +43,8 @@ class Terminal:
         return str(answer).strip()
 
     def read_members(self, profile: Profile) -> dict[str, str]:
+        """Returns the members of a credentials secret: asked for one by one, or as JSON from
+        standard input."""
         if not self.is_there:
             return account.parse_members(read_stdin())
         found = {}
@@ -57,6 +60,7 @@ class Terminal:
         return {name: value for name, value in found.items() if value}
 
     def read_refresh_token(self) -> str:
+        """Returns the refresh token that a person types, hidden, or that standard input brings."""
         return (
             click.prompt("Refresh token", hide_input=True, err=True)
             if self.is_there
@@ -74,6 +78,7 @@ def check_agreed(question: str) -> None:
 
 
 def person(*, no_browser: bool) -> Person:
+    """Returns who answers a login: this terminal, and the browser unless `no_browser`."""
     return Person(
         say=lambda text: click.echo(text, err=True),
         open_browser=None if no_browser else webbrowser.open,
@@ -82,6 +87,7 @@ def person(*, no_browser: bool) -> Person:
 
 
 def read_stdin() -> str:
+    """Returns standard input, up to 64 KiB. Raises: ConfigError where it is no UTF-8 text."""
     try:
         return sys.stdin.read(65_537).removeprefix("\ufeff")  # Windows writes one
     except (UnicodeDecodeError, AttributeError, OSError, ValueError) as exc:

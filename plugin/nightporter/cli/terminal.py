@@ -112,6 +112,7 @@ def show_warning_to_client(event: str, **facts: Any) -> None:
 
 
 def show_error(error: NightporterError) -> None:
+    """Shows on standard error what happened, what to do, and the reference."""
     say(str(error))
     with contextlib.suppress(OSError, ValueError, AttributeError):
         write_to_stream(sys.stderr, f"  what to do: {error.hint}\n  reference: {error.reference}\n")

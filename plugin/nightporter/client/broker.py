@@ -90,6 +90,7 @@ class Broker:
 
     @property
     def session(self) -> Session:
+        """The session, opened at first use."""
         with self._opening:
             if self._session is None:
                 self._session = self._open_session()
@@ -200,6 +201,7 @@ class Broker:
         self.cache.forget()
 
     def close(self) -> None:
+        """Gives the connections back. The broker can be used again."""
         session, self._session = self._session, None
         if session is not None:
             session.close()

@@ -83,7 +83,10 @@ class _LazyTransport:
 
 
 class Closable(Protocol):
-    def close(self) -> None: ...
+    """What can be closed."""
+
+    def close(self) -> None:
+        """Ends it."""
 
 
 C = TypeVar("C", bound=Closable)
@@ -98,16 +101,19 @@ class Pool:
         self._lock = threading.Lock()
 
     def lease(self, key: object, open_one: Callable[[], C]) -> C:
+        """Returns an idle connection of that key, or opens one."""
         with self._lock:
             waiting = self._idle.get(key)
             found: C | None = waiting.pop() if waiting else None
         return found if found is not None else open_one()
 
     def give_back(self, key: object, item: Closable) -> None:
+        """Keeps the connection for the next that wants one of that key."""
         with self._lock:
             self._idle.setdefault(key, []).append(item)
 
     def close(self) -> None:
+        """Closes all idle connections."""
         with self._lock:
             items = [item for waiting in self._idle.values() for item in waiting]
             self._idle.clear()

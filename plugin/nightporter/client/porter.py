@@ -262,6 +262,7 @@ class Porter:
         self.close()
 
     def after_fork(self) -> None:
+        """Makes a forked child independent: locks, threads and sockets are the parent's."""
         self._lock = threading.Lock()
         self._renewals = None
         self._pool = None  # the parent's sockets are the parent's

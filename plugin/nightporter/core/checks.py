@@ -38,6 +38,7 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
 
 
 def text(value: Any) -> str | None:
+    """A printable text that is not empty."""
     return (
         None
         if isinstance(value, str) and value and value.isprintable()
@@ -46,6 +47,7 @@ def text(value: Any) -> str | None:
 
 
 def absolute(value: Any) -> str | None:
+    """A path that doesn't depend on the working directory."""
     fine = (text(value) is None and value.startswith(("/", "~"))) or (
         isinstance(value, str) and value[1:2] == ":"
     )
@@ -53,6 +55,7 @@ def absolute(value: Any) -> str | None:
 
 
 def path(value: Any) -> str | None:
+    """A secret's path that every store can take and no policy reads as a pattern."""
     if text(value):
         return "must be a non-empty string"
     if any(part in ("", ".", "..") for part in value.split("/")):
@@ -64,11 +67,13 @@ def path(value: Any) -> str | None:
 
 
 def seconds(value: Any) -> str | None:
+    """A whole number of seconds."""
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     return None if is_count else "must be a whole number of seconds, 0 or more"
 
 
 def duration(value: Any) -> str | None:
+    """A text such as '25h', or seconds, of at most a hundred years."""
     if isinstance(value, str):
         try:
             length_s = parse_duration(value)
@@ -83,10 +88,12 @@ def duration(value: Any) -> str | None:
 
 
 def flag(value: Any) -> str | None:
+    """True or false."""
     return None if isinstance(value, bool) else "must be true or false"
 
 
 def texts(value: Any) -> str | None:
+    """A list of texts."""
     fine = isinstance(value, list) and all(text(item) is None for item in value)
     return None if fine else "must be a list of non-empty strings"
 
@@ -99,6 +106,7 @@ def command(value: Any) -> str | None:
 
 
 def text_or_texts(value: Any) -> str | None:
+    """A text, or a list of texts."""
     return (
         None
         if text(value) is None or texts(value) is None
@@ -107,11 +115,13 @@ def text_or_texts(value: Any) -> str | None:
 
 
 def table_of_text(value: Any) -> str | None:
+    """A table whose values are texts."""
     fine = isinstance(value, dict) and all(text(item) is None for item in value.values())
     return None if fine else "must be a table of strings"
 
 
 def int32_text(value: Any) -> str | None:
+    """A signed 32-bit integer, as a number or as its text."""
     try:
         fine = (
             isinstance(value, (int, str))
@@ -170,6 +180,7 @@ def url_problem(value: Any) -> str | None:
 
 
 def proxy_url(value: Any) -> str | None:
+    """The address of an http or https proxy, without a password."""
     if text(value):
         return "must be an address such as http://proxy.example:3128"
     try:
@@ -203,6 +214,8 @@ def parameters(value: Any) -> str | None:
 
 
 def one_of(*choices: str) -> Check:
+    """Returns a check that takes these words alone and suggests the nearest."""
+
     def check(value: Any) -> str | None:
         if value in choices and isinstance(value, str):
             return None
@@ -214,11 +227,13 @@ def one_of(*choices: str) -> Check:
 
 
 def port(value: Any) -> str | None:
+    """A TCP port."""
     fine = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65_536
     return None if fine else "must be a port from 1 to 65535"
 
 
 def zone_name(value: Any) -> str | None:
+    """A name of the IANA time zone database."""
     if text(value) is None:
         from zoneinfo import (  # deferred: hardly any profile names a zone
             ZoneInfo,

@@ -93,12 +93,15 @@ class ConfigError(NightporterError):
 
 
 class UnknownProfileError(ConfigError):
+    """The configuration has no profile of the name that was asked for."""
+
     reference = "unknown-profile"
 
 
 class UntrustedFileError(ConfigError):
+    """A file that instructs us could have been written by others (contract, section 2)."""
+
     reference = "untrusted-file"
-    default_hint = "Make it yours, and close it to others."
 
 
 _REFUSAL_HINTS = {  # what another secret doesn't help against
@@ -147,15 +150,21 @@ class CredentialsRefusedError(NightporterError):
 
 
 class SignInThrottledError(CredentialsRefusedError):
+    """The issuer has locked the account for a while: too many attempts."""
+
     reference = "sign-in-throttled"
 
 
 class LoginRequiredError(NightporterError):
+    """There is no session and no way to sign in unattended: a person must act."""
+
     exit_code = 4
     reference = "login-required"
 
 
 class SecretNotFoundError(LoginRequiredError):
+    """The credentials secret is absent, or lacks a member."""
+
     reference = "credentials-absent"
 
 
@@ -183,6 +192,8 @@ class UsedElsewhereError(SessionRejectedError):
 
 
 class StoreError(NightporterError):
+    """The store is away, denies, throttles, or holds what can't be used."""
+
     exit_code = 5
     reference = "store"
 
@@ -201,15 +212,18 @@ class StoreElectingError(StoreUnreachableError):
     tries, and is waited for as long as the caller has time."""
 
     reference = "store-electing"
-    default_hint = "It is waited for. If it stays, a majority of the cluster's nodes is away."
 
 
 class StoreBusyError(StoreError):
+    """The store throttles: nothing was done."""
+
     reference = "store-throttled"
     retryable = True
 
 
 class StoreSealedError(StoreError):
+    """Vault is sealed or not initialised."""
+
     reference = "store-sealed"
 
 
@@ -224,53 +238,77 @@ class StoreDeniedError(StoreError):
 
 
 class StoreValueError(StoreError):
+    """What is stored can't be used, or a value is too large to store."""
+
     reference = "store-value"
 
 
 class VersionConflictError(StoreError):
+    """Another writer was first. It is decided in the session package and does not leave it."""
+
     reference = "store-conflict"
 
 
 class StoreRolledBackError(StoreError):
+    """The store was set back to an older state of the session."""
+
     reference = "store-rolled-back"
 
 
 class StoreLifeError(StoreError):
+    """The store deletes what is written before its time."""
+
     reference = "store-deletes-early"
 
 
 class NewerRecordError(StoreError):
+    """A newer nightporter wrote the record: only a person may write over it."""
+
     reference = "record-newer"
 
 
 class WriteBudgetError(StoreError):
+    """The store's quota of versions is used up."""
+
     reference = "write-budget"
 
 
 class ResultPendingError(StoreError):
+    """An exchange is done, and its result is in a local file since the store was away."""
+
     reference = "result-spilled"
 
 
 class NothingPublishedError(StoreError):
+    """A profile with `role = "read-only"` found no live published access token."""
+
     reference = "nothing-published"
 
 
 class IssuerError(NightporterError):
+    """The issuer is away, fails, or answers what can't be used."""
+
     exit_code = 6
     reference = "issuer"
 
 
 class IssuerUnreachableError(IssuerError):
+    """Nothing was sent: no connection came about."""
+
     reference = "issuer-unreachable"
     retryable = True
 
 
 class IssuerBusyError(IssuerError):
+    """The issuer answered that it did nothing: 429, 503, or a quota."""
+
     reference = "issuer-busy"
     retryable = True
 
 
 class OutcomeUnknownError(IssuerError):
+    """A request was sent, and no answer came back that tells what it did."""
+
     reference = "issuer-outcome-unknown"
 
 
@@ -300,22 +338,32 @@ class IssuerReplyError(IssuerError):
 
 
 class ClaimBusyError(IssuerError):
+    """Another holder was still exchanging at the deadline."""
+
     reference = "claim-busy"
 
 
 class ExchangeContinuesError(IssuerError):
+    """Our own exchange goes on after the deadline, and will be saved."""
+
     reference = "exchange-continues"
 
 
 class SignInUnsettledError(IssuerError):
+    """Two sign-ins ended without a known outcome: the next one waits (contract, section 6)."""
+
     reference = "sign-in-unsettled"
 
 
 class InitPhaseError(IssuerError):
+    """Lambda: nothing is exchanged while a module is imported."""
+
     reference = "lambda-init"
 
 
 class InvocationEndsError(IssuerError):
+    """Lambda: too little time is left of the invocation for an exchange."""
+
     reference = "lambda-no-time"
 
 
@@ -326,6 +374,8 @@ class RotationFailedError(NightporterError):
 
 
 class HostNotAllowedError(NightporterError):
+    """A client asked for a host or cluster that is in no profile's `hosts`."""
+
     exit_code = 7
     reference = "host-not-allowed"
 

@@ -81,6 +81,7 @@ class Rule:
 
     @property
     def authority(self) -> str:
+        """The host as configured, with the port where it isn't the scheme's own."""
         return f"*.{self.target.authority}" if self.is_wildcard else self.target.authority
 
     @property
@@ -93,6 +94,7 @@ class Rule:
 
     @property
     def origin(self) -> str:
+        """Scheme, host and port, as in a URL."""
         return f"{self.target.scheme}://{self.authority}"
 
 

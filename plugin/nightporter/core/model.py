@@ -29,6 +29,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
+        """Returns the plaintext: the only way out."""
         return self._value
 
     def __repr__(self) -> str:
@@ -330,6 +331,7 @@ class Profile:
 
     @property
     def signs_in_unattended(self) -> bool:
+        """Whether a session can be begun without a person."""
         return self.role is Role.FULL and self.grant.is_unattended
 
 
@@ -388,6 +390,7 @@ class Identity:
     client_id: str | None = None
 
     def matches(self, other: Identity) -> bool:
+        """Whether both can be the same session's; None is unknown, and fits any."""
         return (self.issuer, self.token_endpoint) == (other.issuer, other.token_endpoint) and all(
             mine is None or theirs is None or mine == theirs
             for mine, theirs in (

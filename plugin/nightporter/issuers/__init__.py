@@ -220,6 +220,7 @@ class FixedAddresses(Speaker):
     """For vendors whose addresses follow from `base_url`, and that revoke nothing."""
 
     def discovery_request(self, profile: Profile) -> Request | None:
+        """None: the addresses are known."""
         return None
 
     def with_discovery(self, profile: Profile, response: Response) -> Profile:

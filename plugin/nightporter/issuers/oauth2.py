@@ -34,6 +34,8 @@ DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 class Adapter(Speaker):
     # Addresses.
 
+    """Any OAuth 2 server, by its metadata or by the endpoints that the profile names."""
+
     def discovery_request(self, profile: Profile) -> Request | None:
         issuer_url = profile.options.get("issuer_url")
         if issuer_url is None or "token_endpoint" in profile.options:

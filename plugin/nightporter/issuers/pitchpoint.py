@@ -16,6 +16,8 @@ REFRESH_PATH = "/user-management-services-ws/oauth2/002/refreshIdToken"
 
 
 class Adapter(FixedAddresses):
+    """Pitchpoint's way to sign in and to refresh."""
+
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         if credentials.username is None or credentials.password is None:
             missing = "username" if credentials.username is None else "password"

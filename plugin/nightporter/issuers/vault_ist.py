@@ -16,6 +16,8 @@ REFRESH_PATH = "/v1/auth/token"
 
 
 class Adapter(FixedAddresses):
+    """vault.ist's way to sign in and to refresh."""
+
     def sign_in_request(self, profile: Profile, credentials: Credentials) -> Request:
         raise ValueError("vault.ist documents no sign-in; the session is seeded")
 

@@ -41,11 +41,14 @@ DEAD_AFTER_S = 86_400
 class Place(Protocol):
     """Where named bytes are kept. Nothing here raises: what fails is a miss."""
 
-    def load(self, name: str) -> bytes | None: ...
+    def load(self, name: str) -> bytes | None:
+        """Returns the bytes kept under the name, or None."""
 
-    def keep(self, name: str, content: bytes) -> None: ...
+    def keep(self, name: str, content: bytes) -> None:
+        """Keeps the bytes under the name, in place of what was there."""
 
-    def drop(self, name: str) -> None: ...
+    def drop(self, name: str) -> None:
+        """Removes the name, if it is there."""
 
 
 class Memory:
@@ -74,6 +77,7 @@ class Directory:
 
     @property
     def path(self) -> str | None:
+        """The directory, made or found at first use; None where only memory is left."""
         if self._path is None and self._memory is None:
             for candidate in self._candidates:
                 with contextlib.suppress(OSError):
@@ -122,6 +126,7 @@ class Directory:
 
 
 def is_reply(name: str) -> bool:
+    """Whether a file of the cache is a reply file of the front door."""
     return name.startswith("+") and name.endswith(".reply")
 
 
@@ -222,6 +227,7 @@ class AccessCache:
         return float(entry["ends"])
 
     def keep(self, token: Token) -> None:
+        """Keeps the token in place of the one before, with its age since boot."""
         entry = {
             "schema": SCHEMA,
             "access_token": token.value,
@@ -263,6 +269,7 @@ class AccessCache:
     # again.
 
     def refuse(self, value: str) -> None:
+        """Notes that a client reported this access token as refused, for 7 days."""
         now = self._clock()
         refused = {digest: until for digest, until in self._refused().items() if until > now}
         refused[_digest(value)] = now + REFUSED_FOR_S
@@ -274,6 +281,7 @@ class AccessCache:
             self._tokens.drop(f"{self._name}.token")
 
     def is_refused(self, value: str) -> bool:
+        """Whether a client of this machine reported this access token as refused."""
         return self._refused().get(_digest(value), 0) > self._clock()
 
     def _refused(self) -> dict[str, float]:
@@ -285,6 +293,7 @@ class AccessCache:
     # Failures, remembered for a moment: clients run a failing helper several times.
 
     def failure(self) -> NightporterError | None:
+        """Returns the error that this profile ended with less than 5 s ago, or None."""
         entry = _parse(self._notes.load(f"{self._name}.failure"))
         at = entry.get("at")
         if not isinstance(at, (int, float)) or not 0 <= self._clock() - at < FAILURE_MEMORY_S:
@@ -292,19 +301,23 @@ class AccessCache:
         return errors.from_members(entry)
 
     def keep_failure(self, error: NightporterError) -> None:
+        """Notes the error that an ask ended with."""
         entry = {**errors.to_members(error), "schema": SCHEMA, "at": self._clock()}
         self._notes.keep(f"{self._name}.failure", json.dumps(entry).encode())
 
     def clear_failure(self) -> None:
+        """Drops the note of the last error."""
         self._notes.drop(f"{self._name}.failure")
 
     # Early renewals, one attempt a minute for all commands of the machine.
 
     def tried_early(self) -> bool:
+        """Whether a renewal ahead of time was tried less than 60 s ago."""
         at = _parse(self._notes.load(f"{self._name}.tried")).get("at")
         return isinstance(at, (int, float)) and 0 <= self._clock() - at < EARLY_MEMORY_S
 
     def note_early_try(self) -> None:
+        """Notes that a renewal ahead of time is tried now."""
         self._notes.keep(
             f"{self._name}.tried", json.dumps({"schema": SCHEMA, "at": self._clock()}).encode()
         )

@@ -20,9 +20,11 @@ MAX_KEPT = 50
 class Place(Protocol):
     """Where named bytes are kept. Nothing here raises: what fails is a miss."""
 
-    def load(self, name: str) -> bytes | None: ...
+    def load(self, name: str) -> bytes | None:
+        """Returns the bytes kept under the name, or None."""
 
-    def keep(self, name: str, content: bytes) -> None: ...
+    def keep(self, name: str, content: bytes) -> None:
+        """Keeps the bytes under the name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -233,6 +233,7 @@ PROXY_ADDRESS_ERRORS = (
 def proxy_error(
     exc: Exception, configured: str | None, environment: Mapping[str, str]
 ) -> ConfigError:
+    """Returns the error for a proxy that can't be used, naming where it was configured."""
     source = "proxy" if configured else proxy_variable(environment)
     address = configured or environment.get(source, "")
     if address.startswith("socks"):

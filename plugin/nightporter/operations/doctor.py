@@ -606,6 +606,7 @@ def summary(findings: list[Finding]) -> str:
 
 
 def to_json(findings: list[Finding]) -> str:
+    """Returns the findings as a JSON array of objects."""
     members = [
         {key: value for key, value in asdict(item).items() if key != "exit_code"}
         for item in findings

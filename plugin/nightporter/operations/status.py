@@ -161,6 +161,7 @@ Paint = Callable[[str, str], str]  # a text and its style (title, ok, warning, e
 
 
 def unstyled(text: str, _style: str) -> str:
+    """Returns the text as it is: no terminal, no styles."""
     return text
 
 

@@ -99,4 +99,5 @@ def render(token: Token, ask: GoogleAsk, *, reported_expiry: int) -> str:
 
 
 def render_error(code: str, message: str) -> str:
+    """Returns the answer of a failed executable-sourced credential."""
     return json.dumps({"version": 1, "success": False, "code": code, "message": message})

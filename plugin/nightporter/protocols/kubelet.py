@@ -56,6 +56,7 @@ def render(token: Token, *, key: str, username: str, left_s: int) -> str:
 
 
 def render_none() -> str:
+    """Returns the answer for an image of no profile: empty, and not cached."""
     return _reply({}, "Registry", "0s")
 
 

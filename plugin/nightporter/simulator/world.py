@@ -97,6 +97,7 @@ class World:
         return Voice(row=self.row)
 
     def now(self) -> float:
+        """Returns the vendor's time, which may be off, in Unix seconds."""
         return self.clock() + self.clock_offset_s
 
     def next_fault(self, call: str) -> dict[str, Any] | None:
@@ -190,6 +191,7 @@ class World:
     def new_refresh_token(
         self, *, family: str | None = None, expires_at: float = float("inf")
     ) -> str:
+        """Issues a refresh token, of a family of its own unless one is named."""
         token = f"AMf-{secrets.token_urlsafe(32)}"
         if self.refresh_life_s is not None:
             expires_at = min(expires_at, self.now() + self.refresh_life_s)
@@ -198,6 +200,7 @@ class World:
         return token
 
     def issue_access_token(self) -> dict[str, Any]:
+        """Returns the members of a token reply for a fresh access token."""
         kind = "e30.e30" if self.tokens_are_jwts else "sandbox"  # {} and {}, as a JWT writes them
         access_token = f"{kind}.{secrets.token_urlsafe(24)}"
         self.access_tokens[access_token] = self.now() + float(self.expires_in)
@@ -264,6 +267,7 @@ class World:
             }
 
     def answer_device(self, user_code: str, *, is_approved: bool) -> bool:
+        """Answers a device authorization as its user would. False: no such user code waits."""
         with self.lock:
             for pending in self.pending.values():
                 if pending.user_code == user_code:
@@ -298,14 +302,17 @@ class World:
             )
 
     def revoke(self, which: Callable[[Grant], bool]) -> None:
+        """Revokes the refresh tokens that `which` says."""
         with self.lock:
             for grant in self.refresh_tokens.values():
                 grant.is_revoked = grant.is_revoked or which(grant)
 
     def revoke_all(self) -> None:
+        """Revokes every refresh token."""
         self.revoke(lambda _grant: True)
 
     def revoke_access_tokens(self) -> None:
+        """Lets no access token issued so far pass any more."""
         with self.lock:
             self.access_tokens.clear()
 

@@ -104,6 +104,7 @@ class Connection:
         return f"{NAME} in {meta.region_name}, {urlsplit(meta.endpoint_url).netloc}, {source}"
 
     def close(self) -> None:
+        """Closes the client; the next call opens another."""
         client, self._client = self._client, None
         if client is not None:
             client.close()

@@ -46,6 +46,8 @@ MAX_NAME_BYTES = 250
 
 
 class LocalStore:
+    """Session records and secrets as files of the user's own (contract, section 3)."""
+
     versions_per_day: int | None = None
 
     def __init__(
@@ -115,11 +117,14 @@ class LocalStore:
         return True
 
     def whereabouts(self) -> str:
+        """Returns where the store is, in words for people."""
         return f"files in {self._directory}"
 
     def missing_rights(
         self, reads: Sequence[str], writes: Sequence[str], *, timeout_s: float
     ) -> list[str]:
+        """Returns what this user may not do with the path's file, in words; empty where all is
+        well."""
         if not writes or not os.path.isdir(self._directory):
             return []
         if not os.access(self._directory, os.W_OK | os.X_OK):

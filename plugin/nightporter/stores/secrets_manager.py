@@ -50,6 +50,9 @@ def derived_id(parent: str, arn: str = "") -> str:
 
 
 class SecretsManagerStore:
+    """Session records as versions of secrets in AWS Secrets Manager. A version's id is derived from
+    its parent, so one of two writers wins (field notes, section 2)."""
+
     versions_per_day: int | None = VERSIONS_PER_DAY
 
     def __init__(
@@ -228,6 +231,7 @@ class SecretsManagerStore:
             self._label(path, timeout_s, VersionStage="AWSPREVIOUS", RemoveFromVersionId=version)
 
     def whereabouts(self) -> str:
+        """Returns where the store is, in words for people."""
         return self._connection.whereabouts()
 
     def missing_rights(
@@ -276,6 +280,7 @@ class SecretsManagerStore:
     # What Secrets Manager's own rotation needs (`secret_rotation`).
 
     def stages(self, path: str, *, timeout_s: float = DEFAULT_S) -> Mapping[str, list[str]]:
+        """Returns the staging labels of each version id (DescribeSecret)."""
         found: Mapping[str, list[str]] = self._describe(path, timeout_s).get(
             "VersionIdsToStages", {}
         )
@@ -291,6 +296,8 @@ class SecretsManagerStore:
         return reply
 
     def read_version(self, path: str, version_id: str) -> Mapping[str, Any] | None:
+        """Returns a version's members, or None where there is no such version or it has no text.
+        Raises: StoreValueError for what is no JSON object."""
         try:
             reply = self._get(path, DEFAULT_S, VersionId=version_id)
         except NotFoundError:
@@ -310,6 +317,7 @@ class SecretsManagerStore:
         *,
         rotation_token: str | None = None,
     ) -> None:
+        """Writes the value as AWSPENDING under the rotation's own version id."""
         proof = {"RotationToken": rotation_token} if rotation_token else {}
         self._put(
             path,
@@ -321,6 +329,7 @@ class SecretsManagerStore:
         )
 
     def move_current(self, path: str, to_version_id: str, from_version_id: str) -> None:
+        """Moves AWSCURRENT from one version to the other, or finds it moved already."""
         try:
             self._label(
                 path,
@@ -337,12 +346,15 @@ class SecretsManagerStore:
             raise VersionConflictError(f"{path}: AWSCURRENT was moved by somebody else") from exc
 
     def drop_pending(self, path: str, version_id: str) -> None:
+        """Takes AWSPENDING off the version, if it is there."""
         if "AWSPENDING" not in self.stages(path).get(version_id, []):
             return
         with contextlib.suppress(VersionConflictError, StoreValueError):
             self._label(path, DEFAULT_S, VersionStage="AWSPENDING", RemoveFromVersionId=version_id)
 
     def fence(self, path: str, version_id: str, value: Mapping[str, Any]) -> None:
+        """Writes the version that anybody else would derive from this parent, so that a late write
+        of another host fails."""
         arn = str(self._describe(path, DEFAULT_S).get("ARN", ""))
         with contextlib.suppress(VersionConflictError):
             self._put(

@@ -68,6 +68,8 @@ MAX_TTL_S = 9_223_372_036
 
 
 class VaultStore:
+    """Session records and secrets in a KV version 2 mount of Vault or OpenBao."""
+
     versions_per_day: int | None = None
 
     def __init__(
@@ -284,6 +286,7 @@ class VaultStore:
         return missing
 
     def whereabouts(self) -> str:
+        """Returns where the store is, in words for people."""
         namespace = self._option("namespace")
         within = f", namespace {namespace!r}" if namespace else ""
         return f"{self._address}{within}, mount {self._mount!r}, {self._login.words}"

@@ -126,6 +126,7 @@ class HelperCall:
 
 
 def note_mishap(protocol: str, profile: str | None, reference: str, message: str) -> None:
+    """Keeps what a helper's client will not show, for `status` and `doctor`."""
     note = HelperFailure(
         protocol=protocol,
         profile=profile,

@@ -34,6 +34,7 @@ class Run:
     may_fail: bool = False
 
     def shown(self) -> str:
+        """Returns the step as `--print` shows it."""
         return shlex.join(self.argv)
 
 
@@ -52,6 +53,7 @@ class Write:
     mode: int = 0o600
 
     def shown(self) -> str:
+        """Returns the step as `--print` shows it."""
         return f"# {self.path}\n{'(removed)' if self.content is None else self.gist}"
 
 
@@ -64,6 +66,7 @@ class Amend:
     gist: str
 
     def shown(self) -> str:
+        """Returns the step as `--print` shows it."""
         return f"# {self.path}\n{self.gist}"
 
 
@@ -114,6 +117,7 @@ class Machine:
         self.is_dry = is_dry
 
     def find(self, program: str) -> str | None:
+        """Returns the absolute path of a program on the user's PATH, or None."""
         return shutil.which(program, path=self.environment.get("PATH"))
 
     def need(self, program: str) -> str:
@@ -206,6 +210,7 @@ class Machine:
         )
 
     def home(self, *parts: str) -> str:
+        """Returns a path below the user's home directory."""
         return os.path.join(os.path.expanduser("~"), *parts)
 
     def read(self, path: str) -> str:
@@ -229,6 +234,7 @@ class Machine:
         return self.wrapper_at(path, arguments, request)
 
     def wrapper_at(self, path: str, arguments: Sequence[str], request: Request) -> Write:
+        """Returns the step that writes, or removes, a script that calls us with these arguments."""
         if request.is_undo:
             return Write(path=path, content=None, gist="", is_ours=True)
         command = [self.path_of("nightporter"), *config_arguments(request), *arguments]
