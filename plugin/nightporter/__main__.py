@@ -72,6 +72,9 @@ def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoR
         from nightporter.cli import app  # deferred: click, which the ordinary forms do without
 
         sys.exit(terminal.exit_code_of(lambda: app.run(arguments)))
+    from nightporter.net.lean import leave_out_charsets
+
+    leave_out_charsets()
     gc.disable()
     if parsed is not None:
         code = terminal.exit_code_of(lambda: fast.answer(*parsed))

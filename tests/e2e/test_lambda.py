@@ -34,6 +34,7 @@ from nightporter.core.errors import (
     NightporterError,
     RotationFailedError,
 )
+from nightporter.core.values import asdict
 from nightporter.machine import lambda_time
 
 CREDENTIALS = {"username": "svc-acme", "password": "correct-horse"}
@@ -316,7 +317,7 @@ def test_a_log_out_in_between_is_not_undone(aws: Any, vendor: Vendor) -> None:
 
 
 def fields(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+    return asdict(record)
 
 
 def test_no_time_no_sign_in(aws: Any, vendor: Vendor) -> None:

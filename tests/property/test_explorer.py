@@ -10,7 +10,6 @@ outcome in five minutes, whatever is killed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from lab.worlds.explorer import Bounds, Search, replay_trace, run_alone
 from lab.worlds.model import ANY, Model
 from nightporter.core.errors import NightporterError
 from nightporter.core.model import Profile, SessionRecord, Token
+from nightporter.core.values import replace
 from nightporter.session import effects, exchange, lease, repository, transitions
 
 FAULTS = frozenset(

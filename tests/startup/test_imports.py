@@ -5,9 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from lab.support import Home, clean_environment
+from nightporter.machine.shallow import import_apart
 
 HEAVY = ("requests", "hvac", "boto3", "botocore", "urllib3", "keyring", "cachetools", "asyncio")
+SLOW = (
+    "dataclasses",
+    "inspect",
+    "zoneinfo",
+    "urllib.request",
+    "sysconfig",
+)  # of the standard library
 
 
 def modules_of(code: str) -> set[str]:
@@ -52,9 +62,33 @@ def test_a_cached_answer_loads_no_network_library(home: Home) -> None:
         text=True,
         check=True,
     )
-    loaded = {
-        line.rsplit("|", 1)[1].strip().split(".")[0]
-        for line in done.stderr.splitlines()
-        if "|" in line
-    }
-    assert loaded & set(HEAVY) == set()
+    loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert {name.split(".")[0] for name in loaded} & set(HEAVY) == set()
+    assert loaded & set(SLOW) == set()
+
+
+def test_requests_does_without_charset_detection_in_the_command() -> None:
+    """Not loaded, nothing said, and a text without a stated encoding is read as UTF-8."""
+    code = (
+        "from nightporter.net.lean import leave_out_charsets; leave_out_charsets()\n"
+        "import requests, sys\n"
+        "reply = requests.Response(); reply._content = 'Grüße'.encode()\n"
+        "assert reply.text == 'Grüße', reply.text\n"
+        "print(sys.modules['charset_normalizer'], sys.modules['chardet'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("None None\n", "")
+
+
+def test_a_module_is_imported_in_a_thread_and_its_failure_reaches_the_caller() -> None:
+    """So that a store whose library is missing is named as such."""
+    assert import_apart("colorsys").rgb_to_hsv(0, 0, 0) == (0.0, 0.0, 0)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        import_apart("no_such_module_at_all")
+    assert caught.value.name == "no_such_module_at_all"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from nightporter.core.record import (
     parse_session,
     render_session,
 )
+from nightporter.core.values import replace
 
 EXAMPLE: dict[str, Any] = {
     "schema": 1,

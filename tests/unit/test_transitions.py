@@ -3,7 +3,6 @@ contract are literals here, just below and just above."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +30,7 @@ from nightporter.core.record import (
     remains_of,
     render_session,
 )
+from nightporter.core.values import replace
 from nightporter.issuers import VENDORS
 from nightporter.session import transitions
 from nightporter.session.lifecycle import Bar

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass
 
 from nightporter.cli.terminal import Options, Served, leave_reply, open_porter, put
 from nightporter.core.errors import ConfigError
+from nightporter.core.values import dataclass
 from nightporter.protocols import kubernetes, plain
 
 DOOR_OUTPUTS = ("token", "json", "header", "env", "curl")  # one line each

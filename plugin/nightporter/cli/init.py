@@ -14,7 +14,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from nightporter.cli import init_config, setups
@@ -37,6 +36,7 @@ from nightporter.core.errors import (
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Grant, Profile, Role, Vendor
 from nightporter.core.store_description import Question, StoreDescription
+from nightporter.core.values import dataclass, field, replace
 from nightporter.issuers import DEFAULT_VENDOR, VENDORS
 from nightporter.machine.files import make_directories, replace_private
 from nightporter.machine.installation import check_library

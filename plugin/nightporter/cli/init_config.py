@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import tomlkit
@@ -17,6 +16,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from nightporter.core.errors import ConfigError
+from nightporter.core.values import dataclass, field
 from nightporter.operations.show_config import toml_item
 from nightporter.stores import STORES
 

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
@@ -23,6 +22,7 @@ from nightporter.client.replies import Reply, keep_reply
 from nightporter.core.errors import ConfigError, NightporterError
 from nightporter.core.events import Event
 from nightporter.core.model import Token
+from nightporter.core.values import dataclass, field
 from nightporter.machine.places import read_environment
 from nightporter.machine.reply import Ask
 from nightporter.machine.streams import write_to_stream

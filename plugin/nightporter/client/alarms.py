@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nightporter.core import incidents
 from nightporter.core.errors import NightporterError, StoreError, VersionConflictError
 from nightporter.core.model import Notify, Profile
+from nightporter.core.values import replace
 from nightporter.machine.trust import check_named_file
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ answer never pays for them.
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -17,6 +16,7 @@ from nightporter.core.model import Profile, StoreConfig
 from nightporter.issuers import issuer_for
 from nightporter.machine import lambda_time, process
 from nightporter.machine.places import data_directory, spill_directory
+from nightporter.machine.shallow import import_apart
 from nightporter.machine.trust import check_named_file
 from nightporter.stores import STORES
 
@@ -35,7 +35,7 @@ def open_store(
     """
     description = STORES[store.type]
     try:
-        module: Any = importlib.import_module(description.adapter)
+        module = import_apart(description.adapter)
     except ModuleNotFoundError as exc:
         from nightporter.machine.installation import install_hint  # deferred: only a failure
 
@@ -63,11 +63,9 @@ class _LazyTransport:
         may_begin: Callable[[], bool] | None = None,
     ) -> Any:
         if self._transport is None:
-            from nightporter.net.http import (
-                Transport,  # deferred: 90 ms that an answer without an exchange doesn't need
-            )
-
-            self._transport = Transport(
+            # deferred: an answer without an exchange needs no network library
+            http = import_apart("nightporter.net.http")
+            self._transport = http.Transport(
                 self._profile, self._environment, check_file=check_named_file
             )
         return self._transport.send(request, timeout_s=timeout_s, may_begin=may_begin)

@@ -11,7 +11,6 @@ from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile, Secret, is_token_text
 from nightporter.core.told import members_of
 from nightporter.issuers import assertions
-from nightporter.machine.installation import library_hint
 from nightporter.machine.places import expand
 from nightporter.machine.trust import check_named_file
 
@@ -56,6 +55,8 @@ def sign(*given: Any, **keys: Any) -> Secret:
     try:
         return assertions.sign(*given, **keys)
     except ModuleNotFoundError as exc:
+        from nightporter.machine.installation import library_hint  # deferred: only a failure
+
         raise ConfigError(
             f"a client with a private key needs the package {assertions.LIBRARY!r}, which is not"
             " installed",

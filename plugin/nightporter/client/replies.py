@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from nightporter.client.broker import Broker
 from nightporter.client.identity import credential_files, secret_variables
 from nightporter.core.model import Token
+from nightporter.core.values import dataclass
 from nightporter.machine import reply_writer
 from nightporter.machine.helper_failures import NAME as FAILURES
 from nightporter.machine.places import cache_directories

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nightporter.core import checks, vendor_table
@@ -31,6 +30,7 @@ from nightporter.core.model import (
     Vendor,
 )
 from nightporter.core.store_description import AuthMethod, StoreDescription
+from nightporter.core.values import dataclass
 
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 DEFAULT_STORE = StoreConfig(name="local", type="local")

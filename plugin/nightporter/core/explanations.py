@@ -7,7 +7,8 @@ Tests hold the catalogue to the references that exist.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from nightporter.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ nobody who doesn't tell one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from nightporter.core.checks import is_loopback, texts
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile
 from nightporter.core.suffixes import is_public_suffix
+from nightporter.core.values import dataclass
 
 _ODD_IN_PATHS = ("%2f", "%2e", "%5c", "%25", "%3b", ";", "\\")
 DEFAULT_PORTS = {"https": 443, "http": 80}

@@ -8,13 +8,13 @@ tells, and the others find it told.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS
 from nightporter.core.limits import ENDING_ATTENDED_S, ENDING_S
 from nightporter.core.model import Profile, SessionRecord
+from nightporter.core.values import dataclass, replace
 
 MEMBER = "notified"
 # The kinds, with the reference that explains each.

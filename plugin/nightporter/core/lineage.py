@@ -13,11 +13,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.core.limits import KEPT_LINKS, MAX_TEXT
+from nightporter.core.values import dataclass
 
 WAYS = ("seed", "login", "sign-in", "refresh", "logout")
 _DIGEST_HEX = 8

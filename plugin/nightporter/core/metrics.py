@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nightporter.core.events import Event
 from nightporter.core.expiry import parse_rfc3339
+from nightporter.core.values import dataclass
 
 MAX_SERIES = 5_000  # of one file: what comes on top is not counted
 Labels = tuple[tuple[str, str], ...]

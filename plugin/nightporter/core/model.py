@@ -8,12 +8,12 @@ without a thought.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from nightporter.core.expiry import parse_duration
+from nightporter.core.values import dataclass, field
 
 if TYPE_CHECKING:  # a cached answer needs none of it
     from nightporter.core.lineage import Link

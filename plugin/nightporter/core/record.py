@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339
@@ -42,6 +41,7 @@ from nightporter.core.model import (
 )
 from nightporter.core.output import output_of
 from nightporter.core.told import parse_told, render_told
+from nightporter.core.values import dataclass, field
 
 SCHEMA = 1
 _KNOWN = frozenset(

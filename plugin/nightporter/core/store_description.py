@@ -9,10 +9,10 @@ entry point group `nightporter.stores` (plugin/docs/adding.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from nightporter.core.checks import Check
+from nightporter.core.values import dataclass, field
 
 Options = Mapping[str, Any]  # the checked keys of a `[stores.NAME]` table
 Environment = Mapping[str, str]

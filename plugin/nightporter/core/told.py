@@ -11,10 +11,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from nightporter.core.scope import missing_scopes, scopes_of
+from nightporter.core.values import dataclass, replace
 from nightporter.core.words import MAX_WORDS
 
 MAX_NAME = 255  # OpenID Connect Core 1.0, section 2: the longest `sub`

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from nightporter.core.expiry import parse_duration
+from nightporter.core.values import dataclass
 
 DEFAULT_EXPIRES_IN_S = 3600
 

@@ -12,7 +12,6 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 from urllib.parse import parse_qs, quote_plus, urlencode
@@ -31,6 +30,7 @@ from nightporter.core.model import IssuedTokens, Secret, is_token_text
 from nightporter.core.output import output_of
 from nightporter.core.scope import scopes_of
 from nightporter.core.told import claims_of
+from nightporter.core.values import dataclass, field
 from nightporter.issuers.dialect import RFC_6749, Dialect
 
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}\Z")

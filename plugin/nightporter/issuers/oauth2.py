@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from nightporter.core.checks import is_near, url_problem
 from nightporter.core.errors import IssuerReplyError
 from nightporter.core.model import Credentials, Grant, Profile, Secret
+from nightporter.core.values import replace
 from nightporter.core.vendor_table import ENDPOINTS
 from nightporter.issuers import Speaker
 from nightporter.issuers.oauth import (

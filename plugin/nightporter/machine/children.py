@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
+
+from nightporter.core.values import dataclass
 
 Tell = Callable[[str], bool]  # whether somebody listens
 Work = Callable[[Tell], None]

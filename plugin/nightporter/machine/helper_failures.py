@@ -8,8 +8,9 @@ takes the note away. Holds no secret: our messages never do.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
 from typing import Any, Protocol
+
+from nightporter.core.values import asdict, dataclass
 
 NAME = "helpers.failures"
 SCHEMA = 1

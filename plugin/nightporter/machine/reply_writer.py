@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from nightporter.core.values import dataclass
 from nightporter.machine.files import replace_private
 from nightporter.machine.reply import MAGIC, NO_SECRETS, Ask, Seen, look, show
 

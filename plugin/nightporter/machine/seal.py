@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from nightporter.core.errors import ConfigError, StoreDeniedError
 from nightporter.machine.files import make_directories, open_lock
-from nightporter.machine.installation import library_hint
 
 SERVICE = "nightporter-seal"
 KEY_NAME = "key"
@@ -60,6 +59,10 @@ class KeyringSeal:
                 import keyring
                 from cryptography.fernet import Fernet
             except ImportError as exc:
+                from nightporter.machine.installation import (
+                    library_hint,  # deferred: only a failure
+                )
+
                 raise ConfigError(
                     f"`seal` needs the package {exc.name!r}, which is not installed",
                     hint=library_hint("keyring cryptography"),

@@ -9,7 +9,6 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from nightporter.client.broker import Broker
 from nightporter.core.errors import (
@@ -24,6 +23,7 @@ from nightporter.core.errors import (
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Profile, Role, Secret, SessionRecord
 from nightporter.core.record import Unreadable
+from nightporter.core.values import replace
 from nightporter.machine.access_cache import drop_everywhere
 from nightporter.machine.hand_over import sweep
 from nightporter.machine.places import all_cache_directories, read_environment

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from nightporter.core.hosts import Rule, parse_rule
 from nightporter.core.model import Profile
+from nightporter.core.values import dataclass
 from nightporter.machine.places import data_directory
 from nightporter.protocols import docker
 

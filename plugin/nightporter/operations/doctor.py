@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
 from typing import Any
 
 from nightporter import __version__
@@ -40,6 +39,7 @@ from nightporter.core.limits import STRICT_CLAIM_S
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.core.record import idle_end
 from nightporter.core.told import NOTHING
+from nightporter.core.values import asdict, replace
 from nightporter.machine.access_cache import is_reply
 from nightporter.machine.files import lock_error
 from nightporter.machine.installation import path_hint

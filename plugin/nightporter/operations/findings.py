@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from nightporter.client.proofs import assertion_reader
 from nightporter.core.errors import ConfigError, NightporterError, with_profile
 from nightporter.core.explanations import EXPLANATIONS
 from nightporter.core.hosts import shared_hosts
 from nightporter.core.model import Config, Profile
+from nightporter.core.values import dataclass
 from nightporter.issuers.assertions import LIBRARY
 from nightporter.machine.installation import install_hint, library_hint
 from nightporter.machine.trust import check_named_file

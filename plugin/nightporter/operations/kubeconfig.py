@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nightporter.core.model import Profile
+from nightporter.core.values import dataclass
 from nightporter.protocols.kubernetes import certificate_digests, is_cluster_of
 
 # The files that a kubeconfig names are read into it. Without that: one of them is missing.

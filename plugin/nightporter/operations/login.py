@@ -22,7 +22,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from socketserver import TCPServer
@@ -39,6 +38,7 @@ from nightporter.core.errors import (
 )
 from nightporter.core.model import Credentials, Grant, IssuedTokens, Profile, Secret, SessionRecord
 from nightporter.core.told import is_user
+from nightporter.core.values import dataclass, field
 from nightporter.issuers import oauth2
 from nightporter.issuers.oauth import Call, Request, Response, description_of, error_words
 from nightporter.machine.hand_over import hand_over

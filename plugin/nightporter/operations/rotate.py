@@ -12,7 +12,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -22,6 +21,7 @@ from nightporter.core.expiry import DAY_S, format_rfc3339
 from nightporter.core.limits import PUBLISH_AGAIN_S
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord, Token
 from nightporter.core.record import last_exchange, parse_published
+from nightporter.core.values import dataclass, replace
 
 PUBLISH_WHEN_LEFT_S = 30 * 60
 REFRESH_AFTER_S = DAY_S

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 
 from nightporter.client.broker import Broker
 from nightporter.core.errors import NightporterError, from_members, to_members
+from nightporter.core.values import fields
 from nightporter.machine.children import Tell, can_fork, run_in_children, usable_cores
 from nightporter.operations.rotate import Report
 

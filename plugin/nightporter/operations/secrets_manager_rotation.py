@@ -10,8 +10,6 @@ promote. Documents: Secrets Manager user guide, "Rotation by Lambda function".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
 from nightporter.client.broker import Broker
 from nightporter.core.errors import (
     ClaimBusyError,
@@ -22,6 +20,7 @@ from nightporter.core.errors import (
 )
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord
 from nightporter.core.record import parse_session, render_session
+from nightporter.core.values import dataclass, field, replace
 from nightporter.issuers.oauth import Call
 from nightporter.session import effects
 from nightporter.session.effects import Flow

@@ -4,7 +4,6 @@ construction; only `status_of` reads anything."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +14,7 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Ask, Profile, Refusal, Role, SessionRecord, Token
 from nightporter.core.record import idle_end
 from nightporter.core.told import NOTHING, Told
+from nightporter.core.values import dataclass, field, replace
 from nightporter.machine.helper_failures import HelperFailure
 from nightporter.session.transitions import Snapshot
 

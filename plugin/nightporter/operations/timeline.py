@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from html import escape
 from zoneinfo import ZoneInfo
@@ -13,6 +12,7 @@ from zoneinfo import ZoneInfo
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Profile, SessionRecord, Token
 from nightporter.core.record import idle_end
+from nightporter.core.values import dataclass
 from nightporter.operations.status import relative
 
 MIDNIGHTS = 14  # shown at most

@@ -11,12 +11,12 @@ No header is sent that would let a browser's page read an answer, and an ask of 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from nightporter.core.checks import is_loopback
 from nightporter.core.hosts import BadAskError, parse_target, profiles_for
 from nightporter.core.model import Profile
+from nightporter.core.values import dataclass
 
 HOST_HEADER = "x-nightporter-host"  # for which host nginx asks
 TOKEN_HEADER = "x-nightporter-token"  # what a loopback ask proves itself by

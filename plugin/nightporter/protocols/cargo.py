@@ -9,11 +9,11 @@ of those a profile's name alone is taken.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from nightporter.core.hosts import BadAskError, Target, object_in, parse_target
 from nightporter.core.model import Token
+from nightporter.core.values import dataclass
 
 HELLO = json.dumps({"v": [1]})
 OPERATIONS = ("read", "publish", "yank", "unyank", "owners")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from nightporter.core.hosts import (
     BadAskError,
@@ -22,6 +21,7 @@ from nightporter.core.hosts import (
     path_of,
 )
 from nightporter.core.model import Token
+from nightporter.core.values import dataclass, field, replace
 
 OPERATIONS = ("get", "store", "erase", "capability")
 MAX_BYTES = 1 << 20

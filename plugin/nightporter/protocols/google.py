@@ -12,10 +12,10 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from nightporter.core.errors import ConfigError, HostNotAllowedError, IssuerReplyError
 from nightporter.core.model import Profile, Token
+from nightporter.core.values import dataclass
 
 PREFIX = "GOOGLE_EXTERNAL_ACCOUNT_"
 TOKEN_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")

@@ -8,10 +8,10 @@ less the margin.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from nightporter.core.hosts import BadAskError, Target, object_in, parse_target
 from nightporter.core.model import Token
+from nightporter.core.values import dataclass
 
 API_VERSION = "credentialprovider.kubelet.k8s.io/v1"
 MAX_BYTES = 1 << 20

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nightporter.core.errors import ConfigError, HostNotAllowedError
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.hosts import BadAskError, parse_target, profiles_for
 from nightporter.core.model import Profile, Token
+from nightporter.core.values import dataclass
 
 GROUP = "client.authentication.k8s.io"
 VERSIONS = (f"{GROUP}/v1", f"{GROUP}/v1beta1")

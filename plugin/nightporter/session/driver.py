@@ -8,10 +8,10 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from nightporter.core.model import Claim, Profile, Secret
+from nightporter.core.values import dataclass, field
 from nightporter.issuers import assertions
 from nightporter.session import effects
 from nightporter.session.effects import Effect, Flow

@@ -8,10 +8,10 @@ may die, be frozen or be overtaken is an effect: tests enumerate them.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from nightporter.core.record import PendingResult
+from nightporter.core.values import dataclass
 from nightporter.issuers.oauth import Request, Response
 from nightporter.session.port import KeepExpiry, Stored, Version
 

@@ -8,7 +8,6 @@ else is an effect. `exchange` is what happens between a claim and a saved result
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, replace
 
 from nightporter.core.errors import (
     ClaimBusyError,
@@ -34,6 +33,7 @@ from nightporter.core.model import (
     SessionRecord,
     Token,
 )
+from nightporter.core.values import dataclass, field, replace
 from nightporter.issuers.oauth import Call
 from nightporter.session import effects, telling, transitions
 from nightporter.session.effects import Flow

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nightporter.core.errors import (
@@ -44,6 +43,7 @@ from nightporter.core.model import (
     Token,
 )
 from nightporter.core.told import NOTHING, Told
+from nightporter.core.values import dataclass, field, replace
 from nightporter.issuers.oauth import Call, Request, Response
 from nightporter.session import effects, telling, transitions
 from nightporter.session.driver import Backoff

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from nightporter.core.errors import (
@@ -29,6 +28,7 @@ from nightporter.core.expiry import DAY_S, format_rfc3339, parse_rfc3339
 from nightporter.core.limits import SEND_WITHIN_S
 from nightporter.core.model import Claim, Profile, SessionRecord
 from nightporter.core.record import PendingResult, is_readable, render_session
+from nightporter.core.values import dataclass, field, replace
 from nightporter.issuers.oauth import Call
 from nightporter.session import effects, transitions
 from nightporter.session.driver import Backoff, Runtime

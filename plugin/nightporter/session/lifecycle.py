@@ -23,10 +23,10 @@ BUSY and WAITs; its next read finds a shared token, which it SERVEs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from nightporter.core.limits import BACK_OFF_FIRST_S, BACK_OFF_MAX_S
+from nightporter.core.values import dataclass
 
 
 class Holding(Enum):

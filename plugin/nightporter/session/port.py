@@ -9,10 +9,10 @@ about a store can be relied on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from nightporter.core.record import PendingResult, Remains, Unreadable
+from nightporter.core.values import dataclass
 
 if TYPE_CHECKING:
     from nightporter.issuers.oauth import Request, Response

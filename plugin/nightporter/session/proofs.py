@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import replace
 
 from nightporter.core.limits import SKEW_S
 from nightporter.core.model import Credentials, Profile, Secret
+from nightporter.core.values import replace
 from nightporter.session.driver import Runtime
 
 METHOD = "private_key_jwt"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -46,6 +45,7 @@ from nightporter.core.record import (
     render_published,
 )
 from nightporter.core.told import Told
+from nightporter.core.values import dataclass, replace
 from nightporter.issuers import Issuer
 from nightporter.issuers.oauth import Call, Request, Response, get_request
 from nightporter.session import effects, telling, transitions

@@ -3,8 +3,6 @@ what was learned before. Nothing here has an effect."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from nightporter.core.errors import (
     OutcomeUnknownError,
 )
@@ -16,6 +14,7 @@ from nightporter.core.model import (
     Profile,
     Secret,
 )
+from nightporter.core.values import dataclass, field
 from nightporter.issuers.oauth import Call
 from nightporter.session import transitions
 from nightporter.session.lease import Lease

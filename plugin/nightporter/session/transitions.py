@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from nightporter.core.limits import (
@@ -50,6 +49,7 @@ from nightporter.core.record import (
     render_claim,
     render_session,
 )
+from nightporter.core.values import dataclass, replace
 from nightporter.session.lifecycle import Bar, back_off_s
 from nightporter.session.port import Stored, Version
 

@@ -7,10 +7,10 @@ not RFC 6749's, is here, as the vendor's document has it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nightporter.core.model import Vendor
+from nightporter.core.values import dataclass
 from nightporter.core.vendor_table import ENDPOINTS
 
 Answer = tuple[int, dict[str, Any]]

@@ -15,11 +15,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from nightporter.core.expiry import pitchpoint_refresh_expiry
 from nightporter.core.model import Rotation, Vendor
+from nightporter.core.values import dataclass, field
 from nightporter.simulator.voices import Answer, Voice
 
 WISHES = (

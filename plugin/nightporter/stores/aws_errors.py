@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +29,7 @@ from nightporter.core.errors import (
     StoreValueError,
     VersionConflictError,
 )
+from nightporter.core.values import dataclass
 from nightporter.net import tls
 from nightporter.net.causes import words_of
 from nightporter.stores.aws_identity import CA_VARIABLES

@@ -6,7 +6,6 @@ It is signed here and sent by the other service (Vault's AWS auth method). Sourc
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import botocore.exceptions
@@ -14,6 +13,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 from nightporter.core.errors import NightporterError
+from nightporter.core.values import dataclass, field
 from nightporter.stores.aws import open_session
 from nightporter.stores.aws_errors import Setup, error_of
 
@@ -22,14 +22,14 @@ GLOBAL_REGION = "us-east-1"  # in which the global endpoint signs
 SUFFIXES = {"aws-cn": "amazonaws.com.cn"}  # of partitions that have their own
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignedRequest:
     """What Vault is to send. `repr` hides the headers: who has them can be us for 15 minutes."""
 
     method: str
     url: str
     body: str
-    headers: Mapping[str, str] = dataclasses.field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
 
 
 def sign_caller_identity(

@@ -18,7 +18,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -43,6 +42,7 @@ from nightporter.core.errors import (
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import is_expired, parse_remains, remains_of
+from nightporter.core.values import dataclass
 from nightporter.machine.trust import check_named_file
 from nightporter.net.http import KEPT_S, begin_until, open_session, read_bounded
 from nightporter.net.proxies import environment_proxies

@@ -8,13 +8,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import hvac.exceptions
 
 from nightporter.core.errors import ConfigError, StoreDeniedError, UntrustedFileError
-from nightporter.machine.installation import library_hint
+from nightporter.core.values import dataclass, field
 from nightporter.machine.places import expand
 from nightporter.machine.trust import check_named_file
 from nightporter.stores.vault_description import HOME_TOKEN_FILE, TOKEN_VARIABLES
@@ -127,6 +126,8 @@ class Login:
         try:
             from nightporter.stores import aws_signing  # deferred: boto3, for this method alone
         except ModuleNotFoundError as exc:
+            from nightporter.machine.installation import library_hint  # deferred: only a failure
+
             raise ConfigError(
                 "auth.method = 'aws' needs boto3, which is not installed",
                 hint=library_hint("boto3"),

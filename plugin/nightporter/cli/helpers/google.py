@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import replace
 
 from nightporter.cli.helpers.call import HelperCall, open_call, reported_expiry, write_output
 from nightporter.cli.terminal import Options
 from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.core.values import replace
 from nightporter.machine.files import is_private_directory, remove, replace_private
 from nightporter.machine.places import read_environment
 from nightporter.protocols import google

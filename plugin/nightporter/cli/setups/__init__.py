@@ -4,7 +4,6 @@ it has one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from nightporter.cli.setups import agents, others, packages, tools
 from nightporter.cli.setups.packages import registries
@@ -13,6 +12,7 @@ from nightporter.cli.terminal import Options
 from nightporter.client.configuration import load_config
 from nightporter.core.config import choose_profile
 from nightporter.core.model import Config
+from nightporter.core.values import replace
 from nightporter.machine.places import cache_directories, data_directory
 from nightporter.operations.findings import host_findings
 

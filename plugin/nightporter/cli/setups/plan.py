@@ -15,10 +15,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile
+from nightporter.core.values import dataclass, field
 from nightporter.machine.files import make_directories, remove, replace_private
 from nightporter.machine.installation import path_hint
 
