@@ -25,11 +25,11 @@ def both(**form: bool) -> tuple[type[Any], type[Any]]:
     made = []
     for module in (dataclasses, values):
 
-        @module.dataclass(**form)  # type: ignore[attr-defined]  # a module of either kind
+        @module.dataclass(**form)
         class Point:
             x: int
-            y: list[int] = module.field(default_factory=list, repr=False)  # type: ignore[attr-defined]
-            z: str = module.field(default="z", compare=False)  # type: ignore[attr-defined]
+            y: list[int] = module.field(default_factory=list, repr=False)
+            z: str = module.field(default="z", compare=False)
 
             @property
             def double(self) -> int:
@@ -73,7 +73,7 @@ def test_instances_show_compare_and_hash_as_in_the_standard_library(form: dict[s
     for cls in (theirs, ours):
         one, like, other = cls(x=1), cls(x=1, z="other"), cls(x=1, y=[2])
         try:
-            hashed: object = hash(cls(x=1, y=()))  # type: ignore[arg-type]  # what can be hashed
+            hashed: object = hash(cls(x=1, y=()))
         except TypeError:
             hashed = "no hash"
         shown = repr(one).rsplit(".", 1)[-1]

@@ -119,7 +119,7 @@ def _methods(every: tuple[Field, ...], positional: tuple[str, ...]) -> dict[str,
         inner = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
         return f"{type(self).__qualname__}({inner})"
 
-    def equals(self: Any, other: object) -> bool:
+    def equals(self: Any, other: object) -> Any:
         if other.__class__ is not self.__class__:
             return NotImplemented
         return compared(self) == compared(other)
