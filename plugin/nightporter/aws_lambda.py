@@ -117,6 +117,9 @@ def _guarded(context: Any) -> Iterator[None]:
         except Exception as exc:
             log_event("failed", level="ERROR", error="defect", message=type(exc).__name__)
             raise NightporterError(f"a defect: {type(exc).__name__}") from None
+        finally:
+            if known := _open.get("porter"):
+                known[1].send_metrics()
 
 
 def _open_porter() -> Porter:

@@ -96,9 +96,13 @@ def test_a_refused_sign_in_is_told_and_its_end(home: Home, vendor: Vendor, told:
     assert home.run("token").code == 3
     home.drop_cache()
     assert home.run("token").code == 3
+    assert "told          refused, by " in home.run("status").out
+    assert "incidents are told by a command" in home.run("doctor").out
+    assert 'command = ["' in home.run("config", "show").out
     home.set_credentials(username="svc-acme", password="another")
     assert home.run("token").code == 0
     assert [said["event"] for said in lines(told)] == ["refused", "recovered"]
+    assert "told" not in home.run("status").out
     assert "notified" not in home.record()
 
 
@@ -149,6 +153,7 @@ def test_a_webhook_is_told(tmp_path: Path, vendor: Vendor, hook: ThreadingHTTPSe
 @pytest.mark.parametrize("program", ["/no/such/program", "/bin/false"])
 def test_a_command_that_fails_fails_nobody(home: Home, vendor: Vendor, program: str) -> None:
     log = home.path / "audit.jsonl"
+    is_there = Path(program).exists()
     home.config_file.write_text(
         f'[notify]\ncommand = ["{program}"]\n' + home.config_file.read_text()
     )
@@ -156,6 +161,7 @@ def test_a_command_that_fails_fails_nobody(home: Home, vendor: Vendor, program: 
     done = home.run("token", NIGHTPORTER_LOG=str(log))
     assert (done.code, "reference: credentials-refused" in done.err) == (3, True)
     assert '"event": "notify-failed"' in log.read_text()
+    assert ("is no program" in home.run("config", "check").err) is not is_there
 
 
 @pytest.mark.parametrize(

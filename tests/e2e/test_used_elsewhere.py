@@ -83,6 +83,12 @@ def test_a_seeded_token_that_curl_used_first(seeded: Home, vendor: Vendor, tmp_p
     assert record(seeded)["rejected"]["used_elsewhere"] is True
     noted = [event for event in events(log) if event["event"] == "used-elsewhere"]
     assert [(event["holder"], event["how"]) for event in noted] == [(held["by"], "seed")]
+    shown = seeded.run("status").out
+    assert "given up" in shown
+    assert f"seed of {held['by']}" in shown
+    (status,) = json.loads(seeded.run("status", "-o", "json").out)
+    assert status["session"]["given_up"]["used_elsewhere"] is True
+    assert [link["how"] for link in status["session"]["history"]] == ["seed"]
     seeded.drop_cache()  # whoever asks next is told the same, and sends nothing
     count = vendor.count("refresh")
     again = seeded.run("token")

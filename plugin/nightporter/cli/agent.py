@@ -11,6 +11,7 @@ from typing import Any
 from nightporter.cli.terminal import Options, say
 from nightporter.client.porter import Porter
 from nightporter.core.errors import ConfigError
+from nightporter.machine.metrics_file import MetricsMemory
 from nightporter.machine.places import cache_directories, read_environment
 from nightporter.operations import agent as operation
 
@@ -24,7 +25,7 @@ def run_agent(
     """
     if (port is None) != (token_file is None):
         raise ConfigError("--port and --token-file go together: a port alone proves nobody")
-    counts = operation.Counts()
+    counts = MetricsMemory()
     with Porter(options.config, emit=counts.note, notify=lambda _text: None) as porter:
         servers = [_unix(porter, counts, path)]
         if port is not None and token_file is not None:
@@ -32,7 +33,7 @@ def run_agent(
         operation.serve(servers, _until_told())
 
 
-def _unix(porter: Porter, counts: operation.Counts, path: str | None) -> operation.Server:
+def _unix(porter: Porter, counts: MetricsMemory, path: str | None) -> operation.Server:
     listener = operation.inherited_socket()
     if listener is None:
         place = os.path.abspath(path) if path else _default_place()
@@ -44,7 +45,7 @@ def _unix(porter: Porter, counts: operation.Counts, path: str | None) -> operati
 
 
 def _loopback(
-    porter: Porter, counts: operation.Counts, port: int, token_file: str
+    porter: Porter, counts: MetricsMemory, port: int, token_file: str
 ) -> operation.Server:
     proof = operation.proof_in(token_file)
     listener = operation.loopback_socket(port)

@@ -124,6 +124,7 @@ Environment:
   NIGHTPORTER_TIMEOUT     seconds that a command may take (30)
   NIGHTPORTER_LOG         audit log: an absolute path, or stderr
   NIGHTPORTER_METRICS     metrics for Prometheus: an absolute path, *.prom
+  OTEL_EXPORTER_OTLP_...  metrics for OpenTelemetry's collector
   NIGHTPORTER_CACHE       file, keyring or off
   NIGHTPORTER_CACHE_DIR   directory of the cached access tokens
 

@@ -120,9 +120,14 @@ class Pool:
 
 
 def open_apart(
-    emit: Callable[..., None], *, is_library: bool, environment: Mapping[str, str]
+    emit: Callable[..., None],
+    *,
+    is_library: bool,
+    environment: Mapping[str, str],
+    at_end: Callable[[], None] = lambda: None,
 ) -> tuple[Apart, Callable[..., None]]:
-    """Returns how an exchange that must end is set apart here, and the emitter to use with it."""
+    """Returns how an exchange that must end is set apart here, and the emitter to use with it.
+    `at_end`: what a child that outlives its command does last."""
     from nightporter.machine.finisher import InChild, InThread  # deferred, as in open_session
     from nightporter.session.driver import Inline
 
@@ -130,7 +135,7 @@ def open_apart(
         return Inline(), emit  # a thread or a child would be frozen with its exchange
     if is_library:
         return InThread(), emit
-    child = InChild(emit)
+    child = InChild(emit, at_end)
     return child, child.emit
 
 

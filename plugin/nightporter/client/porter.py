@@ -28,11 +28,18 @@ WARM_S = (
 )
 END_OF_INVOCATION_S = 1.0  # so that an error is ours, and not Lambda's
 
+# The variables that ask for metrics; `core.otlp` says what else is asked of them.
+_METERS = (
+    "NIGHTPORTER_METRICS",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+)
 THREADS = 32  # of aget_token; they wait more than they work
 T = TypeVar("T")
 
 if TYPE_CHECKING:
     from nightporter.client.connections import Pool
+    from nightporter.client.exporter import Exporter
     from nightporter.client.renewals import Renewals
     from nightporter.session.driver import Apart
     from nightporter.session.repository import Session
@@ -67,7 +74,8 @@ class Porter:
         self.config = self._read(config)
         # In Lambda a thread would be frozen with its exchange, once the handler has answered.
         self._is_library = is_library and not self._environment.get("AWS_LAMBDA_FUNCTION_NAME")
-        self._emit = _metered(_audited(emit, self._environment), self._environment)
+        self._exporter: Exporter | None = None
+        self._emit = self._metered(_audited(emit, self._environment), is_library=is_library)
         self._notify = notify or _log_warning
         self._brokers: dict[str, Broker] = {}
         self.warm: dict[str | None, tuple[float, float, Token]] = {}
@@ -85,6 +93,25 @@ class Porter:
         if isinstance(config, str) and "\n" in config:
             return parse_config(config, source="the given text", vendors=VENDORS, stores=STORES)
         return load_config(os.fspath(config) if config is not None else None, self._environment)
+
+    def _metered(self, emit: Callable[..., None], *, is_library: bool) -> Callable[..., None]:
+        if not any(self._environment.get(name) for name in _METERS):
+            return emit
+        from nightporter.client.exporter import open_metrics  # deferred: most users keep no metrics
+
+        note, self._exporter = open_metrics(self._environment, is_library=is_library)
+
+        def both(event: str, **facts: Any) -> None:
+            note(event, **facts)
+            emit(event, **facts)
+
+        return both
+
+    def send_metrics(self) -> None:
+        """In Lambda, where nothing runs between invocations: sends what was counted. Elsewhere that
+        happens by itself."""
+        if self._exporter is not None:
+            self._exporter.settle()
 
     def get_token(
         self,
@@ -115,7 +142,12 @@ class Porter:
             left_s := lambda_time.remaining_s()
         ):  # 0 in the init phase, where a read may take its time
             timeout = max(0.1, min(timeout, left_s - END_OF_INVOCATION_S))
-        token = broker.access_token(min_ttl_s=min_ttl, is_forced=force_refresh, timeout_s=timeout)
+        try:
+            token = broker.access_token(
+                min_ttl_s=min_ttl, is_forced=force_refresh, timeout_s=timeout
+            )
+        finally:
+            self.send_metrics()
         entry = self._warm_entry(broker, token)
         with self._lock:
             if (
@@ -207,7 +239,10 @@ class Porter:
         apart, emit = self._apart, self._emit
         if apart is None:
             apart, emit = open_apart(
-                emit, is_library=self._is_library, environment=self._environment
+                emit,
+                is_library=self._is_library,
+                environment=self._environment,
+                at_end=self._exporter.drain if self._exporter else lambda: None,
             )
         return open_session(
             profile,
@@ -254,6 +289,8 @@ class Porter:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
+        if self._exporter is not None:
+            self._exporter.close()
 
     def __enter__(self) -> Porter:
         return self
@@ -267,6 +304,8 @@ class Porter:
         self._renewals = None
         self._pool = None  # the parent's sockets are the parent's
         self._executor = None  # and so are its threads
+        if self._exporter is not None:
+            self._exporter.after_fork()
         for broker in self._brokers.values():
             broker.reset_locks()
 
@@ -295,15 +334,6 @@ def _audited(emit: Callable[..., None], environment: Mapping[str, str]) -> Calla
     from nightporter.machine.audit import audited  # deferred: most users keep no log
 
     return audited(emit, environment)
-
-
-def _metered(emit: Callable[..., None], environment: Mapping[str, str]) -> Callable[..., None]:
-    place = environment.get("NIGHTPORTER_METRICS")
-    if place is None:
-        return emit
-    from nightporter.machine.metrics_file import metered  # deferred: most users keep no metrics
-
-    return metered(emit, place)
 
 
 def _log_warning(text: str) -> None:

@@ -55,6 +55,18 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Files of root, a user's own group (umask 002), read-only mounts and Lambda are trusted."
         " Where a container's mounts have other owners, set NIGHTPORTER_TRUST=all.",
     ),
+    "metrics-not-sent": Explanation(
+        "The variables of OpenTelemetry ask for metrics in a way that nightporter doesn't offer, so"
+        " it sends none. Tokens are not affected.",
+        "Set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, _PROTOCOL (http/protobuf or http/json) and"
+        " _HEADERS; they go before those for all signals. OTEL_METRICS_EXPORTER=none wants none.",
+        "http/protobuf needs the extra `otlp`; http/json needs nothing.",
+    ),
+    "notify-unusable": Explanation(
+        "The command of `[notify]` can't be run, so nobody will be told of a dead or refused"
+        " session.",
+        "Correct `command` in `[notify]`: the absolute path of a program that this user may run.",
+    ),
     "trust-lifted": Explanation(
         "NIGHTPORTER_TRUST=all is set: nightporter obeys files that others could have changed.",
         "Unset it where the files belong to you or to root, and nobody else can write them.",

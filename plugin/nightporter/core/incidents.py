@@ -12,7 +12,7 @@ from typing import Any
 
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS
-from nightporter.core.limits import ENDING_ATTENDED_S, ENDING_S
+from nightporter.core.limits import ENDING_ATTENDED_S, ENDING_S, MAX_TEXT
 from nightporter.core.model import Profile, SessionRecord
 from nightporter.core.values import dataclass, replace
 
@@ -77,12 +77,22 @@ def news_of(record: SessionRecord, found: tuple[str, ...], *, by: str, now: floa
     return News(begun=begun, over=over, record=with_told(record, kept))
 
 
-def told_in(record: SessionRecord) -> dict[str, Any]:
-    """Returns the kinds that were told, with when and by whom."""
+def told_in(record: SessionRecord) -> dict[str, Mapping[str, Any]]:
+    """Returns the kinds that were told, with when and by whom (`at`, `by`: printable text)."""
     value = record.unknown.get(MEMBER)
     if not isinstance(value, Mapping):
         return {}
-    return {kind: entry for kind, entry in value.items() if kind in KINDS}
+    return {kind: value[kind] for kind in KINDS if _is_entry(value.get(kind))}
+
+
+def _is_entry(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    texts = [value.get(name) for name in ("at", "by")]
+    return all(
+        isinstance(text, str) and text.isascii() and text.isprintable() and len(text) <= MAX_TEXT
+        for text in texts
+    )
 
 
 def with_told(record: SessionRecord, told: Mapping[str, Any]) -> SessionRecord:

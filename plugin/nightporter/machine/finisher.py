@@ -79,12 +79,14 @@ class InThread:
 
 class InChild:
     """For a command: in a forked child. Events of the child are reported by `emit`, here while
-    somebody waits, and there (the audit log alone is left of its streams) afterwards."""
+    somebody waits, and there (the audit log alone is left of its streams) afterwards. `at_end`:
+    what the child does last, where it has outlived the command."""
 
     is_elsewhere = True
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, at_end: Callable[[], None] = lambda: None) -> None:
         self._emit = emit
+        self._at_end = at_end
         self._report: int | None = None  # in the child: where the parent listens
 
     def emit(self, event: str, **facts: Any) -> None:
@@ -120,7 +122,7 @@ class InChild:
         """The child's whole life."""
         code = 1
         try:
-            _leave()
+            leave_command()
             self._report = reporting
             answer = _answer_of(work)
             try:
@@ -128,6 +130,7 @@ class InChild:
             except OSError:  # nobody waits any more
                 if "error" not in answer:
                     on_late(_token_in(answer))
+                self._at_end()
             code = 0
         finally:
             os._exit(code)
@@ -156,8 +159,8 @@ class InChild:
         raise _goes_on()
 
 
-def _leave() -> None:
-    """Leaves the process group, the terminal and the streams of the command."""
+def leave_command() -> None:
+    """In a child: leaves the process group, the terminal and the streams of the command."""
     os.setsid()
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)

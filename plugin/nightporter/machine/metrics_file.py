@@ -1,4 +1,5 @@
-"""Metrics in a file for node_exporter's textfile collector (NIGHTPORTER_METRICS).
+"""Metrics in a file, for node_exporter's textfile collector (NIGHTPORTER_METRICS) or until they are
+sent; and in memory, where a process has no file.
 
 The file is the state: each event is added to what is in it, under a lock, and the file is replaced
 whole. So the numbers of all processes of a host come together, and a restart loses none. An event
@@ -10,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from nightporter.core import metrics
@@ -24,6 +25,7 @@ from nightporter.machine.files import open_lock
 LOCK_S = 0.5
 MAX_WAITING = 1_000  # events of one process whose file can't be written
 MAX_BYTES = 4 << 20
+_SINCE = re.compile(r"# counted since (\d{1,12})\n")  # ours: Prometheus reads a comment
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -36,6 +38,23 @@ class MetricsFile:
             raise ConfigError("NIGHTPORTER_METRICS must be an absolute path")
         self._waiting: list[tuple[Event, dict[str, Any], float]] = []
         self._lock = threading.Lock()
+
+    @property
+    def path(self) -> str:
+        """Where the file is."""
+        return self._path
+
+    def read(self) -> tuple[metrics.Series, float]:
+        """Returns the series, and since when they are counted (Unix seconds).
+
+        Raises: OSError.
+        """
+        text = _read_own(self._path)
+        return metrics.parse(text), _since(text) or time.time()
+
+    def after_fork(self) -> None:
+        """In the child: the parent's thread will never free the lock, and has what waits."""
+        self._lock, self._waiting = threading.Lock(), []
 
     def note(self, event: str, **facts: Any) -> None:
         """Counts one event. A file that can't be written stops nobody."""
@@ -51,11 +70,43 @@ class MetricsFile:
         with open_lock(f"{self._path}.lock", deadline=time.monotonic() + LOCK_S) as won:
             if not won:
                 return
-            series = metrics.parse(_read_own(self._path))
+            text = _read_own(self._path)
+            series = metrics.parse(text)
             for event, facts, at in self._waiting:
                 metrics.count(series, event, facts, now=at)
-            _replace(self._path, metrics.render(series).encode())
+            head = f"# counted since {_since(text) or int(time.time())}\n"
+            _replace(self._path, (head + metrics.render(series)).encode())
             self._waiting = []
+
+
+def _since(text: str) -> int | None:
+    found = _SINCE.match(text)
+    return int(found[1]) if found else None
+
+
+class MetricsMemory:
+    """The numbers of one process."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """In the child: counts from zero on, since the parent's counts are the parent's."""
+        self._series: metrics.Series = {}
+        self._since = time.time()
+        self._lock = threading.Lock()
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Counts one event."""
+        found = Event.parse(event)
+        if found is not None and found.is_audited:
+            with self._lock, contextlib.suppress(ValueError):
+                metrics.count(self._series, found, facts, now=time.time())
+
+    def read(self) -> tuple[metrics.Series, float]:
+        """Returns the series, and since when they are counted (Unix seconds)."""
+        with self._lock:
+            return dict(self._series), self._since
 
 
 def _read_own(path: str) -> str:
@@ -88,17 +139,3 @@ def _replace(path: str, content: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-
-
-def metered(emit: Callable[..., None], place: str) -> Callable[..., None]:
-    """Returns the emitter that counts each event, and passes it on.
-
-    Raises: ConfigError for a place that is no absolute path.
-    """
-    file = MetricsFile(place)
-
-    def both(event: str, **facts: Any) -> None:
-        file.note(event, **facts)
-        emit(event, **facts)
-
-    return both

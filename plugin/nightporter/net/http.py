@@ -18,7 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 import urllib3
@@ -30,7 +30,6 @@ from nightporter.core.errors import (
     NightporterError,
     OutcomeUnknownError,
 )
-from nightporter.core.model import Profile
 from nightporter.issuers.oauth import Request, Response
 from nightporter.net import tls
 from nightporter.net.causes import words_of
@@ -53,13 +52,24 @@ def _trust_any(_path: str, _source: str, _environment: Mapping[str, str]) -> Non
     """Takes any file: for tests and tools."""
 
 
+class Way(Protocol):
+    """How a server is reached, as a profile says it: the CA file and the proxy; None for those of
+    the environment."""
+
+    @property
+    def ca_cert(self) -> str | None: ...
+
+    @property
+    def proxy(self) -> str | None: ...
+
+
 class Transport:
     """Sends requests to one profile's issuer over one kept connection. `check_file` raises for a
     CA file that may not be obeyed."""
 
     def __init__(
         self,
-        profile: Profile,
+        profile: Way,
         environment: Mapping[str, str],
         *,
         check_file: CheckFile = _trust_any,

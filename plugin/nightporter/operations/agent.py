@@ -18,7 +18,6 @@ import stat
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from socketserver import BaseServer, ThreadingMixIn
@@ -28,8 +27,8 @@ from nightporter.client.porter import Porter
 from nightporter.core import metrics
 from nightporter.core.config import choose_profile
 from nightporter.core.errors import ConfigError, NightporterError, UnknownProfileError
-from nightporter.core.events import Event
 from nightporter.machine.files import make_directories, read_private, replace_private
+from nightporter.machine.metrics_file import MetricsMemory
 from nightporter.protocols import agent as protocol
 from nightporter.protocols import plain
 from nightporter.protocols.agent import Ask, RefusedError
@@ -40,26 +39,6 @@ FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 _SOL_LOCAL, _LOCAL_PEERCRED = 0, 1  # macOS: sys/un.h
 
 
-class Counts:
-    """What this agent has done, for its own /metrics."""
-
-    def __init__(self) -> None:
-        self._series: metrics.Series = {}
-        self._lock = threading.Lock()
-
-    def note(self, event: str, **facts: Any) -> None:
-        """Counts one event."""
-        found = Event.parse(event)
-        if found is not None and found.is_audited:
-            with self._lock, contextlib.suppress(ValueError):
-                metrics.count(self._series, found, facts, now=time.time())
-
-    def text(self) -> str:
-        """Returns the numbers as Prometheus reads them."""
-        with self._lock:
-            return metrics.render(self._series)
-
-
 class Server(ThreadingMixIn, BaseServer):
     """Answers on one listening socket. `proof`: what a loopback ask has to show; None for a Unix
     socket."""
@@ -67,7 +46,7 @@ class Server(ThreadingMixIn, BaseServer):
     daemon_threads = True
 
     def __init__(
-        self, listener: socket.socket, porter: Porter, counts: Counts, proof: str | None
+        self, listener: socket.socket, porter: Porter, counts: MetricsMemory, proof: str | None
     ) -> None:
         super().__init__(listener.getsockname(), Handler)
         self.socket = listener
@@ -146,7 +125,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._check_proof()
         if ask.kind == "metrics":
-            self._send(200, self.server.counts.text().encode(), "text/plain; version=0.0.4", {})
+            self._send(
+                200,
+                metrics.render(self.server.counts.read()[0]).encode(),
+                "text/plain; version=0.0.4",
+                {},
+            )
             return
         profile = choose_profile(self.server.porter.config, ask.profile)
         uid = None if self.server.proof else peer_uid(self.connection)

@@ -46,6 +46,7 @@ from nightporter.machine.installation import path_hint
 from nightporter.machine.places import all_cache_directories, cache_directories, data_directory
 from nightporter.machine.trust import is_lifted
 from nightporter.operations import kubeconfig
+from nightporter.operations.doctor_watching import watching_findings
 from nightporter.operations.findings import (
     Finding,
     configuration_findings,
@@ -121,6 +122,7 @@ class Doctor:
                 yield finding
         yield from self._clusters(config, names)
         yield from self._variables(config)
+        yield from watching_findings(config, self._environment)
         yield from self._mishaps(names)
         notes: list[str] = []
         with Porter(self._config, is_library=False, notify=notes.append) as porter:

@@ -88,6 +88,7 @@ def configuration_findings(config: Config, environment: Mapping[str, str]) -> It
     for error in file_problems(config, environment):
         yield failure(error)
     yield from missing_libraries(config)
+    yield from notify_findings(config)
     for name, profile in config.profiles.items():
         yield from host_findings(config, name)
         for client, entry, why in never_asked(profile, environment):
@@ -97,6 +98,13 @@ def configuration_findings(config: Config, environment: Mapping[str, str]) -> It
                 name,
                 todo=f"Name it as {client} asks for it; nothing, where it is for other clients.",
             )
+
+
+def notify_findings(config: Config) -> Iterator[Finding]:
+    """Yields that the command of `[notify]` can't be run: else that shows when it is needed."""
+    command = config.notify.command if config.notify else ()
+    if command and not (os.path.isfile(command[0]) and os.access(command[0], os.X_OK)):
+        yield warning("notify-unusable", f"notify: {command[0]} is no program that can be run here")
 
 
 def missing_libraries(config: Config) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import tomlkit
 from tomlkit.items import Item, Table
 
 from nightporter.core.config import HELPER_DEFAULTS
-from nightporter.core.model import Config, Profile, StoreConfig
+from nightporter.core.model import Config, Notify, Profile, StoreConfig
 from nightporter.core.store_description import StoreDescription
 
 Line = tuple[str, Any, str]  # key, value, source
@@ -42,6 +42,9 @@ def render_effective(
         vendor.name: _table((key, item, "file") for key, item in vendor.written.items())
         for vendor in config.vendors.values()
     }
+    if config.notify is not None:
+        document.add(tomlkit.nl())
+        document.add("notify", _table(_notify_lines(config.notify)))
     for title, tables in (("stores", found), ("vendors", vendors), ("profiles", profiles)):
         if tables:
             document.add(tomlkit.nl())
@@ -100,6 +103,13 @@ def _store_lines(
         variable = next((name for name in variables if environment.get(name)), None)
         if variable and key not in store.options:
             yield key, environment[variable], variable
+
+
+def _notify_lines(notify: Notify) -> Iterator[Line]:
+    if notify.command:
+        yield "command", list(notify.command), "file"
+    if notify.webhook:
+        yield "webhook", notify.webhook, "file"
 
 
 def _profile_lines(config: Config, profile: Profile) -> Iterator[Line]:

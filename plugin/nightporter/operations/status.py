@@ -11,12 +11,13 @@ from zoneinfo import ZoneInfo
 from nightporter.client.broker import Broker
 from nightporter.core.errors import NightporterError
 from nightporter.core.expiry import format_rfc3339
+from nightporter.core.incidents import told_in
 from nightporter.core.model import Ask, Profile, Refusal, Role, SessionRecord, Token
 from nightporter.core.record import idle_end
 from nightporter.core.told import NOTHING, Told
 from nightporter.core.values import dataclass, field, replace
 from nightporter.machine.helper_failures import HelperFailure
-from nightporter.session.transitions import Snapshot
+from nightporter.session.transitions import Snapshot, is_marked
 
 PUBLISHED_S = 1.0  # for a look at a published token
 
@@ -111,6 +112,7 @@ def to_json(status: Status) -> dict[str, Any]:
                 "username": record.identity.username,
                 **_told_members(record),
                 "by": record.by,
+                **_watched_members(record),
                 "claim": (
                     record.claim
                     and {"holder": record.claim.holder, "until": _stamp(record.claim.until)}
@@ -151,6 +153,26 @@ def _told_members(record: SessionRecord) -> dict[str, Any]:
         "subject": told.subject,
         "is_other_user": told.is_other_user,
         "missing_scopes": list(told.missing),
+    }
+
+
+def _watched_members(record: SessionRecord) -> dict[str, Any]:
+    """Where the refresh token comes from, whether it was given up, and what was told of it."""
+    rejected = record.rejected if is_marked(record) else None
+    return {
+        "history": [
+            {"how": link.how, "by": link.by, "at": _stamp(link.at), "generation": link.generation}
+            for link in record.history
+        ],
+        "given_up": rejected
+        and {
+            "at": _stamp(rejected.at),
+            "error": rejected.error,
+            "used_elsewhere": rejected.is_elsewhere,
+        },
+        "told": {
+            kind: {"at": entry["at"], "by": entry["by"]} for kind, entry in told_in(record).items()
+        },
     }
 
 
@@ -220,6 +242,7 @@ class _Page:
         begun, ends = record.issued_at or self.now, record.access_token_expires_at
         if ends is not None:
             rows += self.life("shared token", begun, ends)
+        rows += self.watched(record)
         if record.claim:
             until = relative(record.claim.until - self.now)
             rows.append(_row("claimed", f"by {record.claim.holder}, {until}"))
@@ -228,6 +251,21 @@ class _Page:
         if record.busy and record.busy.until > self.now:
             rows.append(_row("throttled", f"{record.busy.call}, asked again not before then"))
             rows.append(_row("", times(record.busy.until, self.zone)))
+        return rows
+
+    def watched(self, record: SessionRecord) -> list[str]:
+        """Only what is wrong, and that somebody was told."""
+        rows = []
+        if is_marked(record) and record.rejected is not None:
+            what = "used elsewhere" if record.rejected.is_elsewhere else record.rejected.error
+            since = relative(record.rejected.at - self.now)
+            rows.append(_row("given up", self.paint(f"{what}, {since}", "error")))
+            rows += [
+                _row("", f"{link.how} of {link.by or 'unknown'}, {format_rfc3339(link.at)}")
+                for link in record.history[-1:]
+            ]
+        for kind, entry in told_in(record).items():
+            rows.append(_row("told", f"{kind}, by {entry['by']} at {entry['at']}"))
         return rows
 
     def refresh_token(self, record: SessionRecord) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nightporter.cli.frame import Count
 from nightporter.cli.root import cli, pass_options
 from nightporter.cli.terminal import Options
 
@@ -15,7 +16,7 @@ from nightporter.cli.terminal import Options
     metavar="PATH",
     help="Where to listen; by default nightporter/agent.sock in XDG_RUNTIME_DIR.",
 )
-@click.option("--port", type=int, metavar="N", help="Listen on 127.0.0.1 too; 0: any.")
+@click.option("--port", type=Count(0, 65_535), metavar="N", help="Listen on 127.0.0.1 too; 0: any.")
 @click.option(
     "--token-file",
     metavar="FILE",
