@@ -57,10 +57,12 @@ class Way(Protocol):
     the environment."""
 
     @property
-    def ca_cert(self) -> str | None: ...
+    def ca_cert(self) -> str | None:
+        """The path of the CA file."""
 
     @property
-    def proxy(self) -> str | None: ...
+    def proxy(self) -> str | None:
+        """The proxy's address."""
 
 
 class Transport:
