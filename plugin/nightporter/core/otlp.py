@@ -10,11 +10,11 @@ serves both ways.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from nightporter.core.metrics import METRICS, Labels, Series
+from nightporter.core.values import dataclass, field
 
 TIMEOUT_S = 10.0  # the specification's default
 INTERVAL_S = 60.0

@@ -11,11 +11,11 @@ import gzip
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from nightporter.core.otlp import Settings
+from nightporter.core.values import dataclass
 from nightporter.issuers.oauth import Request
 from nightporter.net.http import CheckFile, Transport
 
