@@ -10,22 +10,20 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lab.support import ROOT, Home, free_port
+from lab.support import Home
 from lab.worlds.vendor import Vendor
+from nightporter.operations import agent as operation
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 AUTH = {"X-Nightporter-Host": "api.example.com"}
 
 
@@ -242,61 +240,109 @@ def test_systemd_hands_the_socket_over(agent_home: Home, tmp_path: Path) -> None
         shutil.rmtree(path)
 
 
-class Api(BaseHTTPRequestHandler):
-    """An API that wants a living token."""
-
-    def do_GET(self) -> None:
-        _, _, token = self.headers.get("Authorization", "").partition(" ")
-        is_live = self.server.vendor.world.is_live(token)  # type: ignore[attr-defined]
-        self.send_response(200 if is_live else 401)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_args: Any) -> None:
-        pass
-
-
-@pytest.mark.skipif(NGINX is None, reason="no nginx (Debian: nginx-light)")
-def test_real_nginx_adds_the_token_while_the_agent_is_killed(
-    agent_home: Home, vendor: Vendor, tmp_path: Path
-) -> None:
-    """No request reaches the API with a dead token, or with none."""
-    api = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    api.vendor = vendor  # type: ignore[attr-defined]
-    threading.Thread(target=api.serve_forever, daemon=True).start()
-    port = free_port()
-    with running(agent_home) as agent:
-        sample = (ROOT / "plugin/packaging/nginx.conf.example").read_text()
-        server = sample.replace("/run/nightporter/agent.sock", agent.path)
-        server = server.replace("listen 8080", f"listen 127.0.0.1:{port}")
-        server = server.replace(
-            "proxy_pass https://api.example.com", f"proxy_pass http://127.0.0.1:{api.server_port}"
-        )
-        (tmp_path / "nginx.conf").write_text(
-            f"user root; daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n"
-            "events {}\nhttp { access_log off; client_body_temp_path "
-            + f"{tmp_path};\n{server}\n}}\n"
-        )
-        process = subprocess.Popen([str(NGINX), "-c", f"{tmp_path}/nginx.conf"])
-        try:
-            statuses = _ask_while_killed(port, agent, vendor)
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-            api.shutdown()
-            api.server_close()
-    assert 401 not in statuses
-    assert statuses.count(200) > 50, statuses
-
-
-def _ask_while_killed(port: int, agent: Agent, vendor: Vendor) -> list[int]:
-    statuses: list[int] = []
-    for number in range(120):
-        if number in (40, 80):
-            agent.end(signal.SIGKILL)
-            agent.start()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+def raw(agent: Agent, content: bytes) -> bytes:
+    """What the agent answers to these bytes."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(agent.path)
+        with contextlib.suppress(OSError):  # it may have closed before all was sent
+            connection.sendall(content)
+        found = b""
         with contextlib.suppress(OSError):
-            statuses.append(ask(connection, "/x", {"X-Nightporter-Host": "evil.example"})[0])
-        time.sleep(0.005)
-    return statuses
+            while piece := connection.recv(65_536):
+                found += piece
+        return found
+
+
+ASKED = b"GET /v1/token?profile=pitchpoint HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def test_what_comes_behind_a_request_is_no_other_request(agent_home: Home) -> None:
+    """Whatever length or coding the first one claims (RFC 9112, section 11.2)."""
+    with running(agent_home) as agent:
+        for header in (b"", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n"):
+            answer = raw(agent, ASKED + header + b"\r\n" + b"0\r\n\r\n" + ASKED + b"\r\n")
+            assert answer.count(b"HTTP/1.") == 1
+            assert b"Connection: close" in answer
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"X-Nightporter-Host: api.example.com\r\nX-Nightporter-Host: evil.example\r\n",
+        b"X-Nightporter-Host: api.example.com\r\n evil.example\r\n",
+        b"Host: api.example.com\r\nX-Nightporter-Host: api.example.com\r\n",
+    ],
+)
+def test_a_header_that_two_programs_read_in_two_ways_is_refused(
+    agent_home: Home, lines: bytes
+) -> None:
+    with running(agent_home) as agent:
+        head = b"GET /v1/auth/pitchpoint HTTP/1.1\r\nHost: localhost\r\n"
+        answer = raw(agent, head + lines + b"\r\n")
+        assert answer.startswith(b"HTTP/1.0 400"), answer
+        assert b"Authorization" not in answer
+
+
+def test_a_request_is_bounded_in_bytes_and_in_time(
+    agent_home: Home,
+) -> None:
+    """A head without an end is closed, and one that drips in is cut off as a whole."""
+    with running(agent_home) as agent:
+        assert raw(agent, ASKED + b"X: y\r\n" * 10_000) == b""
+        began = time.monotonic()
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.connect(agent.path)
+            with contextlib.suppress(OSError):
+                while time.monotonic() - began < 25:
+                    slow.sendall(b"G")
+                    time.sleep(0.5)
+        assert 9 < time.monotonic() - began < 20
+
+
+def test_more_than_are_answered_at_a_time_wait_and_are_answered(agent_home: Home) -> None:
+    with running(agent_home) as agent:
+        assert agent.ask("/v1/token?profile=pitchpoint")[0] == 200
+        held = [socket.socket(socket.AF_UNIX) for _ in range(140)]
+        for each in held:
+            each.connect(agent.path)
+        assert agent.ask("/v1/token?profile=pitchpoint")[0] == 200
+        for each in held:
+            each.close()
+
+
+def test_no_token_is_in_what_the_agent_writes(agent_home: Home, vendor: Vendor) -> None:
+    """Standard error, the audit log, its metrics."""
+    log = agent_home.path / "audit.jsonl"
+    agent_home.environment["NIGHTPORTER_LOG"] = str(log)
+    with running(agent_home, "-v") as agent:
+        agent.ask("/v1/token?profile=pitchpoint")
+        agent.ask("/v1/auth/pitchpoint", **AUTH)
+        vendor.world.revoke_all()
+        said = agent.ask("/metrics")[2] + log.read_text()
+        agent.process.send_signal(signal.SIGTERM)
+        said += agent.process.communicate(timeout=20)[1]
+        agent.start()
+    assert '"event": "served"' in said
+    assert not any(token in said for token in vendor.world.access_tokens)
+
+
+def test_the_kernel_of_macos_names_the_peer() -> None:
+    """`struct xucred` (sys/ucred.h): its version, then the uid; there is no macOS in our tests."""
+    asked: list[tuple[int, int, int]] = []
+
+    class Connection:
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            asked.append((level, option, size))
+            return struct.pack("IIh16I", 0, 501, 1, 20, *[0] * 15)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "platform", "darwin")
+        assert operation.peer_uid(Connection()) == 501  # type: ignore[arg-type]  # a fake
+    assert asked == [(0, 1, 76)]
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x"])
+def test_a_port_is_a_port(agent_home: Home, port: str) -> None:
+    done = agent_home.run("agent", "--port", port, "--token-file", f"{agent_home.path}/t")
+    assert (done.code, "--port" in done.err) == (2, True)

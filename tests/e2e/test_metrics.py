@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from lab.clients import client
 from lab.support import ROOT, Home
 from lab.worlds.vendor import Vendor
 from nightporter.core import metrics
 from nightporter.core.events import Event
 
 PLACE = ROOT / "plugin/observability"
-PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool (Debian: prometheus)")
 
 
 @pytest.fixture
@@ -126,11 +124,11 @@ def test_each_alert_has_a_runbook() -> None:
     assert set(re.findall(r"runbooks.md#(\w+)", rules)) == {name.lower() for name in alerts}
 
 
-@needs_promtool
+@pytest.mark.clients
 def test_the_rules_ring_when_they_should() -> None:
     for what, file in (("check", "nightporter.rules.yml"), ("test", "nightporter.test.yml")):
         done = subprocess.run(
-            [str(PROMTOOL), what, "rules", file],
+            [client("promtool"), what, "rules", file],
             cwd=PLACE,
             capture_output=True,
             text=True,
@@ -139,12 +137,12 @@ def test_the_rules_ring_when_they_should() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_promtool
+@pytest.mark.clients
 def test_prometheus_reads_the_file(watched: Home, vendor: Vendor) -> None:
     assert watched.run("token").code == 0
     assert watched.run("rotate").code == 0
     done = subprocess.run(
-        [str(PROMTOOL), "check", "metrics"],
+        [client("promtool"), "check", "metrics"],
         input=Path(watched.environment["NIGHTPORTER_METRICS"]).read_text(),
         capture_output=True,
         text=True,

@@ -15,6 +15,7 @@ from lab.support import ROOT, Home
 
 PLACE = ROOT / ".clients"
 VENV = PLACE / "venv/bin"
+UNPACKED = PLACE / "debian/usr"  # Debian packages that are not installed
 PLACES = {
     "pnpm": PLACE / "pnpm/node_modules/.bin/pnpm",
     "git-new": PLACE / "git/usr/bin/git",
@@ -30,11 +31,12 @@ PLACES = {
 def client(name: str) -> str:
     """The path of a client program; else the test is skipped, or fails where all clients must be
     there (CI)."""
-    candidates = [PLACES.get(name), VENV / name]
+    candidates = [PLACES.get(name), VENV / name, UNPACKED / "sbin" / name, UNPACKED / "bin" / name]
     for candidate in candidates:
         if candidate is not None and candidate.exists():
             return str(candidate)
-    found = None if name in PLACES else shutil.which(name)
+    places = f"{os.environ['PATH']}:/usr/sbin"  # where Debian has servers
+    found = None if name in PLACES else shutil.which(name, path=places)
     if found is None:
         reason = f"{name} is not on this machine, and ./scripts/clients could not install it"
         if os.environ.get("NIGHTPORTER_NEEDS_CLIENTS"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import io
 import json
 import os
 import pwd
@@ -18,6 +19,7 @@ import stat
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from socketserver import BaseServer, ThreadingMixIn
@@ -33,8 +35,11 @@ from nightporter.protocols import agent as protocol
 from nightporter.protocols import plain
 from nightporter.protocols.agent import Ask, RefusedError
 
-ASK_S = 10.0  # for a request to come, and for a token to be had
-MAX_ASKS = 64  # at a time; what comes on top is told to come again
+ASK_S = 10.0  # for a whole request to come, and for a token to be had
+MAX_ASKS = 128  # at a time; what comes on top waits in the socket's queue
+MAX_ASKS_OF_PEER = 96  # of other users: they leave room for the agent's own
+MAX_HEAD = 16_384  # bytes of a request; what comes behind its head is not read
+BACKLOG = 512
 FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 _SOL_LOCAL, _LOCAL_PEERCRED = 0, 1  # macOS: sys/un.h
 
@@ -54,6 +59,7 @@ class Server(ThreadingMixIn, BaseServer):
         self.counts = counts
         self.proof = proof
         self._room = threading.BoundedSemaphore(MAX_ASKS)
+        self._room_of_peers = threading.BoundedSemaphore(MAX_ASKS_OF_PEER)
 
     def fileno(self) -> int:
         """What the loop of the server waits for."""
@@ -66,18 +72,39 @@ class Server(ThreadingMixIn, BaseServer):
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread, as long as there is room."""
-        if not self._room.acquire(blocking=False):
+        """In a thread, once there is room: at the latest when the slowest request is cut off. Where
+        other users take more than their share, theirs are closed."""
+        if not self._room.acquire(timeout=2 * ASK_S):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no more threads
+            self._room.release()
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Gives its room back, whatever comes of it."""
         try:
-            super().process_request_thread(request, client_address)
+            if self._is_of_peer(request):
+                self._process_of_peer(request, client_address)
+            else:
+                super().process_request_thread(request, client_address)
         finally:
             self._room.release()
+
+    def _is_of_peer(self, request: socket.socket) -> bool:
+        """Whether another user asks at the Unix socket."""
+        return self.proof is None and peer_uid(request) not in (0, os.geteuid())
+
+    def _process_of_peer(self, request: Any, client_address: Any) -> None:
+        if not self._room_of_peers.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room_of_peers.release()
 
     def shutdown_request(self, request: Any) -> None:
         """Ends a connection."""
@@ -99,13 +126,19 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "nightporter", ""
 
+    def setup(self) -> None:
+        """Reads the head of the request as a whole, so that it is bounded in bytes and in time, and
+        nothing behind it can be taken for another request."""
+        super().setup()
+        self.rfile = io.BufferedReader(io.BytesIO(read_head(self.connection)))
+
     def answer(self) -> None:
         """Answers whatever the method is."""
         try:
             ask = protocol.parse_ask(
                 self.command,
                 self.path,
-                {name.lower(): value for name, value in self.headers.items()},
+                protocol.single_headers(self.headers.items()),
                 is_unix=self.server.proof is None,
             )
             self._answer(ask)
@@ -178,6 +211,26 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the audit log has what was handed out."""
 
 
+def read_head(connection: socket.socket) -> bytes:
+    """Returns the request up to the empty line, and what came with it; nothing where that is over
+    MAX_HEAD or not there after ASK_S."""
+    deadline, head = time.monotonic() + ASK_S, b""
+    while b"\r\n\r\n" not in head and b"\n\n" not in head:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or len(head) >= MAX_HEAD:
+            return b""
+        connection.settimeout(left_s)
+        try:
+            piece = connection.recv(MAX_HEAD - len(head))
+        except OSError:
+            return b""
+        if not piece:
+            return b""
+        head += piece
+    connection.settimeout(ASK_S)
+    return head
+
+
 def peer_uid(connection: socket.socket) -> int:
     """Returns whose process is at the other end of a Unix socket, by the kernel's word."""
     if sys.platform == "darwin":  # pragma: no cover - not run by our tests
@@ -221,7 +274,7 @@ def unix_socket(path: str, *, is_for_others: bool) -> socket.socket:
             listener.bind(path)
         finally:
             os.umask(before)
-        listener.listen(MAX_ASKS)
+        listener.listen(BACKLOG)
     except OSError as exc:
         listener.close()
         raise ConfigError(f"the socket {path} can't be made: {exc.strerror or exc}") from exc
@@ -251,7 +304,7 @@ def loopback_socket(port: int) -> socket.socket:
     Raises: ConfigError.
     """
     try:
-        return socket.create_server(("127.0.0.1", port), backlog=MAX_ASKS)
+        return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
     except (OSError, OverflowError) as exc:
         raise ConfigError(f"port {port} can't be opened ({type(exc).__name__})") from exc
 

@@ -10,7 +10,7 @@ No header is sent that would let a browser's page read an answer, and an ask of 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from nightporter.core.checks import is_loopback
@@ -20,6 +20,7 @@ from nightporter.core.values import dataclass
 
 HOST_HEADER = "x-nightporter-host"  # for which host nginx asks
 TOKEN_HEADER = "x-nightporter-token"  # what a loopback ask proves itself by
+_DECIDING = ("host", HOST_HEADER, TOKEN_HEADER, "origin", "sec-fetch-mode")
 MAX_TARGET = 4096  # characters of an address
 
 
@@ -41,6 +42,23 @@ class RefusedError(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+def single_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Returns the headers by their names in lower case.
+
+    Raises: RefusedError for one that comes twice where it decides, or holds a control character
+    (a line that goes on in the next one, RFC 9112 section 5.2): two programs could read two things.
+    """
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        if key in found and key in _DECIDING:
+            raise RefusedError(400, f"the header {key} comes twice")
+        if key in _DECIDING and not value.isprintable():
+            raise RefusedError(400, f"the header {key} can't be read")
+        found[key] = value
+    return found
 
 
 def parse_ask(method: str, address: str, headers: Mapping[str, str], *, is_unix: bool) -> Ask:
