@@ -115,11 +115,12 @@ def read_files(wheels: list[Path]) -> dict[str, bytes]:
     return found
 
 
-def write_zip(files: dict[str, bytes], path: Path) -> None:
+def write_zip(files: dict[str, bytes], path: Path, programs: frozenset[str] = frozenset()) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
             info = zipfile.ZipInfo(name, EPOCH)
-            info.create_system, info.external_attr = 3, 0o100644 << 16
+            mode = 0o100755 if name in programs else 0o100644
+            info.create_system, info.external_attr = 3, mode << 16
             archive.writestr(info, files[name])
 
 
@@ -229,6 +230,78 @@ def build(variant: str, target: Path) -> None:
         print(f"  {wheel.name}")
 
 
+EXTENSION = [
+    *PACKAGES,
+    "hvac",
+    "boto3",
+    "botocore",
+    "jmespath",
+    "python-dateutil",
+    "s3transfer",
+    "six",
+]
+SERVICES = ("secretsmanager", "sts", "sso", "sso-oidc")  # what is needed of botocore's tables
+LEFT_OUT = (
+    "/test/",
+    "/tests/",
+    "/idlelib/",
+    "/tkinter/",
+    "/ensurepip/",
+    "/site-packages/",
+    "/__pycache__/",
+)
+
+
+def build_extension(target: Path, interpreter: Path | None) -> None:
+    """The layer for functions in other languages: `extensions/nightporter`, which Lambda starts
+    beside the function, the packages with boto3 (no runtime but Python's has it), and the given
+    Python, since those runtimes have none. A layer of its own: Python's functions start nothing."""
+    archive, programs = target / "nightporter-extension.zip", {"extensions/nightporter"}
+    with tempfile.TemporaryDirectory() as directory:
+        wheels = fetch_wheels(EXTENSION, Path(directory))
+        packages = read_files(wheels)
+        digest = hashlib.sha256(repr(sorted(packages.items())).encode()).hexdigest()
+        bill = json.dumps(bill_of_materials(wheels, digest), indent=2, sort_keys=True) + "\n"
+    archive.with_suffix(".cdx.json").write_text(bill)
+    files = {
+        f"nightporter/{name}": content
+        for name, content in packages.items()
+        if not is_idle_table(name)
+    }
+    files["extensions/nightporter"] = (ROOT / "plugin/packaging/lambda-extension").read_bytes()
+    for name, path in interpreter_files(interpreter) if interpreter else ():
+        files[f"nightporter/runtime/{name}"] = path.read_bytes()
+        if os.access(path, os.X_OK):
+            programs.add(f"nightporter/runtime/{name}")
+    write_zip(files, archive, frozenset(programs))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    print(f"{archive}  {archive.stat().st_size / 1e6:.1f} MB  {len(files)} files  sha256 {digest}")
+
+
+def is_idle_table(name: str) -> bool:
+    """Whether it is one of botocore's tables, of a service that is never asked."""
+    parts = name.split("/")
+    is_table = parts[1:3] == ["botocore", "data"] and len(parts) > 4
+    return is_table and parts[3] not in SERVICES
+
+
+def interpreter_files(prefix: Path) -> list[tuple[str, Path]]:
+    """A relocatable Python (`bin/python3`, `lib`), without what no extension needs: by its name in
+    the layer. Links are followed, since a layer's zip has none.
+
+    Raises: SystemExit where there is no Python.
+    """
+    if not (prefix / "bin/python3").exists():
+        sys.exit(f"build-layer: {prefix} holds no bin/python3")
+    found = [("bin/python3", (prefix / "bin/python3").resolve())]
+    for path in sorted((prefix / "lib").rglob("*")):
+        name = str(path.relative_to(prefix))
+        is_left_out = any(part in f"/{name}" for part in LEFT_OUT) or "/config-" in name
+        if path.is_file() and not is_left_out and not name.endswith((".a", ".pyc")):
+            found.append((name, path.resolve()))
+    return found
+
+
 def bytecode(files: dict[str, bytes]) -> dict[str, bytes]:
     """Returns the compiled modules, whose source is not looked at again (PEP 552)."""
     head = importlib.util.MAGIC_NUMBER + (0b01).to_bytes(4, "little")
@@ -281,10 +354,24 @@ def main() -> None:
     parser.add_argument(
         "--bills", action="store_true", help="the bills of materials of wheel and image instead"
     )
+    parser.add_argument(
+        "--extension",
+        action="store_true",
+        help="the layer for functions in other languages instead (nightporter-extension.zip)",
+    )
+    parser.add_argument(
+        "--interpreter",
+        type=Path,
+        metavar="DIR",
+        help="with --extension: a relocatable Python for the function's processor to put into it",
+    )
     asked = parser.parse_args()
     asked.target.mkdir(parents=True, exist_ok=True)
     if asked.bills:
         build_bills(asked.target)
+        return
+    if asked.extension:
+        build_extension(asked.target, asked.interpreter)
         return
     if asked.zipapp:
         build_zipapp(asked.target)

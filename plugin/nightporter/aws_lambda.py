@@ -105,6 +105,18 @@ def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
         return {"step": step, "profile": profile.name, "did": did}
 
 
+def run_extension() -> None:
+    """Lambda's extension, for functions in other languages: serves until the environment ends, and
+    leaves with exit code 2 where it can't begin."""
+    from nightporter.operations import lambda_extension  # deferred: the handlers need no server
+
+    try:
+        lambda_extension.run(read_environment())
+    except NightporterError as exc:
+        log_event("failed", level="ERROR", error=exc.reference, message=str(exc), hint=exc.hint)
+        sys.exit(2)
+
+
 @contextlib.contextmanager
 def _guarded(context: Any) -> Iterator[None]:
     """Replaces exceptions of libraries: the runtime prints their text."""

@@ -133,6 +133,12 @@ def test_a_token_as_json_and_as_a_header(agent_home: Home, vendor: Vendor) -> No
         ("/v1/token?profile=none", {}, 404),
         ("/v1/token?profile=pitchpoint", {"Origin": "https://evil.example"}, 403),
         ("/v1/token?profile=pitchpoint", {"Sec-Fetch-Mode": "no-cors"}, 403),
+        ("/v1/token?profile=pitchpoint", {"Sec-Fetch-Site": "same-origin"}, 403),
+        (
+            "/v1/token?profile=pitchpoint",
+            {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "cross-site"},
+            403,
+        ),
         ("/v1/token?min_ttl=nan", {}, 400),
         ("/v1/token?min_ttl=x", {}, 400),
         ("/v1/nothing", {}, 404),

@@ -20,7 +20,7 @@ from nightporter.core.values import dataclass
 
 HOST_HEADER = "x-nightporter-host"  # for which host nginx asks
 TOKEN_HEADER = "x-nightporter-token"  # what a loopback ask proves itself by
-_DECIDING = ("host", HOST_HEADER, TOKEN_HEADER, "origin", "sec-fetch-mode")
+_DECIDING = ("host", HOST_HEADER, TOKEN_HEADER, "origin", "sec-fetch-mode", "sec-fetch-site")
 MAX_TARGET = 4096  # characters of an address
 
 
@@ -86,8 +86,11 @@ def parse_ask(method: str, address: str, headers: Mapping[str, str], *, is_unix:
 
 
 def _check_browser(headers: Mapping[str, str], *, is_host_free: bool) -> None:
-    """A page in a browser can reach loopback, by another name too (DNS rebinding)."""
-    if "origin" in headers or headers.get("sec-fetch-mode") not in (None, "navigate"):
+    """A page in a browser can reach loopback, by another name too (DNS rebinding). Every browser
+    says where a page's request comes from (Fetch Metadata); Node's `fetch` says a mode alone."""
+    is_page = headers.get("sec-fetch-site", "none") != "none"
+    is_odd = headers.get("sec-fetch-mode", "cors") not in ("navigate", "cors")
+    if "origin" in headers or is_page or is_odd:
         raise RefusedError(403, "pages in a browser are not answered")
     host = headers.get("host", "")
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host

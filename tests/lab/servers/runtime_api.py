@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+IDENTIFIER = "01234567-89ab-4def-8123-456789abcdef"
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:np"
 
 
@@ -37,6 +38,9 @@ class RuntimeApi(ThreadingHTTPServer):
         self.asks: queue.Queue[tuple[str, bytes, float] | None] = queue.Queue()
         self.done: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.count = 0
+        self.extension_events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.extensions: list[str] = []  # the names of those that have registered
+        self.extension_errors: list[tuple[str, dict[str, Any]]] = []
 
     @property
     def address(self) -> str:
@@ -50,6 +54,11 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
+        if self.path == "/2020-01-01/extension/event/next":
+            assert self.headers["Lambda-Extension-Identifier"] == IDENTIFIER
+            event = self.server.extension_events.get()
+            self.reply(200, json.dumps(event).encode(), {})
+            return
         ask = self.server.asks.get()
         if ask is None:
             return
@@ -69,7 +78,21 @@ class _Handler(BaseHTTPRequestHandler):
                 body += self.rfile.read(size)
                 self.rfile.readline()
             self.rfile.readline()
+        if "/extension/" in self.path:
+            self.extension_call(json.loads(body))
+            return
         self.server.done.put((self.path.split("/runtime/")[1], body))
+        self.reply(202, b"{}", {})
+
+    def extension_call(self, document: dict[str, Any]) -> None:
+        """Extensions API: a registration, or that the extension can't go on."""
+        if self.path == "/2020-01-01/extension/register":
+            assert document["events"] == ["INVOKE", "SHUTDOWN"]
+            self.server.extensions.append(self.headers["Lambda-Extension-Name"])
+            self.reply(200, b"{}", {"Lambda-Extension-Identifier": IDENTIFIER})
+            return
+        kind = self.headers["Lambda-Extension-Function-Error-Type"]
+        self.server.extension_errors.append((kind, document))
         self.reply(202, b"{}", {})
 
     def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
@@ -97,9 +120,12 @@ class Environment:
         """One invocation, to its response, its error, or the end of its time."""
         self.api.count += 1
         began = time.monotonic()
-        self.api.asks.put(
-            (f"request-{self.api.count}", json.dumps(event).encode(), time.time() + timeout_s)
-        )
+        ends = time.time() + timeout_s
+        if self.api.extensions:
+            self.api.extension_events.put(
+                {"eventType": "INVOKE", "deadlineMs": int(ends * 1000), "requestId": "r"}
+            )
+        self.api.asks.put((f"request-{self.api.count}", json.dumps(event).encode(), ends))
         try:
             path, body = self.api.done.get(timeout=timeout_s)
         except queue.Empty:
