@@ -13,6 +13,7 @@ import pytest
 
 from lab.support import BIN, Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
+from nightporter.machine import files
 from nightporter.machine.files import close_directory, replace_private
 
 
@@ -93,14 +94,31 @@ def test_what_a_killed_writer_leaves_goes_with_the_next_write(tmp_path: Path) ->
 
 
 def test_what_another_is_writing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nightporter.machine import files
-
     path, descriptor = files._open_temporary(str(tmp_path))
     replace_private(str(tmp_path / "other.json"), b"x")
     assert os.path.exists(path)
     os.close(descriptor)
     replace_private(str(tmp_path / "other.json"), b"y")
     assert not os.path.exists(path)
+
+
+def test_a_large_directory_is_swept_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job over thousands of profiles listed all of their files at each write, and yet what a
+    killed process has left goes."""
+    for number in range(files.MANY_FILES + 1):
+        (tmp_path / f"{number}.json").touch()
+    listed: list[str] = []
+    listdir = os.listdir
+    monkeypatch.setattr(files.os, "listdir", lambda path: listed.append(path) or listdir(path))
+    for _ in range(5):
+        replace_private(str(tmp_path / "1.json"), b"x")
+    assert len(listed) <= 2
+    subprocess.run([sys.executable, "-c", WRITER, str(tmp_path / "2.json")])
+    time.sleep(files.SWEEP_S)
+    replace_private(str(tmp_path / "1.json"), b"x")
+    assert left_overs(tmp_path) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")

@@ -135,27 +135,43 @@ def _methods(every: tuple[Field, ...], positional: tuple[str, ...]) -> dict[str,
 
 
 def _initialiser(every: tuple[Field, ...], positional: tuple[str, ...]) -> Callable[..., None]:
-    plan = [(field.name, field.put, field.default, field.factory, field.init) for field in every]
+    puts = [(field.name, field.put) for field in every if field.init]
+    made = [(field.name, field.factory) for field in every if field.init and field.factory]
+    defaults = {
+        field.name: field.default for field in every if field.init and field.default is not MISSING
+    }
+    fixed = [field for field in every if not field.init]
 
     def initialise(self: Any, *given: Any, **named: Any) -> None:
         if given:
             _name_positional(self, given, named, positional)
-        for name, put, default, factory, is_given in plan:
-            if is_given and name in named:
-                put(self, named.pop(name))
-            elif default is not MISSING:
-                put(self, default)
-            elif factory is not None:
-                put(self, factory())
-            elif is_given:
-                raise TypeError(f"{type(self).__qualname__}() is missing the argument {name!r}")
-        if named:
-            raise TypeError(f"{type(self).__qualname__}() takes no argument {next(iter(named))!r}")
+        values = {**defaults, **named} if defaults else named
+        for name, factory in made:
+            if name not in values:
+                values[name] = factory()
+        try:
+            for name, put in puts:
+                put(self, values[name])
+        except KeyError:
+            raise TypeError(f"{type(self).__qualname__}() misses the argument {name!r}") from None
+        if len(values) != len(puts):
+            unknown = next(key for key in values if all(key != name for name, _put in puts))
+            raise TypeError(f"{type(self).__qualname__}() takes no argument {unknown!r}")
+        for field in fixed:
+            _put_fixed(self, field)
         after = getattr(self, "__post_init__", None)
         if after is not None:
             after()
 
     return initialise
+
+
+def _put_fixed(instance: Any, field: Field) -> None:
+    """Gives a field that no argument sets its default; without one `__post_init__` sets it."""
+    if field.factory is not None:
+        field.put(instance, field.factory())
+    elif field.default is not MISSING:
+        field.put(instance, field.default)
 
 
 def _name_positional(

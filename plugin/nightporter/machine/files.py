@@ -24,6 +24,9 @@ else:
 
 MAX_FILE_BYTES = 1 << 20
 _LEFT_OVER = re.compile(r"\.[0-9]+\.[0-9a-f]+\.tmp")
+MANY_FILES = 200
+SWEEP_S = 1.0
+_SWEPT_UNTIL: dict[str, float] = {}  # large directories: monotonic seconds
 # What says that somebody else holds the lock; msvcrt says EACCES or EDEADLOCK.
 _TAKEN = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 # What a file system says of a call that it doesn't know (NFS without a lock manager, FUSE).
@@ -199,9 +202,16 @@ def _open_temporary(directory: str) -> tuple[str, int]:
 
 
 def _sweep(directory: str) -> None:
-    """Removes what killed processes have left here: it may hold a secret."""
+    """Removes what killed processes have left here: it may hold a secret. Where a directory has a
+    file for each of thousands of profiles, a process looks once a second, not at each write."""
+    now = time.monotonic()
+    if now < _SWEPT_UNTIL.get(directory, 0.0):
+        return
     with contextlib.suppress(OSError):
-        for name in os.listdir(directory or "."):
+        names = os.listdir(directory or ".")
+        if len(names) > MANY_FILES:
+            _SWEPT_UNTIL[directory] = now + SWEEP_S
+        for name in names:
             if _LEFT_OVER.fullmatch(name):
                 _remove_unlocked(os.path.join(directory, name))
 

@@ -89,7 +89,21 @@ def chain_of(exc: BaseException) -> Iterator[BaseException]:
 
 def ca_problem(path: str) -> str | None:
     """Returns why a file can't be used as a CA file (or, where it is a directory, as one of hashed
-    certificates); None where it can."""
+    certificates); None where it can. A file that was found good is loaded again once it has been
+    replaced: that takes as long as a handshake, and a job opens a connection for each worker."""
+    mark = file_mark(path)
+    if mark is not None and _GOOD.get(path) == mark:
+        return None
+    problem = _ca_problem(path)
+    if problem is None:
+        _GOOD[path] = mark
+    return problem
+
+
+_GOOD: dict[str, object] = {}  # CA files by path, with the mark that they had
+
+
+def _ca_problem(path: str) -> str | None:
     if os.path.isdir(path):
         return None  # OpenSSL looks the names up by hash, when it needs them
     try:
