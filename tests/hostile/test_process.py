@@ -111,7 +111,12 @@ def test_a_large_directory_is_swept_once_a_second(
         (tmp_path / f"{number}.json").touch()
     listed: list[str] = []
     listdir = os.listdir
-    monkeypatch.setattr(files.os, "listdir", lambda path: listed.append(path) or listdir(path))
+
+    def counted(path: str) -> list[str]:
+        listed.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", counted)
     for _ in range(5):
         replace_private(str(tmp_path / "1.json"), b"x")
     assert len(listed) <= 2

@@ -171,7 +171,7 @@ class Transport:
             reply = session.get_adapter(request.url).send(
                 prepared,
                 timeout=(min(CONNECT_S, timeout_s), timeout_s),
-                verify=session.verify,
+                verify=session.verify or False,
                 proxies=proxies,
                 stream=True,
             )
