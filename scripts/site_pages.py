@@ -20,7 +20,15 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Operate": ("operations", "secrets-manager", "terraform/index", "errors"),
     "Integrate": ("clients", "vendors", "adding"),
     "Understand": ("sessions", "security", "architecture", "glossary", "decisions/index"),
-    "Refer": ("commands", "configuration", "speed", "measurements", "pains", "changelog"),
+    "Refer": (
+        "commands",
+        "configuration",
+        "speed",
+        "measurements",
+        "mutation",
+        "pains",
+        "changelog",
+    ),
     "Take part": ("contributing", "Reporting a weakness <reporting>"),
 }
 OTHERS = "Refer"  # where a page goes that no group names

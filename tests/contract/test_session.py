@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -15,6 +16,7 @@ from lab.worlds.simulated import Clock, Direct, InMemory, profile_of, session_of
 from lab.worlds.vendor import Vendor
 from nightporter.core.errors import StoreRolledBackError, WriteBudgetError
 from nightporter.core.model import Ask
+from nightporter.issuers.oauth import Response
 from nightporter.session.engine import obtain
 from nightporter.session.port import ABSENT
 from nightporter.simulator.world import World
@@ -40,6 +42,27 @@ def test_the_write_budget_refuses_a_claim_and_never_a_result(tmp_path: Path) -> 
     assert record["claim"] is None
     clock.now += 3600
     obtain(session, Ask(deadline=clock.now + 30, is_forced=True))
+
+
+class Frozen(Direct):
+    """The machine sleeps for two hours while the first answer is on its way."""
+
+    def send(self, *args: Any, **more: Any) -> Response:
+        response = super().send(*args, **more)
+        clock = cast(Clock, self.world.clock)
+        clock.now += 7200 if sum(self.world.counts.values()) == 1 else 0
+        return response
+
+
+def test_a_token_that_has_ended_when_it_arrives_is_not_handed_out(tmp_path: Path) -> None:
+    """What came late is exchanged again."""
+    clock = Clock(1_784_037_600.0)
+    world, store = World(users={"svc": "pw"}, clock=clock), InMemory(clock)
+    store.values["c"] = ({"username": "svc", "password": "pw"}, 1)
+    session = session_of(profile_of(TEXT), store, Frozen(world), clock, tmp_path, "host")
+    token = obtain(session, Ask(deadline=clock.now + 100_000))
+    assert token.left_s(wall_s=clock.now, boot_s=clock.now) > 3000
+    assert dict(world.counts) == {"sign-in": 1, "refresh": 1}
 
 
 @pytest.mark.usefixtures("aws_environment")

@@ -212,12 +212,15 @@ def test_a_reader_without_a_live_token_says_when_and_by_whom(
 
 
 def test_what_has_expired_is_swept(home: Home, vendor: Vendor) -> None:
+    """By a machine that can't sign in: nothing else takes the bytes away there."""
     home.run("token")
     token = home.record()["refresh_token"]
     home.set_record(expires_at="2026-01-01T00:00:00Z")
-    vendor.world.users = {"svc-acme": "changed"}
-    home.run("rotate")
+    home.configure(pitchpoint_config(vendor.address, more='role = "refresh-only"'))
+    done = home.run("rotate")
+    assert (lines(done)[0]["did"], lines(done)[0]["swept"]) == ("nothing", True)
     assert token not in home.record_file().read_text()
+    assert vendor.count("sign-in") == 1
 
 
 def test_a_publication_that_fails_is_a_failure_of_the_job(publishing: Home, vendor: Vendor) -> None:

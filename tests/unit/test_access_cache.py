@@ -4,12 +4,20 @@ with the wall clock and the clock since boot stepped apart."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from nightporter.core.errors import CredentialsRefusedError
 from nightporter.core.model import Secret, Token
-from nightporter.machine.access_cache import AccessCache, Memory
+from nightporter.machine.access_cache import (
+    AccessCache,
+    Directory,
+    Memory,
+    cache_key,
+    drop_everywhere,
+    sweep,
+)
 
 NOW, BOOT = 1_784_037_600.0, 5_000.0
 DAY_S = 86_400
@@ -198,3 +206,46 @@ def test_what_is_corrupt_is_a_miss(machine: Machine, content: bytes) -> None:
         machine.tokens.keep(name, content)
         machine.notes.keep(name, content)
     assert (cache.load(), cache.is_refused("token-1"), cache.failure()) == (None, False, None)
+
+
+def cache_in(directory: Path, profile: str, key: str = "k" * 32) -> AccessCache:
+    place = Directory((str(directory),))
+    return AccessCache(profile, key, tokens=place, notes=place, clock=lambda: NOW)
+
+
+def test_logout_drops_what_is_cached_of_its_own_profile_alone(tmp_path: Path) -> None:
+    """Under any identity, and in all cache places; another profile's token and lock stay."""
+    for directory in (tmp_path / "a", tmp_path / "b"):
+        for profile in ("p", "q"):
+            cache_in(directory, profile).keep(TOKEN)
+        cache_in(directory, "p", "l" * 32).keep(TOKEN)
+        with cache_in(directory, "q").lock(0.0) as won:
+            assert won
+    kept = {f"q.{'k' * 32}.token", f"q.{'k' * 32}.lock"}
+    places = (str(tmp_path / "a"), str(tmp_path / "absent"), str(tmp_path / "b"))
+    assert drop_everywhere("p", places) == 4
+    for directory in (tmp_path / "a", tmp_path / "b"):
+        assert {path.name for path in directory.iterdir()} == kept
+
+
+@pytest.mark.parametrize(
+    ("count", "age_s", "left"), [(21, DAY_S + 1, 0), (21, DAY_S, 21), (20, DAY_S + 1, 20)]
+)
+def test_tokens_that_ended_a_day_ago_are_swept_with_what_lies_beside_them(
+    tmp_path: Path, count: int, age_s: int, left: int
+) -> None:
+    """Where there are more than twenty: identities that change often would leave files for ever."""
+    for number in range(count):
+        cache = cache_in(tmp_path, f"p{number}")
+        cache.keep(TOKEN)
+        cache.note_early_try()
+    swept = sweep(str(tmp_path), TOKEN.expires_at_s + age_s)
+    assert swept == 2 * (count - left)
+    assert len(list(tmp_path.iterdir())) == 2 * left
+
+
+def test_an_identity_is_named_by_all_of_its_parts() -> None:
+    """Bytes of a path that are no UTF-8 are parts like any other."""
+    names = {cache_key(parts) for parts in (("a", "b"), ("ab",), ("a", "b", None), ("\udcff",))}
+    assert len(names) == 4
+    assert {len(name) for name in names} == {32}

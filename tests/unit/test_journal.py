@@ -106,6 +106,15 @@ def test_the_highest_state_only_grows(tmp_path: Path) -> None:
     assert journal(tmp_path).highest("lineage-2") == 0
 
 
+@pytest.mark.parametrize("generation", [0, 1, 2**53 - 3])
+def test_the_bounds_of_a_state_are_believed(tmp_path: Path, generation: int) -> None:
+    """The first and the last generation that a record can have."""
+    journal(tmp_path).note("lineage-1", generation)
+    (file,) = (tmp_path / "seen").iterdir()
+    assert json.loads(file.read_text())["lineages"] == {"lineage-1": generation}
+    assert journal(tmp_path).highest("lineage-1") == generation
+
+
 def test_states_of_other_records_are_apart(tmp_path: Path) -> None:
     """A lineage belongs to one path."""
     journal(tmp_path).note("lineage-1", 7)

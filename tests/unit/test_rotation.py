@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightporter.client.broker import Broker
 from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError
-from nightporter.core.expiry import pitchpoint_refresh_expiry
+from nightporter.core.expiry import format_rfc3339, pitchpoint_refresh_expiry
 from nightporter.core.model import Identity, Profile, Secret, SessionRecord
 from nightporter.issuers import VENDORS
-from nightporter.operations.rotate import Due, due, of_shard, parse_shard
+from nightporter.operations.rotate import Due, _ends_soon, due, of_shard, parse_shard
+from nightporter.session.port import Stored, Version
 from nightporter.stores import STORES
 
 NOW = 1_784_037_600
@@ -151,3 +155,38 @@ def test_shards_from_the_line_and_from_the_engine() -> None:
     ):
         with pytest.raises(ConfigError):
             parse_shard(text, index)
+
+
+def publishing(left_s: int | None, exchanged_h: int = 1) -> Broker:
+    """A broker whose store holds a published token with so much left."""
+    found = profile("pitchpoint", 'publish_access_token = "a"')
+    value: dict[str, Any] = {
+        "schema": 1,
+        "issuer": found.issuer,
+        "token_endpoint": found.token_endpoint,
+        "access_token": "A1",
+        "token_type": "Bearer",
+        "expires_at": format_rfc3339(NOW + (left_s or 0)),
+        "exchanged_at": format_rfc3339(NOW - exchanged_h * 3600),
+        "generation": 1,
+    }
+    stored = Stored(None if left_s is None else value, Version("1", 1), now=float(NOW))
+    session = SimpleNamespace(read_path=lambda _path, _deadline: stored)
+    return cast(Broker, SimpleNamespace(session=session, profile=found))
+
+
+@pytest.mark.parametrize(
+    ("left_s", "is_due"), [(29 * 60, True), (30 * 60, True), (30 * 60 + 1, False), (None, True)]
+)
+def test_what_ends_within_half_an_hour_is_published_again(left_s: int | None, is_due: bool) -> None:
+    """With an hourly job a reader would else be left without."""
+    assert _ends_soon(publishing(left_s), 0.0) is is_due
+
+
+@pytest.mark.parametrize(("exchanged_h", "is_due"), [(22, False), (23, False), (24, True)])
+def test_a_published_token_is_replaced_before_readers_stop_believing_it(
+    exchanged_h: int, is_due: bool
+) -> None:
+    """None is believed for longer than a day after its exchange."""
+    broker = publishing(3600 if exchanged_h < 24 else -1, exchanged_h)
+    assert _ends_soon(broker, 0.0) is is_due

@@ -22,6 +22,7 @@ from nightporter.core.model import (
 )
 from nightporter.core.record import (
     ForeignRecord,
+    PendingResult,
     clipped,
     is_readable,
     parse_published,
@@ -167,6 +168,29 @@ def test_a_busy_issuer_is_left_alone_for_an_hour_at_most(until: int, bar: Bar) -
     assert transitions.refresh_bar(seen(record), profile(), client_version=None, now=NOW)[0] is bar
     sign_in = transitions.sign_in_bar(seen(record), key="k", version="1", is_own=True, now=NOW)
     assert sign_in[0] is Bar.NOTHING
+
+
+def test_a_refused_sign_in_does_not_stop_who_refreshes() -> None:
+    """The session lives; only the client's own refusal bars both."""
+    for error, bar in (("access_denied", Bar.NOTHING), ("invalid_client", Bar.REFUSED)):
+        refusal = Refusal(credentials_version="1", until=NOW + 60, count=1, error=error)
+        found = transitions.refresh_bar(
+            seen(replace(RECORD, refused=refusal)), profile(), client_version=None, now=NOW
+        )
+        assert found[0] is bar
+
+
+@pytest.mark.parametrize(
+    ("version", "bar"),
+    [("9/3", Bar.REFUSED), ("3", Bar.REFUSED), ("4", Bar.NOTHING), ("9", Bar.NOTHING)],
+)
+def test_a_refused_client_is_tried_once_its_secret_changes(version: str, bar: Bar) -> None:
+    """A host may read the client's secret alone: its version is the last part."""
+    refusal = Refusal(credentials_version="9/3", until=NOW + 60, count=1, error="invalid_client")
+    found = transitions.refresh_bar(
+        seen(replace(RECORD, refused=refusal)), profile(), client_version=version, now=NOW
+    )
+    assert found[0] is bar
 
 
 # The only copy.
@@ -382,3 +406,107 @@ def test_a_published_token_is_held_to_the_same_bounds(change: dict[str, Any]) ->
     }
     assert parse_published(value, profile(), now=NOW) is not None
     assert parse_published({**value, **change}, profile(), now=NOW) is None
+
+
+# Results that wait on a disk.
+
+
+WAITING = PendingResult(
+    nonce="n", record=render_session(RECORD), at=NOW, is_sign_in=False, name="w"
+)
+OURS = Claim(holder="h", until=NOW, nonce="n")
+OTHERS = Claim(holder="h", until=NOW, nonce="m")
+
+
+@pytest.mark.parametrize(
+    ("there", "is_outlived"),
+    [
+        (replace(RECORD, generation=3), False),
+        (RECORD, True),
+        (replace(RECORD, generation=5), True),
+        (replace(RECORD, generation=5, lineage="m"), False),
+        (replace(RECORD, generation=5, claim=OURS), False),
+        (replace(RECORD, generation=5, claim=OTHERS), True),
+    ],
+)
+def test_a_waiting_result_is_outlived_by_a_later_state_of_its_own_session(
+    there: SessionRecord, is_outlived: bool
+) -> None:
+    """By nothing else: it may be the only copy of a refresh token."""
+    assert transitions.is_outlived(RECORD, WAITING, seen(there), now=NOW) is is_outlived
+
+
+def test_a_waiting_result_past_its_end_is_outlived() -> None:
+    """Nobody could use it."""
+    ended = replace(RECORD, expires_at=NOW)
+    there = seen(replace(RECORD, generation=3))
+    assert transitions.is_outlived(ended, WAITING, there, now=NOW)
+    assert not transitions.is_outlived(replace(ended, expires_at=NOW + 1), WAITING, there, now=NOW)
+
+
+@pytest.mark.parametrize(("generation", "is_outlived"), [(3, False), (4, True)])
+def test_a_waiting_sign_in_is_outlived_by_any_later_session(
+    generation: int, is_outlived: bool
+) -> None:
+    """It never was the only copy of a session that others use."""
+    waiting = replace(WAITING, is_sign_in=True)
+    there = seen(replace(RECORD, lineage="m", generation=generation))
+    assert transitions.is_outlived(RECORD, waiting, there, now=NOW) is is_outlived
+    empty = Snapshot(version=Version("7", generation))
+    assert not transitions.is_outlived(RECORD, waiting, empty, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("there", "belongs"),
+    [
+        (RECORD, True),
+        (replace(RECORD, lineage="m"), False),
+        (replace(RECORD, lineage="m", claim=OURS), True),
+        (replace(RECORD, lineage="m", claim=OTHERS), False),
+        (None, True),
+    ],
+)
+def test_where_a_waiting_result_belongs(there: SessionRecord | None, belongs: bool) -> None:
+    """Over its own claim, over its own session, or where nothing is."""
+    snapshot = seen(there) if there else Snapshot(version=Version("7", 7))
+    assert transitions.belongs(RECORD, WAITING, snapshot) is belongs
+    assert transitions.belongs(RECORD, replace(WAITING, is_sign_in=True), snapshot)
+
+
+# Results.
+
+
+def test_a_rescued_refresh_token_is_a_state_of_its_own() -> None:
+    """It has its own generation, and no access token, mark or claim of the state before."""
+    rescued = transitions.rescued_record(
+        replace(RECORD, claim=OURS), Secret("R2"), sent_at=NOW, refresh_expires_at=None, by="h"
+    )
+    assert (rescued.refresh_token, rescued.generation) == (Secret("R2"), 5)
+    assert (rescued.access_token, rescued.access_token_expires_at) == (None, None)
+    assert (rescued.claim, rescued.rejected, rescued.exchanged_at) == (None, None, NOW)
+
+
+def test_attempts_are_counted_in_a_record_that_is_not_ours() -> None:
+    """Every other member of it stays as it was."""
+    members = {"schema": 1, "refresh_token": "theirs", "later": 1}
+    snapshot = Snapshot(version=Version("7", 7), foreign=ForeignRecord(reason="r", members=members))
+    counted = replace(RECORD, claim=OURS, attempts={"k": Attempt(count=1, at=NOW)})
+    value = transitions.claimed_value(snapshot, counted)
+    assert value["attempts"]["k"]["count"] == 1
+    assert {**value, "claim": None, "attempts": None} == {
+        **members,
+        "claim": None,
+        "attempts": None,
+    }
+    assert "attempts" not in transitions.claimed_value(snapshot, replace(counted, attempts={}))
+
+
+@pytest.mark.parametrize(
+    ("how", "token", "links"), [("refresh", "R2", 1), ("refresh", None, 0), ("logout", None, 1)]
+)
+def test_a_state_without_a_refresh_token_is_a_link_only_where_a_person_ended_it(
+    how: str, token: str | None, links: int
+) -> None:
+    """A refused or swept one has no successor."""
+    after = replace(RECORD, refresh_token=Secret(token) if token else None, generation=5)
+    assert len(transitions.linked(RECORD, after, how, NOW).history) == links
