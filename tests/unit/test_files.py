@@ -114,8 +114,17 @@ def test_the_content_is_on_the_disk_before_it_takes_the_old_one_s_place(
     certain."""
     done: list[str] = []
     sync, rename = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("sync"), sync(fd)))
-    monkeypatch.setattr(os, "replace", lambda old, new: (done.append("rename"), rename(old, new)))
+
+    def noted_sync(descriptor: int) -> None:
+        done.append("sync")
+        sync(descriptor)
+
+    def noted_rename(old: str, new: str) -> None:
+        done.append("rename")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "replace", noted_rename)
     replace_private(str(file), b"new", is_only_copy=is_only_copy)
     assert done == ["sync", "rename", *(["sync"] if is_only_copy else [])]
 

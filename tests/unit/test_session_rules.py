@@ -5,7 +5,7 @@ The store is a dictionary, and both clocks are the test's."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -22,6 +22,7 @@ from nightporter.core.model import (
     Token,
 )
 from nightporter.core.record import PendingResult, parse_session, render_session
+from nightporter.core.values import replace
 from nightporter.issuers import VENDORS, issuer_for
 from nightporter.issuers.oauth import Call
 from nightporter.session.driver import Runtime
