@@ -28,6 +28,7 @@ from nightporter.core.events import Event
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.limits import LAMBDA_EXCHANGE_S
 from nightporter.machine.lambda_time import bounded_by, remaining_s
+from nightporter.machine.metrics_file import MetricsMemory
 from nightporter.machine.places import read_environment
 from nightporter.operations import rotate, secrets_manager_rotation
 from nightporter.stores.capabilities import Staged
@@ -236,6 +237,22 @@ def _rotate(porter: Porter, names: list[str], asked: dict[str, Any]) -> list[rot
     return reports
 
 
+# What a run found, by the references of its error.
+_INCIDENTS = {
+    "SessionUsedElsewhere": ("session-used-elsewhere",),
+    "SessionDead": ("session-rejected", "login-required"),
+    "WriteBudgetUsedUp": ("write-budget",),
+    "SpillWaiting": ("result-spilled",),
+}
+_counts = MetricsMemory()  # of this environment
+
+
+def _skew_s(profile: str) -> float:
+    """By how much the issuer's clock is ahead, as last seen from here."""
+    series, _ = _counts.read()
+    return series.get(("nightporter_clock_skew_seconds", (("profile", profile),)), 0.0)
+
+
 def heartbeat(kind: str, *, function: str, now: float) -> dict[str, Any]:
     """That a run has begun, by kind: where none comes, the schedule was missed."""
     names = {"FunctionName": function, "Kind": kind}
@@ -252,6 +269,11 @@ def metrics(report: rotate.Report, *, function: str, now: float) -> dict[str, An
         "Failures": ("Count", int(report.error is not None)),
         "RefusedSignIns": ("Count", int(isinstance(report.error, CredentialsRefusedError))),
     }
+    reference = report.error.reference if report.error else None
+    values["Successes"] = ("Count", int(report.error is None))
+    for name, references in _INCIDENTS.items():
+        values[name] = ("Count", int(reference in references))
+    values["ClockSkew"] = ("Seconds", abs(_skew_s(report.profile)))
     if report.refresh_expires_at is not None:
         values["RefreshTokenLifeLeft"] = ("Seconds", max(0, report.refresh_expires_at - int(now)))
     names = {"FunctionName": function, "Profile": report.profile}
@@ -286,6 +308,7 @@ def log_event(event: str, *, level: str = "INFO", **facts: Any) -> None:
 
 def _emit(event: str, **facts: Any) -> None:
     """As `log_event`; what a rotation did has a line with all that there is to tell."""
+    _counts.note(event, **facts)
     if event != Event.ROTATED:
         log_event(event, **facts)
 

@@ -10,14 +10,24 @@ import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import hcl2
 import pytest
 
 from lab.clients import client
 from lab.support import ROOT, Home
 from lab.worlds.vendor import Vendor
+from nightporter import aws_lambda
 from nightporter.core import metrics
+from nightporter.core.errors import (
+    ResultPendingError,
+    SessionRejectedError,
+    UsedElsewhereError,
+    WriteBudgetError,
+)
 from nightporter.core.events import Event
+from nightporter.operations import rotate
 
 PLACE = ROOT / "plugin/observability"
 
@@ -149,3 +159,138 @@ def test_prometheus_reads_the_file(watched: Home, vendor: Vendor) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+# CloudWatch has the same alarms.
+
+SECONDS = {"s": 1, "min": 60, "h": 3600}
+
+
+def seconds(text: str) -> int | None:
+    """`13 h` as seconds; None for an empty cell."""
+    if not text:
+        return None
+    number, unit = text.split()
+    return int(number) * SECONDS[unit]
+
+
+def alarm_table() -> dict[str, list[str]]:
+    page = (ROOT / "plugin/docs/runbooks.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.splitlines()
+        if line.startswith("| Nightporter")
+    ]
+    return {row[0]: row[1:] for row in rows}
+
+
+def alarms() -> dict[str, dict[str, Any]]:
+    text = (ROOT / "terraform/modules/aws/alarms.tf").read_text()
+    document: dict[str, Any] = hcl2.loads(text)
+    (found,) = (local["alarms"] for local in document["locals"] if "alarms" in local)
+    return {
+        str(name).strip('"'): {
+            key: str(value).strip('"') for key, value in members.items() if key[:2] != "__"
+        }
+        for name, members in found.items()
+        if name[:2] != "__"
+    }
+
+
+def test_each_alert_has_its_alarm_and_no_alarm_is_unexplained() -> None:
+    rules = re.findall(r"alert: (\w+)", (PLACE / "nightporter.rules.yml").read_text())
+    table = alarm_table()
+    assert list(table) == rules
+    assert set(alarms()) == {row[0] for row in table.values()} | {
+        "failed",
+        "crashed",
+        "undelivered",
+    }
+
+
+@pytest.mark.parametrize("alert", alarm_table())
+def test_an_alert_and_its_alarm_have_the_same_limits(alert: str) -> None:
+    name, metric, limit, lasting = alarm_table()[alert]
+    rules = (PLACE / "nightporter.rules.yml").read_text()
+    rule = rules[rules.index(f"alert: {alert}\n") :].partition("- alert")[0]
+    alarm = alarms()[name]
+    assert alarm["metric"] == metric
+    if (found := seconds(limit)) is not None:
+        assert float(alarm["threshold"]) == found
+        assert re.search(rf"[<>] ({found}|{found // 3600} \* 3600)'", rule), rule
+    else:
+        assert float(alarm["threshold"]) == 1
+    if (found := seconds(lasting)) is not None:
+        assert int(alarm["period"]) * int(alarm.get("periods", 1)) == found
+        hours = rf"for: {found // 3600}h|> {found // 3600} \* 3600|\[{found // 3600}h\]"
+        assert re.search(rf"for: {found // 60}m|{hours}", rule), rule
+
+
+def test_lambda_counts_what_the_alarms_look_at() -> None:
+    """Every metric of an alarm is there, and 1 where the run has found what it is for."""
+    wanted = {alarm["metric"] for alarm in alarms().values() if alarm["namespace"] == "nightporter"}
+    calm = rotate.Report(profile="p", did="nothing", duration_s=1, refresh_expires_at=9)
+    said = aws_lambda.metrics(calm, function="f", now=0)
+    emitted = {item["Name"] for item in said["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert wanted - {"Runs"} <= emitted
+    incidents = ("SessionUsedElsewhere", "SessionDead", "WriteBudgetUsedUp", "SpillWaiting")
+    assert [said[name] for name in incidents] == [0, 0, 0, 0]
+    for error, name in (
+        (UsedElsewhereError("x"), "SessionUsedElsewhere"),
+        (SessionRejectedError("x"), "SessionDead"),
+        (WriteBudgetError("x"), "WriteBudgetUsedUp"),
+        (ResultPendingError("x"), "SpillWaiting"),
+    ):
+        report = rotate.Report(profile="p", did="nothing", duration_s=1, error=error)
+        said = aws_lambda.metrics(report, function="f", now=0)
+        assert [said[each] for each in incidents] == [int(each == name) for each in incidents]
+        assert (said["Successes"], said["Failures"]) == (0, 1)
+
+
+# The board, read by Grafana's own model of a dashboard.
+
+READ_BOARD = """
+import json, sys
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+plugins.register_default_plugins()
+print(JSONEncoder().encode(Dashboard.from_json(json.load(sys.stdin))))
+"""
+
+
+def lost(given: Any, kept: Any, place: str = "") -> list[str]:
+    """Where Grafana's model has not kept what was given."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        return [
+            found
+            for name, value in given.items()
+            for found in lost(value, kept.get(name), f"{place}.{name}")
+        ]
+    if isinstance(given, list) and isinstance(kept, list) and len(given) == len(kept):
+        pairs = enumerate(zip(given, kept, strict=True))
+        return [found for index, pair in pairs for found in lost(*pair, f"{place}[{index}]")]
+    return [] if given == kept else [place]
+
+
+def read_board(board: Any) -> Any:
+    done = subprocess.run(
+        [client("python"), "-c", READ_BOARD],
+        input=json.dumps(board),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.clients
+def test_grafana_knows_every_member_of_the_board() -> None:
+    board = json.loads((PLACE / "grafana.json").read_text())
+    assert lost(board, read_board(board)) == []
+    board["panels"][0]["titel"] = "planted"
+    board["panels"][0]["fieldConfig"]["defaults"]["units"] = "s"
+    found = lost(board, read_board(board))
+    assert found == [".panels[0].fieldConfig.defaults.units", ".panels[0].titel"]

@@ -63,8 +63,8 @@ run "alarms" {
     error_message = "A token that ends within 6 hours, and a missed rotation, must be alarming."
   }
   assert {
-    condition     = keys(aws_cloudwatch_metric_alarm.this) == ["crashed", "failed", "life-left", "missed", "refused", "undelivered"]
-    error_message = "There are six alarms."
+    condition     = keys(aws_cloudwatch_metric_alarm.this) == ["clock-skew", "crashed", "dead", "failed", "failing", "life-left", "life-left-25h", "missed", "refused", "spill-waiting", "undelivered", "used-elsewhere", "write-budget"]
+    error_message = "There are thirteen alarms."
   }
 }
 
