@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import timeit
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from unittest import mock
 import cachetools
 
 import nightporter
+from lab.servers.runtime_api import open_function
 from lab.support import (
     AWS_VARIABLES,
     BIN,
@@ -382,6 +384,98 @@ def _vault_home(room: Path, server: OpenBao, vendor: str) -> tuple[Home, str]:
     if home.run("token").code:
         raise SystemExit("the first sign-in failed")
     return home, mount
+
+
+LAMBDA_BY_HAND = """
+import os, sys, time
+def handler(event, context):
+    began = time.perf_counter()
+    import boto3
+    client = boto3.client("secretsmanager", endpoint_url=os.environ["STORE"])
+    client.get_secret_value(SecretId=os.environ["SECRET"])
+    return {"ms": (time.perf_counter() - began) * 1000, "modules": len(sys.modules)}
+"""
+LAMBDA_OURS = """
+import os, sys, time
+def handler(event, context):
+    began = time.perf_counter()
+    import nightporter
+    nightporter.get_token(os.environ["PROFILE"])
+    return {"ms": (time.perf_counter() - began) * 1000, "modules": len(sys.modules)}
+"""
+
+
+def in_lambda(rounds: int) -> None:
+    """From the first import to a token in a function with the layer, run by AWS's runtime client,
+    against boto3's client and one `get_secret_value` by hand in the same."""
+    runtimes = sorted(Path(__file__).parent.parent.glob(".clients/lambda-*/bin/python"))
+    if not runtimes:
+        print("lambda: ./scripts/clients has installed no runtime of Lambda here")
+        return
+    with (
+        tempfile.TemporaryDirectory() as place,
+        open_moto() as address,
+        open_sandbox(_world()) as vendor,
+    ):
+        room = Path(place)
+        home = _aws_home(room, address, vendor)
+        layer = _unpacked_layer(room, runtimes)
+        text = home.config_file.read_text() + 'publish_access_token = "prod/access"\n'
+        text += text[text.index("[profiles.pitchpoint]") :].replace(
+            "[profiles.pitchpoint]", '[profiles.published]\nrole = "read-only"'
+        )
+        home.configure(text)
+        if home.run("rotate", "pitchpoint", "--access").code:
+            raise SystemExit("publishing failed")
+        variables = {
+            **AWS_VARIABLES,
+            "NIGHTPORTER_CONFIG_TOML": text,
+            "STORE": address,
+            "SECRET": "prod/pitchpoint/refresh-token",
+        }
+        for python in runtimes:
+            for name, profile, target in (
+                ("an exchange", "pitchpoint", 1.2),
+                ("a published token", "published", 1.0),
+            ):
+                times: dict[str, list[float]] = {"ours": [], "theirs": []}
+                modules = {}
+                for number, (side, source) in itertools.product(
+                    range(rounds), (("ours", LAMBDA_OURS), ("theirs", LAMBDA_BY_HAND))
+                ):
+                    given = {**variables, "PROFILE": profile}
+                    place_of_function = room / f"{python.parent.parent.name}-{profile}-{number}"
+                    with open_function(
+                        python, place_of_function / side, layer, source, given
+                    ) as environment:
+                        outcome = environment.invoke({})
+                    if outcome.kind != "response":
+                        raise SystemExit(f"{name}: {outcome.body}")
+                    times[side].append(outcome.body["ms"])
+                    modules[side] = outcome.body["modules"]
+                keep(
+                    Row(
+                        name=f"{python.parent.parent.name}, {name}",
+                        ours=statistics.median(times["ours"]),
+                        against="client and get_secret_value",
+                        theirs=statistics.median(times["theirs"]),
+                        target=target,
+                    )
+                )
+                print(f"  {modules['ours']} modules loaded, {modules['theirs']} by hand")
+
+
+def _unpacked_layer(room: Path, runtimes: list[Path]) -> Path:
+    """The layer as it is built for these runtimes, unpacked as Lambda does."""
+    builder = Path(__file__).with_name("layer.py")
+    command = [sys.executable, str(builder), "--target", str(room), "--variant", "layer"]
+    command += [f"--python={python}" for python in runtimes]
+    subprocess.run(command, check=True, capture_output=True)
+    built = room / "nightporter-layer.zip"
+    print(f"  the layer has {built.stat().st_size / 1048576:.1f} MiB")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(room / "opt")
+    return room / "opt"
 
 
 def warm(rounds: int) -> None:
@@ -827,6 +921,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "start": start,
     "imports": imports,
     "cold": cold,
+    "lambda": in_lambda,
     "warm": warm,
     "peers": peers,
     "memory": memory,

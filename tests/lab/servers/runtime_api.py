@@ -42,6 +42,9 @@ class RuntimeApi(ThreadingHTTPServer):
         self.extensions: list[str] = []  # the names of those that have registered
         self.extension_errors: list[tuple[str, dict[str, Any]]] = []
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A function's process that is ended while it waits for the next ask is no error."""
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.server_address[1]}"
