@@ -81,7 +81,7 @@ def _settings(environment: Mapping[str, str]) -> Mapping[str, Any]:
     """
     try:
         found: Any = json.loads(_ask("npm", "config", "list", "--json", environment=environment))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ConfigError(
@@ -95,7 +95,8 @@ def _authorities(known: Mapping[str, Any], environment: Mapping[str, str]) -> st
     """The certificates that npm believes without a `cafile`: `ca`, else Node's own."""
     named = known.get("ca")
     if named:
-        return "\n".join(named if isinstance(named, list) else [str(named)]).replace("\\n", "\n")
+        texts = map(str, named if isinstance(named, list) else [named])
+        return "\n".join(texts).replace("\\n", "\n")
     return "" if known.get("cafile") else _ask("node", "-e", CAS, environment=environment)
 
 

@@ -414,7 +414,7 @@ def from_members(members: Mapping[str, object]) -> NightporterError:
         kind = NightporterError
     error: NightporterError = kind(str(members.get("message")), hint=str(members.get("hint")))
     retry_after = members.get("retry_after")
-    if isinstance(retry_after, (int, float)):
+    if isinstance(retry_after, (int, float)) and 0 <= retry_after < 1e9:  # JSON's numbers have no end
         error.retry_after_s = float(retry_after)
     if isinstance(error, (CredentialsRefusedError, SessionRejectedError)):
         error.error = str(members.get("error", ""))

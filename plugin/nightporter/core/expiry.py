@@ -80,6 +80,7 @@ def pitchpoint_refresh_expiry(issued_at: int) -> int:
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}
+_DURATION = re.compile(r"([0-9]{1,12}[smhd])+")
 
 
 def parse_duration(text: str) -> int:
@@ -87,7 +88,7 @@ def parse_duration(text: str) -> int:
 
     Raises: ValueError for anything else.
     """
-    parts = re.findall(r"(\d+)([smhd])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    if not _DURATION.fullmatch(text):
         raise ValueError("not a duration such as 90s, 25h or 1h30m")
+    parts = re.findall(r"([0-9]+)([smhd])", text)
     return sum(int(number) * _UNITS[unit] for number, unit in parts)

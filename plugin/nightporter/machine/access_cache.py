@@ -295,10 +295,7 @@ class AccessCache:
     def failure(self) -> NightporterError | None:
         """Returns the error that this profile ended with less than 5 s ago, or None."""
         entry = _parse(self._notes.load(f"{self._name}.failure"))
-        at = entry.get("at")
-        if not isinstance(at, (int, float)) or not 0 <= self._clock() - at < FAILURE_MEMORY_S:
-            return None
-        return errors.from_members(entry)
+        return errors.from_members(entry) if self._is_young(entry, FAILURE_MEMORY_S) else None
 
     def keep_failure(self, error: NightporterError) -> None:
         """Notes the error that an ask ended with."""
@@ -313,8 +310,12 @@ class AccessCache:
 
     def tried_early(self) -> bool:
         """Whether a renewal ahead of time was tried less than 60 s ago."""
-        at = _parse(self._notes.load(f"{self._name}.tried")).get("at")
-        return isinstance(at, (int, float)) and 0 <= self._clock() - at < EARLY_MEMORY_S
+        return self._is_young(_parse(self._notes.load(f"{self._name}.tried")), EARLY_MEMORY_S)
+
+    def _is_young(self, entry: dict[str, Any], memory_s: float) -> bool:
+        """Whether a note was written less than so many seconds ago."""
+        at, now = entry.get("at"), self._clock()
+        return isinstance(at, (int, float)) and now - memory_s < at <= now
 
     def note_early_try(self) -> None:
         """Notes that a renewal ahead of time is tried now."""

@@ -37,7 +37,7 @@ class Cluster:
 
 def clusters_of(document: Mapping[str, Any], profile: Profile) -> list[Cluster]:
     """Returns the clusters whose server is in the profile's `hosts`."""
-    found = [_cluster(item) for item in _items(document, "clusters", "cluster")]
+    found = [_cluster(item) for item in items(document, "clusters", "cluster")]
     return [item for item in found if is_cluster_of(item.server, profile)]
 
 
@@ -45,13 +45,13 @@ def used_clusters(document: Mapping[str, Any], profile: Profile) -> list[Cluster
     """Returns those for which a context asks nightporter for the profile's token."""
     users = {
         name
-        for name, user in _items(document, "users", "user")
+        for name, user in items(document, "users", "user")
         if _asks_for(user.get("exec"), profile.name)
     }
     wanted = {
-        context.get("cluster")
-        for _, context in _items(document, "contexts", "context")
-        if context.get("user") in users
+        str(context.get("cluster"))
+        for _, context in items(document, "contexts", "context")
+        if str(context.get("user")) in users
     }
     return [item for item in clusters_of(document, profile) if item.name in wanted]
 
@@ -65,12 +65,16 @@ def parse(text: str | None) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _items(
+def items(
     document: Mapping[str, Any], plural: str, single: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for item in document.get(plural) or ():
-        if isinstance(item, dict) and isinstance(item.get(single), dict):
-            yield str(item.get("name")), item[single]
+    """Yields name and members of each entry (`contexts`, `context`); none for what has another
+    shape. A null entry has no members."""
+    entries = document.get(plural)
+    for item in entries if isinstance(entries, list) else ():
+        members = (item.get(single) or {}) if isinstance(item, dict) else None
+        if isinstance(members, dict):
+            yield str(item.get("name")), members
 
 
 def _cluster(named: tuple[str, Mapping[str, Any]]) -> Cluster:
@@ -83,14 +87,19 @@ def _cluster(named: tuple[str, Mapping[str, Any]]) -> Cluster:
         name=name,
         server=str(cluster.get("server")),
         authorities=tuple(digests),
-        proxy=cluster.get("proxy-url") or None,
-        tls_server_name=cluster.get("tls-server-name") or None,
+        proxy=_text_or_none(cluster.get("proxy-url")),
+        tls_server_name=_text_or_none(cluster.get("tls-server-name")),
         is_unchecked=bool(cluster.get("insecure-skip-tls-verify")),
     )
+
+
+def _text_or_none(value: object) -> str | None:
+    return str(value) if value else None
 
 
 def _asks_for(stanza: object, profile: str) -> bool:
     if not isinstance(stanza, dict):
         return False
     is_ours = os.path.basename(str(stanza.get("command"))) == "nightporter"
-    return is_ours and (stanza.get("args") or [])[-2:] == ["exec-credential", profile]
+    args = stanza.get("args")
+    return is_ours and isinstance(args, list) and args[-2:] == ["exec-credential", profile]

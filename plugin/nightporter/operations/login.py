@@ -424,7 +424,7 @@ def _parse_device(response: Response) -> tuple[Secret, str, str, float]:
         document = json.loads(response.body)
         texts = [document["device_code"], document["user_code"], document["verification_uri"]]
         interval_s = max(LEAST_POLL_S, float(document.get("interval", 5)))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise IssuerReplyError(f"the issuer started no device login ({response.status})") from None
     if (
         not all(isinstance(text, str) and text.isprintable() for text in texts)

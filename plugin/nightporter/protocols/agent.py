@@ -10,8 +10,9 @@ No header is sent that would let a browser's page read an answer, and an ask of 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from nightporter.core.checks import is_loopback
 from nightporter.core.hosts import BadAskError, parse_target, profiles_for
@@ -66,9 +67,7 @@ def parse_ask(method: str, address: str, headers: Mapping[str, str], *, is_unix:
 
     Raises: RefusedError.
     """
-    if len(address) > MAX_TARGET or not address.startswith("/"):
-        raise RefusedError(400, "an address that can't be read")
-    parts = urlsplit(address)
+    parts = _parts_of(address)
     names = parts.path.split("/")
     is_envoy = names[1:3] == ["v1", "envoy"]
     _check_browser(headers, is_host_free=is_unix or is_envoy)
@@ -83,6 +82,13 @@ def parse_ask(method: str, address: str, headers: Mapping[str, str], *, is_unix:
     if parts.path in ("/metrics", "/healthz"):
         return Ask(kind="metrics" if parts.path == "/metrics" else "health")
     raise RefusedError(404, "there is nothing at this address")
+
+
+def _parts_of(address: str) -> SplitResult:
+    if len(address) <= MAX_TARGET and address.startswith("/"):
+        with contextlib.suppress(ValueError):  # `//[` begins a host that doesn't end
+            return urlsplit(address)
+    raise RefusedError(400, "an address that can't be read")
 
 
 def _check_browser(headers: Mapping[str, str], *, is_host_free: bool) -> None:

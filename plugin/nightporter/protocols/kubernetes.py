@@ -155,14 +155,15 @@ def certificate_digests(data: str) -> list[str]:
     """
     import base64  # deferred: only a pinned CA needs them
     import hashlib
-    import re
 
     text = base64.b64decode(data, validate=True).decode("ascii")
-    bodies = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", text, re.S)
-    return [
-        hashlib.sha256(base64.b64decode("".join(body.split()), validate=True)).hexdigest()
-        for body in bodies
-    ]
+    found = []
+    for block in text.split("-----BEGIN CERTIFICATE-----")[1:]:
+        body, end, _ = block.partition("-----END CERTIFICATE-----")
+        if end:
+            der = base64.b64decode("".join(body.split()), validate=True)
+            found.append(hashlib.sha256(der).hexdigest())
+    return found
 
 
 def render(token: Token, api_version: str, *, reported_expiry: int) -> str:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from nightporter.cli.setups.plan import Amend, Machine, Plan, Run, Write
+from nightporter.operations import kubeconfig
 
 
 def user_of(profile: str) -> str:
@@ -62,7 +64,7 @@ def undo(machine: Machine, client: str, profile: str) -> Plan:
     forget = (
         (Write(path=path, content=None, gist="", is_ours=True),) if os.path.lexists(path) else ()
     )
-    users = {item.get("name") for item in view.get("users") or ()}
+    users = {name for name, _ in kubeconfig.items(view, "users", "user")}
     steps, notes = [], []
     for context, present in _contexts(view).items():
         if present != user:
@@ -88,26 +90,19 @@ def _place(machine: Machine, profile: str) -> str:
     return os.path.join(machine.data_directory, "kubectl", f"{profile}.json")
 
 
-def _view(machine: Machine, client: str) -> dict[str, Any]:
+def _view(machine: Machine, client: str) -> Mapping[str, Any]:
     """The kubeconfig as kubectl shows it, without secrets; empty where it can't."""
-    try:
-        document = json.loads(machine.ask(client, "config", "view", "-o", "json") or "{}")
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+    return kubeconfig.parse(machine.ask(client, "config", "view", "-o", "json"))
 
 
-def _contexts(view: dict[str, Any]) -> dict[str, str]:
+def _contexts(view: Mapping[str, Any]) -> dict[str, str]:
     """Each context's user; empty for one without."""
     return {
-        str(item.get("name")): str((item.get("context") or {}).get("user") or "")
-        for item in view.get("contexts") or ()
+        name: str(context.get("user") or "")
+        for name, context in kubeconfig.items(view, "contexts", "context")
     }
 
 
 def _noted(machine: Machine, profile: str) -> dict[str, str]:
-    try:
-        document = json.loads(machine.read(_place(machine, profile)) or "{}")
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+    found = kubeconfig.parse(machine.read(_place(machine, profile)))
+    return {name: user for name, user in found.items() if isinstance(user, str)}

@@ -95,7 +95,9 @@ END = "# <<< nightporter {} <<<"
 def set_block(text: str, name: str, block: str | None) -> str:
     """A file of lines with our marked block in it, or without it for None."""
     begin, end = BEGIN.format(name), END.format(name)
-    pattern = re.compile(rf"(^|\n){re.escape(begin)}\r?\n.*?{re.escape(end)}(?:\r?\n)?", re.S)
+    # Not across another beginning: where an end was edited away, the lines below it are the user's.
+    ours = rf"(?:(?!{re.escape(begin)}).)*?"
+    pattern = re.compile(rf"(^|\n){re.escape(begin)}\r?\n{ours}{re.escape(end)}(?:\r?\n)?", re.S)
     rest = pattern.sub(lambda found: found[1], text)
     if block is None:
         return rest
