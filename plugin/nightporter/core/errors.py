@@ -414,7 +414,8 @@ def from_members(members: Mapping[str, object]) -> NightporterError:
         kind = NightporterError
     error: NightporterError = kind(str(members.get("message")), hint=str(members.get("hint")))
     retry_after = members.get("retry_after")
-    if isinstance(retry_after, (int, float)) and 0 <= retry_after < 1e9:  # JSON's numbers have no end
+    # JSON's numbers have no end, and a float has.
+    if isinstance(retry_after, (int, float)) and 0 <= retry_after < 1e9:
         error.retry_after_s = float(retry_after)
     if isinstance(error, (CredentialsRefusedError, SessionRejectedError)):
         error.error = str(members.get("error", ""))

@@ -28,7 +28,7 @@ from nightporter.machine.client_input import read_spelled
 from nightporter.machine.helper_failures import NAME as FAILURES
 from nightporter.machine.helper_failures import HelperFailures
 from nightporter.machine.journal import FileJournal
-from nightporter.operations.agent import Counts, Handler, Server
+from nightporter.operations.agent import Handler, Server
 from nightporter.stores.local import LocalStore
 from nightporter.stores.secrets_manager import _date_of, _generation, _value_of
 from nightporter.stores.vault import VaultStore
@@ -78,9 +78,8 @@ class _Connection:
 def agent_http(content: bytes) -> None:
     """A request as bytes: an answer of HTTP, or silence for what is no request at all."""
     connection = _Connection(content)
-    server = SimpleNamespace(
-        proof="0123456789abcdef", porter=_Porter(), counts=cast(Counts, SimpleNamespace(text=str))
-    )
+    counts = SimpleNamespace(read=lambda: ({}, None))
+    server = SimpleNamespace(proof="0123456789abcdef", porter=_Porter(), counts=counts)
     Handler(cast(Any, connection), ("", 0), cast(Server, server))
     said = connection.answered
     is_old = not content.split(b"\n", 1)[0].rstrip().endswith((b"HTTP/1.0", b"HTTP/1.1"))
