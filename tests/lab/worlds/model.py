@@ -433,6 +433,7 @@ class Model:
             self.problems.append("one refresh token was sent twice within one claim")
         self.sends[key] = "unknown"
         self.check_overlap(host, request)
+        self.note_late_result(host, request)
 
     def settle_send(self, host: Host, request: Request) -> None:
         if host.claims:
@@ -447,6 +448,20 @@ class Model:
             if other is not host and other.is_in_window and other.sending == text:
                 self.problems.append("one refresh token was under way twice")
         host.sending = text
+
+    def note_late_result(self, host: Host, request: Request) -> None:
+        """A grace is how long a result may be on its way. One that is still in a host's memory or
+        on its disk when the grace is over (the store was away) is the one window: the record's
+        token is sent once more, and that may end the session."""
+        token = request.body.decode().partition("refresh_token=")[2].partition("&")[0]
+        rotated_at = (
+            self.vendor.rotated_at.get(int(token[1:] or 0)) if self.vendor.grace_s else None
+        )
+        if rotated_at is None or self.now - rotated_at <= self.vendor.grace_s:
+            return
+        others = [other for other in self.hosts if other is not host]
+        if any(other.is_in_window or other.pending for other in others):
+            self.may_hurt = True
 
     def check_attempts(self) -> None:
         recent = [at for at in self.vendor.sign_ins if self.now - at < UNSETTLED_BACK_OFF_S - 1]
