@@ -14,8 +14,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -352,3 +354,82 @@ def test_the_kernel_of_macos_names_the_peer() -> None:
 def test_a_port_is_a_port(agent_home: Home, port: str) -> None:
     done = agent_home.run("agent", "--port", port, "--token-file", f"{agent_home.path}/t")
     assert (done.code, "--port" in done.err) == (2, True)
+
+
+def test_two_agents_on_two_hosts_make_one_refresh(tmp_path: Path, vendor: Vendor) -> None:
+    """Each has a home of its own; the store is all that they share."""
+    homes = [Home(tmp_path / name) for name in ("a", "b")]
+    for home in homes:
+        home.configure(
+            f'[stores.shared]\ntype = "local"\npath = "{tmp_path}/store"\n'
+            '[profiles.acme]\nissuer = "oauth2"\ngrant = "authorization_code"\nstore = "shared"\n'
+            f'base_url = "{vendor.address}"\ntoken_endpoint = "{vendor.address}/oauth2/token"\n'
+            'credentials = "prod/acme"\nrotation = "rotates"\nshare_access_token = true\n'
+        )
+    homes[0].set_credentials("acme", client_id="demo-client", client_secret="demo-secret")
+    token = vendor.world.new_refresh_token()
+    assert homes[0].run("seed", "acme", stdin=token).code == 0
+    vendor.world.latency_s = 0.3
+    with running(homes[0]) as first, running(homes[1]) as second, ThreadPoolExecutor(8) as pool:
+        agents = [first, second] * 4
+        found = list(pool.map(lambda agent: agent.ask("/v1/token?profile=acme"), agents))
+    assert [status for status, _, _ in found] == [200] * 8
+    assert len({json.loads(body)["access_token"] for _, _, body in found}) == 1
+    assert vendor.count("refresh") == 1
+
+
+def test_killed_at_any_moment_an_agent_costs_nothing(agent_home: Home, vendor: Vendor) -> None:
+    """Before, during and after an exchange: the next agent goes on with the same session."""
+    with running(agent_home) as agent:
+        assert agent.ask("/v1/token?profile=pitchpoint")[0] == 200
+        vendor.world.expires_in, vendor.world.latency_s = 1, 0.3
+        for delay_s in (0.0, 0.02, 0.1, 0.2, 0.3, 0.35, 0.5):
+            agent_home.drop_cache()
+            agent.end(signal.SIGKILL)
+            agent.start()
+            asking = threading.Thread(target=ask_anyhow, args=(agent,))
+            asking.start()
+            time.sleep(delay_s)
+            agent.end(signal.SIGKILL)
+            asking.join()
+            agent.start()
+            status, _, body = agent.ask("/v1/token?profile=pitchpoint")
+            assert status == 200, (delay_s, body)
+            assert json.loads(body)["access_token"] in vendor.world.access_tokens
+    assert vendor.count("sign-in") == 1
+
+
+def ask_anyhow(agent: Agent) -> None:
+    """Asks an agent that may be killed meanwhile."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        agent.ask("/v1/token?profile=pitchpoint")
+
+
+ENVOY_CHECK = (
+    b"GET /v1/envoy/pitchpoint/orders?id=7 HTTP/1.1\r\nhost: %b\r\ncontent-length: 0\r\n"
+    b"authorization: Bearer forged\r\nx-envoy-internal: true\r\n"
+    b"x-envoy-expected-rq-timeout-ms: 1000\r\nx-forwarded-for: 10.0.0.1\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [(b"api.example.com", 200), (b"api.example.com:443", 200), (b"evil.example", 403)],
+)
+def test_envoy_s_check_is_answered_as_its_documentation_has_it(
+    agent_home: Home, vendor: Vendor, host: bytes, status: int
+) -> None:
+    """`ext_authz` over HTTP: the request's method, path behind `path_prefix` and host; 200 lets it
+    pass with `authorization` (`allowed_upstream_headers`), all else denies. A real Envoy is in
+    test_agent_envoy.py."""
+    with running(agent_home) as agent:
+        head, _, body = raw(agent, ENVOY_CHECK % host).partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert int(lines[0].split()[1]) == status
+    found = [line for line in lines if line.startswith("Authorization: ")]
+    if status == 200:
+        (line,) = found
+        assert vendor.world.is_live(line.removeprefix("Authorization: Bearer "))
+        assert body == b""
+    else:
+        assert found == []

@@ -12,50 +12,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.clients import client
+from lab.servers.api import open_api
 from lab.support import ROOT, Home, free_port
 from lab.worlds.vendor import Vendor
 
 LIVES = 4  # of an access token, in the time of a test
-
-
-class Api(BaseHTTPRequestHandler):
-    """An API that wants a living token."""
-
-    def do_GET(self) -> None:
-        _, _, token = self.headers.get("Authorization", "").partition(" ")
-        is_live = self.server.vendor.world.is_live(token)  # type: ignore[attr-defined]
-        self.server.tokens.add(token)  # type: ignore[attr-defined]
-        self.send_response(200 if is_live else 401)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_args: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def open_api(vendor: Vendor) -> Iterator[ThreadingHTTPServer]:
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 256
-
-    api = Server(("127.0.0.1", 0), Api)
-    api.vendor, api.tokens = vendor, set()  # type: ignore[attr-defined]
-    threading.Thread(target=api.serve_forever, daemon=True).start()
-    try:
-        yield api
-    finally:
-        api.shutdown()
-        api.server_close()
 
 
 class Activated:
@@ -155,7 +123,7 @@ def test_no_request_has_a_dead_token_while_the_agent_is_killed_and_the_token_rot
                 time.sleep(seconds / 12)
                 assert home.run("token", "--force-refresh").code == 0
             said = json.loads(asking.communicate(timeout=seconds + 90)[0])
-            tokens = api.tokens  # type: ignore[attr-defined]
+            tokens = api.tokens
     finally:
         agent.close()
     statuses = said["statuses"]

@@ -161,6 +161,20 @@ def test_prometheus_reads_the_file(watched: Home, vendor: Vendor) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.clients
+def test_every_name_is_one_as_prometheus_wants_it() -> None:
+    """`promtool check metrics` also lints: units, suffixes, help."""
+    series: metrics.Series = {(name, (("profile", "p"),)): 1.0 for name in metrics.METRICS}
+    for text, code in (
+        (metrics.render(series), 0),
+        ("# HELP planted_minutes x\n# TYPE planted_minutes counter\nplanted_minutes 1\n", 3),
+    ):
+        done = subprocess.run(
+            [client("promtool"), "check", "metrics"], input=text, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+
+
 # CloudWatch has the same alarms.
 
 SECONDS = {"s": 1, "min": 60, "h": 3600}

@@ -4,6 +4,7 @@ over."""
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -56,6 +57,14 @@ def seed(home: Home, vendor: Vendor) -> str:
     return token
 
 
+def use_with_curl(vendor: Vendor, token: str) -> None:
+    """Somebody else exchanges the token."""
+    command = ("curl", "-sS", "--fail", "--noproxy", "*", "-u", "demo-client:demo-secret")
+    form = ("-d", "grant_type=refresh_token", "--data-urlencode", f"refresh_token={token}")
+    address = f"{vendor.address}/oauth2/token"
+    subprocess.run([*command, *form, address], check=True, capture_output=True, timeout=20)
+
+
 def all_ask(homes: list[Home]) -> list[int]:
     with ThreadPoolExecutor(HOSTS) as pool:
         return [done.code for done in pool.map(lambda home: home.run("token"), homes)]
@@ -66,7 +75,7 @@ def test_a_theft_is_told_once_by_four_hosts_and_its_end_once(
 ) -> None:
     homes = fleet(tmp_path, vendor, by_command(told))
     token = seed(homes[0], vendor)
-    assert vendor.world.refresh(token)[0] == 200  # somebody else
+    use_with_curl(vendor, token)
     assert all_ask(homes) == [4] * HOSTS
     assert [said["event"] for said in lines(told)] == ["used-elsewhere"]
     (said,) = lines(told)
@@ -179,3 +188,49 @@ def test_what_can_t_be_told_is_a_wrong_configuration(home: Home, text: str) -> N
     home.config_file.write_text(f"[notify]\n{text}\n" + home.config_file.read_text())
     done = home.run("token")
     assert (done.code, "notify" in done.err) == (2, True)
+
+
+def password_fleet(tmp_path: Path, vendor: Vendor, notify: str, more: str = "") -> list[Home]:
+    """Hosts that sign in by themselves, with one store."""
+    homes = [Home(tmp_path / f"host-{number}") for number in range(HOSTS)]
+    for home in homes:
+        home.configure(
+            f'[notify]\n{notify}\n[stores.shared]\ntype = "local"\npath = "{tmp_path}/store"\n'
+            '[profiles.acme]\nissuer = "pitchpoint"\nstore = "shared"\n'
+            f'base_url = "{vendor.address}"\ncredentials = "prod/acme"\n{more}'
+        )
+    homes[0].set_credentials("acme", username="svc-acme", password="correct-horse")
+    return homes
+
+
+def test_a_refusal_is_told_once_by_four_hosts_and_its_end_once(
+    tmp_path: Path, vendor: Vendor, told: Path
+) -> None:
+    homes = password_fleet(tmp_path, vendor, by_command(told))
+    vendor.world.users["svc-acme"] = "another"
+    assert all_ask(homes) == [3] * HOSTS
+    for home in homes:
+        home.drop_cache()
+    assert all_ask(homes) == [3] * HOSTS
+    assert [said["event"] for said in lines(told)] == ["refused"]
+    homes[1].set_credentials("acme", username="svc-acme", password="another")
+    for home in homes:
+        home.drop_cache()
+    assert all_ask(homes) == [0] * HOSTS
+    assert [said["event"] for said in lines(told)] == ["refused", "recovered"]
+    assert {said["incident"] for said in lines(told)} == {"refused"}
+
+
+def test_an_end_that_is_near_is_told_once_by_four_hosts(
+    tmp_path: Path, vendor: Vendor, told: Path
+) -> None:
+    homes = password_fleet(tmp_path, vendor, by_command(told), "renew_when_left = 1\n")
+    assert homes[0].run("token").code == 0
+    (file,) = (tmp_path / "store").glob("*refresh-token.json")
+    document = json.loads(file.read_text())
+    document["version"] += 1
+    document["value"]["expires_at"] = format_rfc3339(int(time.time()) + 3600)
+    file.write_text(json.dumps(document))
+    with ThreadPoolExecutor(HOSTS) as pool:
+        assert [each.code for each in pool.map(lambda home: home.run("rotate"), homes)] == [0] * 4
+    assert [said["event"] for said in lines(told)] == ["ending"]

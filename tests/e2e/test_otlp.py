@@ -148,6 +148,42 @@ def test_forked_workers_count_once(watched: Home, collector: Collector, cache: s
     assert len(collector.seen) == (1 if cache == "file" else 3)
 
 
+LAMBDA = """
+import json, time
+from nightporter import aws_lambda, get_token
+class Context:
+    ends = time.time() + 60
+    def get_remaining_time_in_millis(self):
+        return int((self.ends - time.time()) * 1000)
+aws_lambda.rotate_handler({}, Context())
+get_token("pitchpoint", force_refresh=True)
+import os
+os._exit(0)  # frozen: nothing runs after an invocation
+"""
+
+
+def test_an_invocation_of_lambda_sends_before_it_ends(watched: Home, collector: Collector) -> None:
+    """The handler's events and the library's, each environment for itself."""
+    watched.environment |= {"AWS_LAMBDA_FUNCTION_NAME": "np", "AWS_LAMBDA_LOG_STREAM_NAME": "s1"}
+    code, said, _ = in_library(watched, LAMBDA)
+    assert code == 0, said
+    assert collector.totals("nightporter.events", "event") == noted(watched)
+    assert {resource["faas.name"] for resource in collector.resources.values()} == {"np"}
+
+
+@pytest.mark.parametrize("mood", ["slow", "drips"])
+def test_an_invocation_waits_a_second_at_most_and_then_not_again(home: Home, mood: str) -> None:
+    home.environment |= {"AWS_LAMBDA_FUNCTION_NAME": "np"}
+    source = LAMBDA.replace(
+        "import os\n", "for _ in range(20): get_token(force_refresh=True)\nimport os\n"
+    )
+    with open_collector(mood) as server:
+        home.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = server.address
+        code, said, _ = in_library(home, source)
+        assert code == 0, said
+        assert len(server.requests) <= 2  # the handler's porter, and the library's
+
+
 def test_json_needs_no_package(watched: Home, collector: Collector) -> None:
     watched.environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/json"
     watched.environment["OTEL_EXPORTER_OTLP_COMPRESSION"] = "gzip"

@@ -162,9 +162,10 @@ class Exporter:
 
     def _run(self) -> None:
         wait_s = min(FIRST_S, self._settings.interval_s)
-        while not self._closing.is_set():
+        is_closing = False
+        while not is_closing:  # what was counted before the end is sent, however soon that comes
             self._dirty.wait()
-            self._closing.wait(wait_s)
+            is_closing = self._closing.wait(wait_s)
             wait_s = self._settings.interval_s
             self._drain(self._settings.timeout_s)
 
