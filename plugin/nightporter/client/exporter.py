@@ -101,6 +101,7 @@ class Exporter:
         self._not_before = 0.0  # monotonic: after a failure in Lambda
         self.after_fork()
         if self._has_thread:
+            _prepare(settings)
             _OPEN.add(self)
 
     def after_fork(self) -> None:
@@ -272,6 +273,16 @@ class Exporter:
             found["faas.name"] = self._environment["AWS_LAMBDA_FUNCTION_NAME"]
             found["faas.instance"] = self._environment.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
         return {**found, **self._settings.resource}
+
+
+def _prepare(settings: otlp.Settings) -> None:
+    """Imports here what the thread will need: a program that forks while a thread imports leaves
+    its child with a module that nobody ever completes."""
+    import uuid  # noqa: F401
+
+    from nightporter.net import otlp as sender
+
+    sender.prepare(settings)
 
 
 _OPEN: weakref.WeakSet[Exporter] = weakref.WeakSet()

@@ -46,6 +46,12 @@ def encoding_of(settings: Settings) -> str | None:
     return settings.encoding or ("protobuf" if has_protobuf() else "json")
 
 
+def prepare(settings: Settings) -> None:
+    """Imports what `send` will need."""
+    if encoding_of(settings) == "protobuf":
+        _encoded({}, "protobuf")
+
+
 def send(
     settings: Settings,
     document: Mapping[str, Any],

@@ -93,11 +93,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         mood = self.server.mood
         if mood == "slow":
-            time.sleep(30)
+            time.sleep(60)
         if mood == "drips":
             with contextlib.suppress(OSError):
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-                for number in range(300):
+                for number in range(600):
                     self.wfile.write(f"X-{number}: y\r\n".encode())
                     time.sleep(0.1)
             return
