@@ -108,6 +108,7 @@ def test_not_ours(text: str) -> None:
         "git.example.com#@evil.example",
         "git.example.com:0",
         "[v1.x]",
+        f"{'a' * 64}.example.com",
         "a\x00b",
         "a\x0bb",
         "a\x85b",

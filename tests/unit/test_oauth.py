@@ -151,9 +151,11 @@ def test_the_table_of_error_classes(
 
 
 def test_an_unknown_refusal_is_not_certain() -> None:
-    with pytest.raises(SessionRejectedError) as rejected:
-        parse_tokens(reply(400, {"error": "something_new"}), Call.REFRESH)
-    assert not rejected.value.is_certain
+    """Whatever status of a refusal it comes with: the only copy is not given up for it."""
+    for status in (400, 401, 403):
+        with pytest.raises(SessionRejectedError) as rejected:
+            parse_tokens(reply(status, {"error": "something_new"}), Call.REFRESH)
+        assert not rejected.value.is_certain
 
 
 def test_retry_after_in_seconds_and_as_a_date() -> None:

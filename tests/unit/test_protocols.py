@@ -68,6 +68,17 @@ def test_git_golden_answers() -> None:
     )
 
 
+def test_git_the_user_that_it_asks_for_is_echoed() -> None:
+    """git drops an answer for another user name than the one in the address."""
+    assert "username=me\n" in rendered(OLD + b"username=me\n")
+
+
+@pytest.mark.parametrize("key", [b"password", b"credential"])
+def test_git_what_it_erases_is_refused(key: bytes) -> None:
+    """As a password, or since git 2.46 as a credential."""
+    assert git.parse(OLD + key + b"=ACC\n").refused == "ACC"
+
+
 def test_git_second_try() -> None:
     mark = git.mark_of(TOKEN)
     assert (
@@ -258,6 +269,14 @@ def test_docker_servers(server: bytes) -> None:
     assert (target.host, target.port) == ("reg.example", 5000)
 
 
+def test_docker_a_server_of_1_mib_is_the_longest() -> None:
+    """What is longer is no address."""
+    longest = b"reg.example.com/" + b"x" * (2**20 - 16)
+    assert docker.parse_server(longest).host == "reg.example.com"
+    with pytest.raises(BadAskError, match="too long"):
+        docker.parse_server(longest + b"x")
+
+
 def test_docker_answers() -> None:
     assert docker.is_empty(b" \n")
     assert (
@@ -382,6 +401,7 @@ def test_go() -> None:
         == "https://a.example\nhttps://a.example/m?x\n\nAuthorization: Bearer ACC\n\n"
     )
     assert go.says_unauthorized(b"HTTP/2.0 401 Unauthorized\r\nX: y\r\n")
+    assert go.says_unauthorized(b"HTTP/1.1 401\r\n\r\n")  # the words are the server's to leave out
     assert not go.says_unauthorized(b"HTTP/1.1 404 Not Found\r\n401\r\n")
     assert not go.says_unauthorized(b"")
     for url in ("http://a.example/", "a.example", "https://u@a.example/", "https://a\n/"):

@@ -4,6 +4,7 @@ The store is a dictionary, and both clocks are the test's."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -11,7 +12,12 @@ from typing import Any, cast
 import pytest
 
 from nightporter.core.config import parse_config
-from nightporter.core.errors import StoreDeniedError
+from nightporter.core.errors import (
+    NightporterError,
+    SessionRejectedError,
+    StoreDeniedError,
+    StoreRolledBackError,
+)
 from nightporter.core.model import (
     Ask,
     Claim,
@@ -24,8 +30,9 @@ from nightporter.core.model import (
 from nightporter.core.record import PendingResult, parse_session, render_session
 from nightporter.core.values import replace
 from nightporter.issuers import VENDORS, issuer_for
-from nightporter.issuers.oauth import Call
+from nightporter.issuers.oauth import Call, Request, Response
 from nightporter.session.driver import Runtime
+from nightporter.session.engine import obtain
 from nightporter.session.exchange import Exchange
 from nightporter.session.port import ABSENT, Journal, Sender, Store, Stored, Version
 from nightporter.session.repository import Session
@@ -52,6 +59,10 @@ class World:
     values: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
     waiting: list[PendingResult] = field(default_factory=list)
     is_denied: bool = False
+    highest_seen: int = 0
+    answers: list[Response | NightporterError] = field(default_factory=list)
+    sent: list[Request] = field(default_factory=list)
+    slept_s: float = 0.0
     path: str = "waiting"
 
     def __post_init__(self) -> None:
@@ -63,16 +74,32 @@ class World:
             sender=cast(Sender, self),
             journal=cast(Journal, self),
             runtime=Runtime(
-                clock=lambda: float(NOW), monotonic=lambda: BOOT, boot=lambda: BOOT, host="h"
+                clock=lambda: NOW + self.slept_s,
+                monotonic=lambda: BOOT + self.slept_s,
+                boot=lambda: BOOT + self.slept_s,
+                sleep=self.sleep,
+                host="h",
+                holder="h/1/1",
             ),
         )
+
+    def sleep(self, seconds: float) -> None:
+        self.slept_s += seconds
+
+    def send(self, request: Request, **_more: Any) -> Response:
+        self.sent.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, NightporterError):
+            raise answer
+        return answer
 
     versions_per_day = None
 
     def read(self, path: str, *, timeout_s: float) -> Stored:
         value, number = self.values.get(path, (None, 0))
         version = Version(str(number), number) if number else ABSENT
-        return Stored(value, version, written_at=float(NOW), now=float(NOW))
+        now = NOW + self.slept_s
+        return Stored(value, version, written_at=now, now=now)
 
     def write(
         self, path: str, value: Mapping[str, Any], expected: Version, _ends: object, **_more: Any
@@ -91,6 +118,9 @@ class World:
 
     def load(self) -> list[PendingResult]:
         return list(self.waiting)
+
+    def highest(self, _lineage: str) -> int:
+        return self.highest_seen
 
     def note(self, _lineage: str, _generation: int) -> None:
         pass
@@ -325,3 +355,49 @@ def test_a_seed_settles_results_that_wait() -> None:
     assert world.waiting == []
     assert world.kept().refresh_token == Secret("S1")
     assert world.kept().generation == 5
+
+
+# Whole asks, where a rule shows in what is sent.
+
+
+def reply(status: int, **members: Any) -> Response:
+    return Response(status=status, headers={}, body=json.dumps(members).encode())
+
+
+def ask() -> Ask:
+    return Ask(deadline=BOOT + 30, min_ttl_s=60)
+
+
+REJECTED = reply(400, error="invalid_grant")
+
+
+@pytest.mark.parametrize(("generation", "sends"), [(3, 1), (4, 1), (5, 0)])
+def test_from_an_older_state_than_was_seen_here_nothing_is_sent(
+    generation: int, sends: int
+) -> None:
+    """The store was set back: the refresh token in it may have been used long ago."""
+    world = World(ROTATING, highest_seen=generation)
+    world.keep(access_token=None, access_token_expires_at=None)
+    world.answers = [reply(200, access_token="A2", refresh_token="R2", expires_in=600)]
+    if sends:
+        assert obtain(world.session, ask()).value == "A2"
+    else:
+        with pytest.raises(StoreRolledBackError):
+            obtain(world.session, ask())
+    assert len(world.sent) == sends
+
+
+def test_a_token_that_was_refused_twice_is_marked_with_the_issuer_s_code() -> None:
+    """It stays in the record, and nobody sends it again: not even in another ask."""
+    world = World(ROTATING)
+    world.keep(access_token=None, access_token_expires_at=None)
+    world.answers = [REJECTED, REJECTED]
+    for _ in range(2):
+        with pytest.raises(SessionRejectedError) as rejected:
+            obtain(world.session, ask())
+        assert rejected.value.error == "invalid_grant"
+        assert "nightporter seed p" in rejected.value.hint
+    assert len(world.sent) == 2
+    mark = world.kept().rejected
+    assert mark is not None
+    assert (mark.error, world.kept().refresh_token) == ("invalid_grant", Secret("R1"))
