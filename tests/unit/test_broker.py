@@ -327,6 +327,17 @@ def test_the_holder_of_a_living_token_waits_two_seconds_for_a_better_one(world: 
     assert world.boot_s - begun <= 2
 
 
+def test_who_holds_nothing_or_wants_another_has_the_whole_time(world: World) -> None:
+    """Two seconds are for the holder of a living token alone."""
+    world.answers = [3600, 3600]
+    broker = world.broker()
+    for number, is_forced in enumerate((False, True)):
+        world.pass_s(1)
+        deadline = world.boot_s + 30
+        broker.access_token(timeout_s=30, is_forced=is_forced)
+        assert world.asks[number].deadline == deadline
+
+
 def test_a_library_renews_ahead_in_a_thread(world: World) -> None:
     """The ask itself is answered at once, by the token that it has."""
     world.answers = [3600, 3600]

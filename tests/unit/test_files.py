@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from nightporter.machine.files import (
     close_directory,
     is_own_regular_file,
     is_private_directory,
+    open_lock,
     open_private_directory,
     read_private,
     replace_private,
@@ -209,3 +211,25 @@ def test_only_our_own_regular_file_is_one(file: Path, monkeypatch: pytest.Monkey
     assert not is_own_regular_file(descriptor)
     for opened in (descriptor, reader, writer):
         os.close(opened)
+
+
+def test_a_lock_ends_with_its_block_though_a_child_holds_the_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that was forked meanwhile has the same open file."""
+    opened: list[int] = []
+    open_file = os.open
+
+    def noted_open(*args: Any) -> int:
+        opened.append(open_file(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(os, "open", noted_open)
+    path = str(tmp_path / "lock")
+    with open_lock(path, deadline=0.0) as won:
+        childs = os.dup(opened[0])
+        with open_lock(path, deadline=0.0) as second:
+            assert (won, second) == (True, False)
+    with open_lock(path, deadline=0.0) as won:
+        assert won
+    os.close(childs)

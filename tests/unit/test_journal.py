@@ -98,6 +98,18 @@ def test_a_directory_that_can_not_be_made_is_said(tmp_path: Path) -> None:
     assert list(journal(tmp_path).load()) == []
 
 
+def test_what_is_no_result_s_file_is_left_alone(tmp_path: Path) -> None:
+    """A copy that a person made beside it is neither read nor dropped."""
+    journal(tmp_path).keep(pending())
+    (file,) = (tmp_path / "spill").iterdir()
+    copy = file.with_suffix(".json.bak")
+    copy.write_bytes(file.read_bytes())
+    copy.chmod(0o600)
+    assert len(journal(tmp_path).load()) == 1
+    journal(tmp_path).drop(copy.name)
+    assert copy.exists()
+
+
 def test_the_highest_state_only_grows(tmp_path: Path) -> None:
     """An old read, or a store that was set back, doesn't lower it."""
     for generation in (3, 7, 5):

@@ -79,6 +79,14 @@ def test_git_what_it_erases_is_refused(key: bytes) -> None:
     assert git.parse(OLD + key + b"=ACC\n").refused == "ACC"
 
 
+def test_git_a_second_try_is_offered_to_who_can_keep_its_state_alone() -> None:
+    """Without the capability git would take the lines for an error."""
+    bearer = b"capability[]=authtype\n" + OLD
+    assert "continue=1" not in rendered(bearer)
+    assert "continue=1" in rendered(b"capability[]=state\n" + bearer)
+    assert "continue=1" not in rendered(b"capability[]=state\n" + bearer, may_retry=False)
+
+
 def test_git_second_try() -> None:
     mark = git.mark_of(TOKEN)
     assert (
@@ -402,6 +410,7 @@ def test_go() -> None:
     )
     assert go.says_unauthorized(b"HTTP/2.0 401 Unauthorized\r\nX: y\r\n")
     assert go.says_unauthorized(b"HTTP/1.1 401\r\n\r\n")  # the words are the server's to leave out
+    assert not go.says_unauthorized(b"ICAP/1.1 401 Unauthorized\r\n")
     assert not go.says_unauthorized(b"HTTP/1.1 404 Not Found\r\n401\r\n")
     assert not go.says_unauthorized(b"")
     for url in ("http://a.example/", "a.example", "https://u@a.example/", "https://a\n/"):

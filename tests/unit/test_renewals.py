@@ -56,7 +56,7 @@ def renewed(porter: FakePorter) -> str | None:
     return None if fresh is None else fresh.value
 
 
-@pytest.mark.parametrize(("later_s", "second"), [(0, None), (299, None), (301, "token-3")])
+@pytest.mark.parametrize(("later_s", "second"), [(0, None), (299.9, None), (300, "token-3")])
 def test_one_renewal_in_five_minutes(later_s: float, second: str | None) -> None:
     """A vendor that answers 401 to everything costs one exchange in five minutes."""
     clock = Clock()

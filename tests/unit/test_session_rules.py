@@ -20,7 +20,9 @@ from nightporter.core.errors import (
 )
 from nightporter.core.model import (
     Ask,
+    Attempt,
     Claim,
+    Credentials,
     Identity,
     Profile,
     Secret,
@@ -34,8 +36,9 @@ from nightporter.issuers.oauth import Call, Request, Response
 from nightporter.session.driver import Runtime
 from nightporter.session.engine import obtain
 from nightporter.session.exchange import Exchange
+from nightporter.session.lifecycle import Holding
 from nightporter.session.port import ABSENT, Journal, Sender, Store, Stored, Version
-from nightporter.session.repository import Session
+from nightporter.session.repository import KnownCredentials, Session
 from nightporter.session.transitions import Snapshot
 from nightporter.stores import STORES
 
@@ -195,6 +198,14 @@ def test_what_a_holder_wrote_meanwhile_is_adopted_whatever_is_left(
     assert sight.is_shared_fresh(world.seen()) is is_good
 
 
+def test_what_is_in_the_record_is_nobody_s_where_sharing_is_off() -> None:
+    """An older configuration may have left it there; and no record holds no token."""
+    world = World(SHARING.replace("share_access_token = true", "share_access_token = false"))
+    assert not world.exchange(min_ttl_s=0).sight.is_shared_fresh(world.seen())
+    nothing = Snapshot(version=ABSENT)
+    assert not World().exchange(min_ttl_s=0).sight.is_shared_fresh(nothing)
+
+
 def test_not_even_news_is_served_after_its_end() -> None:
     """It is adopted while anything is left of it."""
     world = World()
@@ -215,6 +226,21 @@ def test_a_forced_ask_is_not_answered_by_the_record() -> None:
     """It wants an exchange that began after it."""
     world = World()
     assert not world.exchange(is_forced=True, min_ttl_s=0).sight.is_shared_fresh(world.seen())
+
+
+def test_a_slow_sign_in_is_waited_for_where_nobody_may_sign_in() -> None:
+    """After two sign-ins without a known outcome its holder still saves over a claim that has
+    lapsed; a session that lives has no such holder."""
+    world = World()
+    claim = Claim(holder="other/1/1", until=NOW, nonce="n", life_s=16)
+    attempts = {"k": Attempt(count=2, at=NOW - 20)}
+    sight = world.exchange().sight
+    credentials = Credentials(version="1")
+    sight.known.credentials = KnownCredentials(credentials=credentials, key="k")
+    for age_s, empty, alive in ((20.0, "BUSY", "LAPSED"), (33.0, "LAPSED", "LAPSED")):
+        seen = replace(world.seen(claim=claim, attempts=attempts), age_s=age_s)
+        assert sight.claimed(seen, Holding.ABSENT).name == empty
+        assert sight.claimed(seen, Holding.ALIVE).name == alive
 
 
 # How long an answer is listened to.
