@@ -570,3 +570,12 @@ def test_no_request_prints_its_secrets() -> None:
         "https://i.example/t", {"a": "hunter2"}, client_id="i", client_secret=Secret("hunter3")
     )
     assert "hunter" not in repr(request)
+
+
+@pytest.mark.parametrize("missing", ["username", "password"])
+def test_pitchpoint_s_missing_member_is_named_as_the_secret_spells_it(missing: str) -> None:
+    """A person looks for it under the name that `fields` gives it."""
+    members: dict[str, Any] = {"username": "u", "password": Secret("p"), missing: None}
+    found = profile("pitchpoint", fields={"username": "user", "password": "pass"})
+    with pytest.raises(ValueError, match=f"lacks the member '{missing[:4]}'"):
+        issuer_for(found).sign_in_request(found, Credentials(version="1", **members))

@@ -13,6 +13,7 @@ import pytest
 from nightporter.client.broker import Broker
 from nightporter.core.config import parse_config
 from nightporter.core.errors import (
+    ClaimBusyError,
     CredentialsRefusedError,
     IssuerBusyError,
     IssuerUnreachableError,
@@ -336,6 +337,25 @@ def test_who_holds_nothing_or_wants_another_has_the_whole_time(world: World) -> 
         deadline = world.boot_s + 30
         broker.access_token(timeout_s=30, is_forced=is_forced)
         assert world.asks[number].deadline == deadline
+
+
+def test_a_thread_waits_for_its_turn_until_its_deadline(world: World) -> None:
+    """Another thread's exchange may take longer than this one's ask."""
+    world.answers = [3600]
+    broker, begun, end = world.broker(), threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        begun.set()
+        end.wait(30)
+
+    world.meanwhile = hold_up
+    other = threading.Thread(target=broker.access_token)
+    other.start()
+    assert begun.wait(30)
+    with pytest.raises(ClaimBusyError, match="another thread"):
+        broker.access_token(timeout_s=0.05)
+    end.set()
+    other.join()
 
 
 def test_a_library_renews_ahead_in_a_thread(world: World) -> None:
