@@ -28,7 +28,8 @@ looks whether a test fails: comparisons turned or moved to their border, constan
 operands of `and` and `or` dropped, conditions negated, calls, statements, `raise` and results
 removed, words swapped. A seed draws the sample; texts for people are left alone. What no test can
 tell from the sound code is listed with its reason and doesn't count. Each fault meets the unit,
-property and contract tests that reach its function. The script writes this page.
+property and contract tests that reach its function, and no others: what lives here may still be
+noticed by a test of the whole command (`--wide`). The script writes this page.
 """
 
 
