@@ -8,6 +8,8 @@ lost or overwritten, a generation repeated.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lab.worlds.model import Model
 from nightporter.core.errors import SignInUnsettledError
-from nightporter.core.model import Token
+from nightporter.core.model import Ask, Token
 from nightporter.session import effects
 
 numbers = st.integers(0, 1)
@@ -55,6 +57,13 @@ class TwoHosts(RuleBasedStateMachine):
         host = self.model.hosts[number]
         if not host.is_done:
             self.model.crash(host)
+
+    @rule(number=numbers)
+    def a_client_is_refused(self, number: int) -> None:
+        """The service answers 401 to what this host was given last."""
+        host = self.model.hosts[number]
+        if isinstance(host.outcome, Token):
+            host.refused.add(host.outcome.value)
 
     @rule(is_down=st.booleans())
     def cut_the_store_off(self, is_down: bool) -> None:
@@ -118,10 +127,15 @@ class TwoHostsGrace(TwoHosts):
     kind = "grace"
 
 
-MACHINES = [TwoHosts, TwoHostsReused, TwoHostsGrace]
+class TwoHostsUnshared(TwoHosts):
+    kind = "unshared"
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=["strict", "reused", "grace"])
+MACHINES = [TwoHosts, TwoHostsReused, TwoHostsGrace, TwoHostsUnshared]
+NAMES = [machine.kind for machine in MACHINES]
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=NAMES)
 def test_two_hosts(machine: type[TwoHosts]) -> None:
     """The invariants, over what hypothesis draws."""
     from hypothesis.stateful import run_state_machine_as_test
@@ -135,7 +149,7 @@ def test_two_hosts(machine: type[TwoHosts]) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("machine", MACHINES, ids=["strict", "reused", "grace"])
+@pytest.mark.parametrize("machine", MACHINES, ids=NAMES)
 def test_two_hosts_at_length(machine: type[TwoHosts]) -> None:
     """The same, ten times as many examples."""
     from hypothesis.stateful import run_state_machine_as_test
@@ -170,3 +184,27 @@ def test_an_old_read_loses_no_kept_result() -> None:
     assert not host.pending
     model.check_end()
     assert model.problems == []
+
+
+def test_a_refused_token_is_not_served_from_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One host's client is refused; the record still holds the token, and that host gets another.
+    An engine that doesn't ask what was refused is seen by the model."""
+
+    def problems() -> list[str]:
+        model = Model("strict")
+        for host in (*model.hosts, model.hosts[1]):
+            model.start(host)
+            while not host.is_done:
+                model.go_on(host)
+            assert isinstance(host.outcome, Token)
+            model.hosts[1].refused.add(model.hosts[0].outcome.value)  # type: ignore[union-attr]
+        return model.problems
+
+    assert problems() == []
+    monkeypatch.setattr("lab.worlds.model.Ask", forgetful)
+    assert problems() != []
+
+
+def forgetful(**members: Any) -> Ask:
+    """An ask of a host that has forgotten what was refused."""
+    return Ask(**{**members, "is_refused": lambda _value: False})

@@ -52,6 +52,7 @@ CONFIGURATIONS = {
     "strict": (
         'issuer = "vault-ist"\npartner_id = 7\nrefresh_token = "r"\nshare_access_token = true\n'
     ),
+    "unshared": 'issuer = "vault-ist"\npartner_id = 7\nrefresh_token = "r"\n',
     "grace": (
         'issuer = "oauth2"\ntoken_endpoint = "https://as.example/token"\nrefresh_token = "r"\n'
         'grant = "refresh_token"\nrotation = "rotates"\ngrace = "30s"\nshare_access_token = true\n'
@@ -149,6 +150,7 @@ class Host:
     delayed: Response | None = None  # an answer that is under way
     has_read_old: bool = False
     events: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)  # tokens that a client said are refused
 
     @property
     def is_done(self) -> bool:
@@ -212,7 +214,11 @@ class Model:
     ) -> None:
         """The host asks for a token; nothing is done yet."""
         ask = Ask(
-            deadline=self.now + seconds, min_ttl_s=60, is_forced=is_forced, retry_refused=retry
+            deadline=self.now + seconds,
+            min_ttl_s=60,
+            is_forced=is_forced,
+            retry_refused=retry,
+            is_refused=host.refused.__contains__,
         )
         host.outcome, host.wakes_at, host.events = None, 0.0, []
         host.has_read_old = False
@@ -304,9 +310,16 @@ class Model:
         if isinstance(outcome, Token) and (outcome.ends_s or 0) <= self.now:
             self.problems.append("an expired access token was served")
         if isinstance(outcome, Token) and self.vendor_kind != "reused":
-            shared = {value.get("access_token") for value, _ in self.history}
-            if outcome.value not in shared:
+            saved = {value.get("refresh_token") for value, _ in self.history}
+            if outcome.value.replace("A", "R").partition("-")[0] not in saved:
                 self.problems.append("a token was handed out before it was saved")
+        if isinstance(outcome, Token) and outcome.value in host.refused:
+            self.problems.append("a token that a client reported as refused was served")
+        if isinstance(outcome, Token) and not self.profile.share_access_token and self.is_kept():
+            self.problems.append("an access token was kept although sharing is off")
+
+    def is_kept(self) -> bool:
+        return any(value.get("access_token") for value, _ in self.history)
 
     def crash(self, host: Host) -> None:
         """kill -9: nothing of the host runs after it, and its disk stays."""
