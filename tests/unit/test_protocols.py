@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError, HostNotAllowedError, IssuerReplyError
-from nightporter.core.hosts import BadAskError
+from nightporter.core.hosts import BadAskError, parse_rule
 from nightporter.core.model import Profile, Secret, Token
 from nightporter.issuers import VENDORS
 from nightporter.protocols import (
@@ -285,6 +285,20 @@ def test_docker_a_server_of_1_mib_is_the_longest() -> None:
         docker.parse_server(longest + b"x")
 
 
+@pytest.mark.parametrize(
+    ("entry", "can"),
+    [
+        ("reg.example.com", True),
+        ("*.example.com", False),
+        ("reg.example.com/team", False),
+        ("http://reg.example.com", False),
+    ],
+)
+def test_docker_what_it_can_ask_for(entry: str, can: bool) -> None:
+    """A plain host: it tells neither path nor scheme."""
+    assert docker.can_ask_for(parse_rule(entry)) is can
+
+
 def test_docker_answers() -> None:
     assert docker.is_empty(b" \n")
     assert (
@@ -413,6 +427,7 @@ def test_go() -> None:
     assert not go.says_unauthorized(b"ICAP/1.1 401 Unauthorized\r\n")
     assert not go.says_unauthorized(b"HTTP/1.1 404 Not Found\r\n401\r\n")
     assert not go.says_unauthorized(b"")
+    assert not go.says_unauthorized(b"HTTP/1.1")
     for url in ("http://a.example/", "a.example", "https://u@a.example/", "https://a\n/"):
         with pytest.raises(BadAskError):
             go.parse_url(url)
