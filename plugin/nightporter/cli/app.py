@@ -6,14 +6,14 @@ Standard output carries the result alone; whatever is for people goes to standar
 
 from __future__ import annotations
 
-import contextlib
+import io
 
 import click
 
 from nightporter import __version__
 from nightporter.cli.commands import agent, job, looking, sandbox, sessions, setting_up, tokens
 from nightporter.cli.root import cli as cli
-from nightporter.cli.terminal import put
+from nightporter.cli.terminal import put, say_plainly
 
 # Importing them has added their commands.
 _COMMANDS = (agent, job, looking, sandbox, sessions, setting_up, tokens)
@@ -25,9 +25,9 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = cli.main(arguments, prog_name="nightporter", standalone_mode=False)
     except click.ClickException as exc:
-        with contextlib.suppress(OSError, ValueError):
-            exc.show()
-            click.echo("  reference: configuration", err=True)
+        shown = io.StringIO()
+        exc.show(shown)  # it repeats what was typed, which a program may have done
+        say_plainly(f"{shown.getvalue()}  reference: configuration")
         return 2
     except click.Abort:
         raise KeyboardInterrupt from None

@@ -13,11 +13,12 @@ from nightporter.cli.frame import (
     Answer,
     with_choices,
 )
-from nightporter.cli.terminal import say
+from nightporter.cli.terminal import say, say_plainly
 from nightporter.core.errors import (
     ConfigError,
 )
 from nightporter.core.model import Profile
+from nightporter.machine.streams import printable
 from nightporter.operations import account
 from nightporter.operations.login import Person
 
@@ -33,7 +34,7 @@ class Terminal:
     def ask(self, question: str, *, default: str | None = None, choices: Sequence[str] = ()) -> str:
         """Returns the answer to a question; with `choices` one of them, also by its beginning."""
         answer = click.prompt(
-            with_choices(question, choices),
+            printable(with_choices(question, choices)),
             default=default,
             show_default=bool(default),
             show_choices=False,
@@ -80,7 +81,7 @@ def check_agreed(question: str) -> None:
 def person(*, no_browser: bool) -> Person:
     """Returns who answers a login: this terminal, and the browser unless `no_browser`."""
     return Person(
-        say=lambda text: click.echo(text, err=True),
+        say=say_plainly,
         open_browser=None if no_browser else webbrowser.open,
         read_line=lambda: sys.stdin.readline(),
     )

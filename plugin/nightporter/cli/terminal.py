@@ -25,7 +25,7 @@ from nightporter.core.model import Token
 from nightporter.core.values import dataclass, field
 from nightporter.machine.places import read_environment
 from nightporter.machine.reply import Ask
-from nightporter.machine.streams import write_to_stream
+from nightporter.machine.streams import printable, printable_but_styled, write_to_stream
 
 MAX_TIMEOUT_S = 86_400.0
 LOG_IN_S = 300.0
@@ -66,21 +66,26 @@ class Options:
 
 def say(text: str) -> None:
     """A line for people."""
+    say_plainly(f"nightporter: {text}")
+
+
+def say_plainly(text: str) -> None:
+    """A line for people, without our name before it."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        write_to_stream(sys.stderr, f"nightporter: {text}\n")
+        write_to_stream(sys.stderr, f"{text}\n")
 
 
 class OutputError(Exception):
     """Standard output is closed, or full."""
 
 
-def put(text: str, *, end: str = "\n") -> None:
-    """The result, written once and whole.
+def put(text: str, *, end: str = "\n", is_styled: bool = False) -> None:
+    """The result, made printable and written once and whole; `is_styled` keeps our own styles.
 
     Raises: BrokenPipeError where the reader has gone away, OutputError for anything else.
     """
     try:
-        sys.stdout.write(text + end)
+        sys.stdout.write((printable_but_styled if is_styled else printable)(text) + end)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -114,8 +119,7 @@ def show_warning_to_client(event: str, **facts: Any) -> None:
 def show_error(error: NightporterError) -> None:
     """Shows on standard error what happened, what to do, and the reference."""
     say(str(error))
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        write_to_stream(sys.stderr, f"  what to do: {error.hint}\n  reference: {error.reference}\n")
+    say_plainly(f"  what to do: {error.hint}\n  reference: {error.reference}")
 
 
 def exit_code_of(command: Callable[[], object]) -> int:

@@ -1,4 +1,4 @@
-"""Standard error for people: printable, and never a place where we are held up.
+"""What people read: printable, and on standard error never a place where we are held up.
 
 Text of others (a record, a vendor, a client) may hold control, escape or bidirectional characters,
 which would drive a terminal (the class of CVE-2024-50349). And the process that should read the
@@ -17,10 +17,25 @@ _held_up: set[int] = set()  # descriptors whose reader was waited for in vain: o
 
 
 def printable(text: str) -> str:
-    """Returns the text with `?` for every character that is not printable; line breaks stay."""
+    """Returns the text with `?` for every character that is not printable; line breaks and tabs
+    stay."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
+
+
+_STYLES = r"(\x1b\[(?:1|3[123]|0)m)"  # of status and doctor, and the end of one (ECMA-48, SGR)
+
+
+def printable_but_styled(text: str) -> str:
+    """Returns the text made printable but for our own styles. Text of others can't come with more
+    than a colour."""
+    import re  # deferred: the fast commands style nothing
+
+    return "".join(
+        part if position % 2 else printable(part)
+        for position, part in enumerate(re.split(_STYLES, text))
+    )
 
 
 def write_to_stream(stream: Any, text: str) -> None:

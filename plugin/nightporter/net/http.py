@@ -316,8 +316,15 @@ class _Punctual(requests.adapters.HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        return manager
+
 
 class _PunctualConnection(urllib3.connection.HTTPConnection):
+    debuglevel = 0  # whatever a program sets for all: http.client prints requests and answers whole
+
     def connect(self) -> None:
         try:
             super().connect()
@@ -336,6 +343,8 @@ class _PunctualConnection(urllib3.connection.HTTPConnection):
 
 
 class _PunctualTlsConnection(urllib3.connection.HTTPSConnection):
+    debuglevel = 0
+
     def connect(self) -> None:
         try:
             super().connect()

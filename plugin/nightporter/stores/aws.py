@@ -23,6 +23,12 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.exceptions as aws
 import urllib3
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
 from botocore.config import Config as ClientConfig
 from botocore.utils import get_environ_proxies
 
@@ -224,11 +230,37 @@ def _checked(body: bytes) -> bytes:
     return body
 
 
+# What `http.client.HTTPConnection.debuglevel` prints of every connection of a program is whole
+# requests and answers: not of ours.
+
+
+class _SilentConnection(AWSHTTPConnection):  # type: ignore[misc]  # botocore has no types
+    debuglevel = 0
+
+
+class _SilentTlsConnection(AWSHTTPSConnection):  # type: ignore[misc]  # botocore has no types
+    debuglevel = 0
+
+
+class _SilentPool(AWSHTTPConnectionPool):  # type: ignore[misc]  # botocore has no types
+    ConnectionCls = _SilentConnection
+
+
+class _SilentTlsPool(AWSHTTPSConnectionPool):  # type: ignore[misc]  # botocore has no types
+    ConnectionCls = _SilentTlsConnection
+
+
 def _bound_replies(client: Any) -> None:
-    """botocore has no public place for it, and another version of it may have none at all."""
+    """Bounds the client's answers and silences its connections. botocore has no public place for
+    either, and another version of it may have none at all."""
     endpoint = getattr(client, "_endpoint", None)
-    if endpoint is not None and hasattr(endpoint, "http_session"):
-        endpoint.http_session = _BoundedHttp(endpoint.http_session)
+    session = getattr(endpoint, "http_session", None)
+    if endpoint is None or session is None:
+        return
+    # The dictionary is that of the session's pools with and without a proxy.
+    pools: dict[str, object] = getattr(session, "_pool_classes_by_scheme", {})
+    pools |= {"http": _SilentPool, "https": _SilentTlsPool}
+    endpoint.http_session = _BoundedHttp(session)
 
 
 def _client_of(

@@ -55,7 +55,7 @@ def status(options: Options, profiles: tuple[str, ...], output: str, watch: bool
                 text = "\n\n".join(to_text(item, now, paint=paint) for item in found)
                 if watch and paint is _styled:
                     click.clear()
-                put(text)
+                put(text, is_styled=paint is _styled)
             if not watch:
                 break
             time.sleep(WATCH_S)
@@ -119,14 +119,14 @@ def doctor(
     """
     from nightporter.operations import doctor as examination  # deferred: it knows every room
 
-    environment = read_environment()
+    environment, paint = read_environment(), _paint()
     findings = []
     for finding in examination.Doctor(options.config, environment, is_repair=repair).examine(
         profiles
     ):
         findings.append(finding)
         if output == "text":
-            put(examination.to_text([finding], paint=_paint()))
+            put(examination.to_text([finding], paint=paint), is_styled=paint is _styled)
     put(examination.to_json(findings) if output == "json" else examination.summary(findings))
     if bundle:
         replace_private(
