@@ -98,6 +98,16 @@ def test_the_profile_s_proxy_is_used() -> None:
     assert seen == [("http://issuer.example/token", None)]
 
 
+def test_nothing_is_sent_late_through_a_proxy() -> None:
+    """Requests opens pools of its own for proxies."""
+    with recording() as (proxy, seen):
+        transport = Transport(profile(f'proxy = "{proxy}"'), {})
+        with pytest.raises(IssuerUnreachableError):
+            transport.send(get("http://issuer.example/token"), timeout_s=5, may_begin=lambda: False)
+        transport.close()
+    assert seen == []
+
+
 def test_netrc_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CVE-2024-47081."""
     netrc = tmp_path / "netrc"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -130,6 +133,41 @@ def test_without_ipv6_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     profile: Any = SimpleNamespace(options={})
     (server,) = _open_servers(profile)
     server.server_close()
+
+
+AS_ANOTHER = """
+import encodings.idna, os, sys, urllib.request, urllib.error  # another user may not read Python
+os.setuid(int(sys.argv[2]))
+try:
+    print(urllib.request.urlopen(sys.argv[1], timeout=10).status)
+except urllib.error.HTTPError as exc:
+    print(exc.code)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("family", ["127.0.0.1", "[::1]"])
+def test_another_user_of_the_machine_answers_no_login(ipv6: None, family: str) -> None:
+    """Even with the state: its own session would become ours."""
+    answer = login._Answer()
+    profile: Any = SimpleNamespace(options={})
+    servers = _open_servers(profile)
+    for server in servers:
+        server.RequestHandlerClass = login._handler(answer, "s")
+    server = servers[family == "[::1]"]
+    url = f"http://{family}:{server.server_address[1]}/?code=c&state=s"
+    said = []
+    for user in (2002, 0):
+        command = [sys.executable, "-c", AS_ANOTHER, url, str(user)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+            server.timeout = 20
+            server.handle_request()
+            said.append(process.communicate(timeout=20)[0].strip())
+    for item in servers:
+        item.server_close()
+    assert said == ["403", "200"]
+    assert answer.query == {"code": "c", "state": "s"}
+    assert answer.strays == 1
 
 
 def device(**members: object) -> Response:

@@ -4,7 +4,6 @@ holds a rotating session up."""
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.clients import client
 from lab.support import BIN, Home
 from lab.worlds.vendor import Vendor
 
@@ -151,15 +151,14 @@ def test_full_and_closed_streams_lose_no_session(rotating: Home, closing: str) -
 
 # No secret in an argv, whatever shell runs the front door.
 
-SHELLS = ("dash", "bash", "busybox", "mksh", "ksh", "ksh93", "zsh", "yash", "posh")
+SHELLS = ("dash", "bash", "busybox", "mksh", "ksh93", "zsh", "yash", "posh")
 
 
+@pytest.mark.clients
 @pytest.mark.parametrize("shell", SHELLS)
 def test_no_token_in_an_argv_under_any_shell(home: Home, vendor: Vendor, shell: str) -> None:
     """mksh has no printf of its own: a program got the token in its argv."""
-    program, strace = shutil.which(shell), shutil.which("strace")
-    if program is None or strace is None:
-        pytest.skip(f"no {shell}, or no strace, on this machine")
+    program, strace = client(shell), client("strace")
     token = home.run("token").out.strip()
     assert home.run("token").out.strip() == token
     trace = home.path / "trace"

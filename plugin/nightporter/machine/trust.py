@@ -143,7 +143,7 @@ def _problem(
     place: str, status: os.stat_result, environment: Mapping[str, str], *, is_narrow: bool
 ) -> tuple[str, str] | None:
     """Returns what is wrong and what to do about it."""
-    if status.st_uid not in _trusted_users(environment):
+    if status.st_uid not in own_users(environment):
         todo = f"If you know what is in it, run `sudo chown -h {os.geteuid()} {_quoted(place)}`"
         return f"belongs to another user (uid {status.st_uid})", todo
     if stat.S_ISLNK(status.st_mode) or _is_sticky_of_root(status):
@@ -165,7 +165,8 @@ def _quoted(place: str) -> str:
     return shlex.quote(place)
 
 
-def _trusted_users(environment: Mapping[str, str]) -> set[int]:
+def own_users(environment: Mapping[str, str]) -> set[int]:
+    """Returns the ids of who may act for us: we, root, and who has called sudo."""
     found = {ROOT, os.geteuid()}
     invoker = environment.get("SUDO_UID", "")
     if os.geteuid() == ROOT and invoker.isascii() and invoker.isdigit():

@@ -42,6 +42,7 @@ from nightporter.core.values import dataclass, field
 from nightporter.issuers import oauth2
 from nightporter.issuers.oauth import Call, Request, Response, description_of, error_words
 from nightporter.machine.hand_over import hand_over
+from nightporter.machine.peers import is_strange
 from nightporter.machine.places import read_environment
 from nightporter.session import telling
 from nightporter.session.repository import Session
@@ -298,7 +299,11 @@ def _awaited(
 
 
 def _late(answer: _Answer) -> LoginRequiredError:
-    stray = f" ({answer.strays} answer(s) with another state were ignored)" if answer.strays else ""
+    stray = (
+        f" ({answer.strays} answer(s) with another state, or of another user, were ignored)"
+        if answer.strays
+        else ""
+    )
     return LoginRequiredError(f"nobody answered the login in time{stray}", hint=REGISTERED)
 
 
@@ -312,12 +317,17 @@ def _page_to(url: str) -> Iterator[str]:
 
 
 def _handler(answer: _Answer, state: str) -> type[BaseHTTPRequestHandler]:
+    environment = read_environment()
+
     class Handler(BaseHTTPRequestHandler):
         timeout = 5
 
         def do_GET(self) -> None:
             query = _query_of(self.path)
-            if not query or not ({"code", "error"} & query.keys()):
+            if is_strange(self.connection, environment):
+                answer.strays += 1
+                self.show(403, "Not yours", "This login is of another user of this machine.")
+            elif not query or not ({"code", "error"} & query.keys()):
                 self.show(
                     404,
                     "Nothing here",

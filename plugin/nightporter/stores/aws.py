@@ -231,7 +231,7 @@ def _checked(body: bytes) -> bytes:
 
 
 # What `http.client.HTTPConnection.debuglevel` prints of every connection of a program is whole
-# requests and answers: not of ours.
+# requests and answers: not ours.
 
 
 class _SilentConnection(AWSHTTPConnection):  # type: ignore[misc]  # botocore has no types

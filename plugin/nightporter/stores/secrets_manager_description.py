@@ -29,6 +29,8 @@ _WRITE = (
     "secretsmanager:DescribeSecret",
     "secretsmanager:UpdateSecretVersionStage",
 )
+# Secrets Manager of every Region, in the partitions of the world and of China.
+_VIA = ("secretsmanager.*.amazonaws.com", "secretsmanager.*.amazonaws.com.cn")
 _DELETE = ("secretsmanager:DeleteSecret",)
 _ADDRESS_VARIABLES = (
     "AWS_PROFILE",
@@ -77,9 +79,11 @@ def _key_statement(key: str, *, is_written: bool) -> dict[str, Any]:
         "Action": ["kms:Decrypt", *(["kms:GenerateDataKey"] if is_written else [])],
         "Resource": [resource],
     }
+    # Else the role could decrypt by itself what others keep under the same key: a queue, a log.
+    condition: dict[str, Any] = {"StringLike": {"kms:ViaService": list(_VIA)}}
     if alias:  # an alias is no resource: the key is found by its condition
-        statement["Condition"] = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}}
-    return statement
+        condition["ForAnyValue:StringEquals"] = {"kms:ResourceAliases": alias}
+    return {**statement, "Condition": condition}
 
 
 def _arn(path: str) -> str:

@@ -67,11 +67,14 @@ locals {
             Resource = [for path in grant.paths.writes : startswith(path, "arn:") ? path : "arn:*:secretsmanager:*:*:secret:${path}-??????"]
           }],
           [{
-            Sid       = "Key"
-            Effect    = "Allow"
-            Action    = concat(["kms:Decrypt"], length(grant.paths.writes) == 0 ? [] : ["kms:GenerateDataKey"])
-            Resource  = ["arn:*:kms:*:*:key/*"]
-            Condition = { "ForAnyValue:StringEquals" = { "kms:ResourceAliases" = "alias/${var.name}" } }
+            Sid      = "Key"
+            Effect   = "Allow"
+            Action   = concat(["kms:Decrypt"], length(grant.paths.writes) == 0 ? [] : ["kms:GenerateDataKey"])
+            Resource = ["arn:*:kms:*:*:key/*"]
+            Condition = {
+              "StringLike"               = { "kms:ViaService" = ["secretsmanager.*.amazonaws.com", "secretsmanager.*.amazonaws.com.cn"] }
+              "ForAnyValue:StringEquals" = { "kms:ResourceAliases" = "alias/${var.name}" }
+            }
           }],
         )
       })
