@@ -36,6 +36,14 @@ from nightporter.stores.capabilities import Staged
 NAMESPACE = "nightporter"
 JOBS = 8
 PROFILE_TIMEOUT_S = 30.0
+EVENT_HINT = (
+    "Correct the event, which the schedule or the caller gives: {}, or an object such as"
+    ' {"profiles": ["NAME"], "access": true, "jobs": 8}.'
+)
+STEP_HINT = (
+    "Let Secrets Manager call this function (`aws secretsmanager rotate-secret`); a schedule calls"
+    " `rotate_handler`."
+)
 END_MARGIN_S = 2.0  # for metrics and the answer
 _IDENTITY = ("NIGHTPORTER_", "AWS_", "VAULT_")
 _open: dict[str, tuple[object, Porter]] = {}
@@ -89,7 +97,10 @@ def secret_rotation_handler(event: Any, context: Any) -> dict[str, Any]:
         broker = porter.broker_for(profile.name)
         store = broker.session.store
         if not isinstance(store, Staged):
-            raise ConfigError(f"the store of profile {profile.name!r} has no versions in stages")
+            raise ConfigError(
+                f"the store of profile {profile.name!r} has no versions in stages",
+                hint="Only a secret of Secrets Manager is rotated so; `rotate_handler` serves all.",
+            )
         rotating = secrets_manager_rotation.Rotating(
             broker=broker,
             store=store,
@@ -170,19 +181,22 @@ def _parse_event(event: Any) -> dict[str, Any]:
     if event is None or (isinstance(event, dict) and "detail-type" in event):
         return found
     if not isinstance(event, dict):
-        raise ConfigError("the event is not a JSON object")
+        raise ConfigError("the event is not a JSON object", hint=EVENT_HINT)
     for key, value in event.items():
         if key not in kinds:
-            raise ConfigError(f"the event has an unknown member; known are {', '.join(kinds)}")
+            raise ConfigError(
+                f"the event has an unknown member; known are {', '.join(kinds)}", hint=EVENT_HINT
+            )
         if type(value) is not kinds[key]:
-            raise ConfigError(f"the event's member {key!r} has a wrong type")
+            raise ConfigError(f"the event's member {key!r} has a wrong type", hint=EVENT_HINT)
     asked = {**found, **event}
     if (
         not all(isinstance(name, str) for name in asked["profiles"])
         or not 1 <= asked["jobs"] <= 256
     ):
         raise ConfigError(
-            "the event's `profiles` are not all names, or its `jobs` is not from 1 to 256"
+            "the event's `profiles` are not all names, or its `jobs` is not from 1 to 256",
+            hint=EVENT_HINT,
         )
     return asked
 
@@ -193,13 +207,15 @@ def _parse_step(event: Any) -> tuple[str, str, str]:
     if len(found) != len(names) or not all(isinstance(value, str) and value for value in found):
         raise ConfigError(
             "the event is not one of Secrets Manager's rotation: it has Step, SecretId and"
-            " ClientRequestToken"
+            " ClientRequestToken",
+            hint=STEP_HINT,
         )
     step, secret_id, version_id = (str(value) for value in found)
     if step not in secrets_manager_rotation.STEPS:
         raise ConfigError(
             "the event names an unknown step; known are"
-            f" {', '.join(secrets_manager_rotation.STEPS)}"
+            f" {', '.join(secrets_manager_rotation.STEPS)}",
+            hint=STEP_HINT,
         )
     return step, secret_id, version_id
 

@@ -155,7 +155,7 @@ def test_rights_in_a_real_vault(empty_home: Home, vendor: Vendor, openbao: OpenB
     less = openbao.token_with(f'path "{mount}/data/prod/pitchpoint" {{ capabilities = ["read"] }}')
     found = examined(empty_home, code=5, VAULT_TOKEN=less)["store-denied"]
     assert any(
-        f"create, read, update on {mount}/data/prod/pitchpoint/refresh-token" in text
+        f"create, read and update on {mount}/data/prod/pitchpoint/refresh-token" in text
         for text in found
     )
     assert "store-unreachable" in examined(empty_home, code=5, VAULT_ADDR="http://127.0.0.1:1")
@@ -323,5 +323,5 @@ def test_a_client_s_secret_that_is_not_there_is_found_before_the_log_in(
 
 def test_usage_errors_and_no_configuration_say_where_to_go_on(empty_home: Home) -> None:
     assert "Run `nightporter init`" in empty_home.run("token").err
-    assert "reference: configuration" in empty_home.run("tokn").err
+    assert "reference: usage" in empty_home.run("tokn").err
     assert "nightporter init" in empty_home.run("--help").out

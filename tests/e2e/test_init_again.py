@@ -46,7 +46,7 @@ def test_a_profile_is_added_and_every_line_stays(empty_home: Home, vendor: Vendo
     written = tomllib.loads(text)
     assert written["profiles"]["old"]["store"] == "local"
     assert written["stores"]["local"] == {"type": "local"}
-    assert written["stores"]["main"] == {"type": "local", "path": shelf}
+    assert written["stores"]["local-2"] == {"type": "local", "path": shelf}
     signs_in = vendor.count("sign-in")
     assert empty_home.run("logout", "old").code == 0
     assert empty_home.run("token", "old").code == 0
@@ -59,7 +59,7 @@ def test_a_store_that_is_there_is_used_again(empty_home: Home, vendor: Vendor) -
     done = empty_home.run("init", "b", *flags(vendor, "--set", "refresh_token=prod/x/b"))
     assert done.code == 0, done.err
     written = tomllib.loads(empty_home.config_file.read_text())
-    assert list(written["stores"]) == ["main"]
+    assert list(written["stores"]) == ["local"]
     assert list(written["profiles"]) == ["a", "b"]
 
 
@@ -98,7 +98,7 @@ def test_no_check_contacts_nobody(empty_home: Home) -> None:
     assert done.code == 0, done.err
     assert "nothing was checked" in done.err
     written = tomllib.loads(empty_home.config_file.read_text())
-    assert written["stores"]["main"]["namespace"] == "team"
+    assert written["stores"]["vault"]["namespace"] == "team"
 
 
 def test_a_reader_is_set_up_without_the_rights_of_others(empty_home: Home, vendor: Vendor) -> None:

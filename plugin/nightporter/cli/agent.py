@@ -10,7 +10,7 @@ from typing import Any
 
 from nightporter.cli.terminal import Options, say
 from nightporter.client.porter import Porter
-from nightporter.core.errors import ConfigError
+from nightporter.core.errors import CommandLineError, ConfigError
 from nightporter.machine.metrics_file import MetricsMemory
 from nightporter.machine.places import cache_directories, read_environment
 from nightporter.operations import agent as operation
@@ -24,7 +24,10 @@ def run_agent(
     Raises: ConfigError.
     """
     if (port is None) != (token_file is None):
-        raise ConfigError("--port and --token-file go together: a port alone proves nobody")
+        raise CommandLineError(
+            "--port and --token-file go together: a port alone proves nobody",
+            hint="Give both, or neither.",
+        )
     counts = MetricsMemory()
     with Porter(options.config, emit=counts.note, notify=lambda _text: None) as porter:
         servers = [_unix(porter, counts, path)]

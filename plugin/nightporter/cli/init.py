@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
@@ -26,12 +27,14 @@ from nightporter.core import vendor_table
 from nightporter.core.checks import one_of
 from nightporter.core.config import parse_config
 from nightporter.core.errors import (
+    CommandLineError,
     ConfigError,
     CredentialsRefusedError,
     IssuerError,
     NightporterError,
     SecretNotFoundError,
     StoreDeniedError,
+    with_profile,
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.model import Grant, Profile, Role, Vendor
@@ -52,6 +55,7 @@ YES_NO = ("yes", "no")
 NOBODY = "none"
 TRIAL = "the new configuration"
 TRY_S = 10.0
+_POLICY = re.compile(r"nightporter policy PROFILE --role ([\w-]+)")
 TRIAL_PATH = (  # used for the secret until its path is known; read, never written
     "nightporter/trial"
 )
@@ -124,6 +128,7 @@ class Onboarding:
         self._existing = ""
         self._has_asked = False
         self._has_talked = False
+        self._tried: Answers | None = None
 
     def run(self) -> None:
         """Raises: any NightporterError, before anything is written unless it came of the first
@@ -172,7 +177,9 @@ class Onboarding:
 
     def _write(self, place: str, answers: Answers) -> None:
         if self._read_existing(place) != self._existing:  # an interview takes its time
-            raise ConfigError(f"{place} has changed meanwhile; run init again")
+            raise ConfigError(
+                f"{place} has changed meanwhile; nothing was written", hint="Run init again."
+            )
         target = os.path.realpath(place)  # a link to somebody's dotfiles stays one
         make_directories(os.path.dirname(target))
         replace_private(target, init_config.render(answers).encode())
@@ -195,7 +202,8 @@ class Onboarding:
             return ""
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError(
-                f"{place}: can't be read as UTF-8 text ({type(exc).__name__})"
+                f"{place}: can't be read as UTF-8 text ({type(exc).__name__})",
+                hint="Look at the file and at who may read it, or name another with --config.",
             ) from exc
         parse_config(text, source=place, vendors=VENDORS, stores=STORES)
         return text
@@ -208,17 +216,31 @@ class Onboarding:
             try:
                 return step()
             except NightporterError as exc:
+                self._fit(exc)
                 if not self._has_asked or str(exc) == before:
                     raise
                 show_error(exc)
                 before = str(exc)
+
+    def _fit(self, error: NightporterError) -> None:
+        """Lets a remedy fit where the profile is not in the file yet: `policy` takes the answers as
+        options then."""
+        if (answers := self._tried) is None:
+            return
+        options = " ".join(map(shlex.quote, init_config.policy_options(answers)))
+        error.hint = _POLICY.sub(rf"nightporter policy --role \1 {options}", error.hint)
+        role = str(answers.settings.get("role", Role.FULL.value))
+        error.hint = with_profile(error.hint, answers.profile, role)
 
     def _ask(
         self, flag: str, question: str, default: str | None = None, choices: Sequence[str] = ()
     ) -> str:
         """An answer that must be had."""
         if not self._interview.is_there:
-            raise ConfigError(f"{flag} is needed where nobody is at the terminal")
+            raise CommandLineError(
+                f"{flag} is needed where nobody is at the terminal",
+                hint="Give the option, or run init at a terminal, where it asks.",
+            )
         return self._question(question, default=default, choices=choices)
 
     def _question(
@@ -229,6 +251,7 @@ class Onboarding:
 
     def _trial(self, answers: Answers) -> Porter:
         """Brokers of a configuration that is not written yet."""
+        self._tried = answers
         text = init_config.render(answers)
         try:
             parse_config(text, source=TRIAL, vendors=VENDORS, stores=STORES)
@@ -252,7 +275,9 @@ class Onboarding:
         known = [*sorted(VENDORS), *own]
         vendor = self._given.vendor or self._ask("--issuer", "Token issuer", DEFAULT_VENDOR, known)
         if problem := one_of(*known)(vendor):
-            raise ConfigError(f"--issuer {problem}")
+            raise CommandLineError(
+                f"--issuer {problem}", hint="`nightporter explain vendors` lists them."
+            )
         settings = {**self._settings_of(self._row_of(vendor)), **self._given.settings}
         answers = Answers(
             profile=self._free_name(vendor) if vendor in own else vendor,
@@ -380,7 +405,7 @@ class Onboarding:
     def _choose_store(self, answers: Answers) -> Answers:
         kind = self._given.store or self._ask("--store", "Secret store", "local", tuple(STORES))
         if problem := one_of(*STORES)(kind):
-            raise ConfigError(f"--store {problem}")
+            raise CommandLineError(f"--store {problem}")
         description = STORES[kind]
         if self._given.is_checked:
             check_library(description)

@@ -17,6 +17,7 @@ from tomlkit.items import Table
 
 from nightporter.core.errors import ConfigError
 from nightporter.core.values import dataclass, field
+from nightporter.issuers import VENDORS
 from nightporter.operations.show_config import toml_item
 from nightporter.stores import STORES
 
@@ -82,6 +83,21 @@ def profile_of(answers: Answers) -> dict[str, Any]:
     }
 
 
+def policy_options(answers: Answers) -> list[str]:
+    """Returns what tells `nightporter policy` the same without a configuration."""
+    found = ["--store", answers.store]
+    for key, value in answers.options.items():
+        if isinstance(value, str):
+            found += ["--store-set", f"{key}={value}"]
+    if answers.credentials:
+        found += ["--credentials", answers.credentials]
+    for name, setting in answers.settings.items():
+        if not isinstance(setting, Mapping):
+            found += ["--set", f"{name}={setting}"]
+    is_built_in = answers.vendor in VENDORS
+    return [*found, *(["--issuer", answers.vendor] if is_built_in else [])]
+
+
 def has_profile(text: str, name: str) -> bool:
     """Whether a configuration holds a profile of that name."""
     return name in _read(text).get("profiles", {})
@@ -104,14 +120,17 @@ def _read(text: str) -> dict[str, Any]:
 
 
 def _store_name(stores: Mapping[str, Any], wanted: Mapping[str, Any], *, has_profiles: bool) -> str:
-    """The store of the file that means the same, else a name that is free."""
+    """The store of the file that means the same, else a free name: `local`, `vault` or `aws`. A
+    file that names no store means `local` too, so that messages on two machines are alike."""
     for name, table in stores.items():
         if table == wanted:
             return name
-    if has_profiles and not stores and wanted == {"type": "local"}:
-        return "local"  # the store that the other profiles mean
-    names = ["main", str(wanted["type"]), *(f"{wanted['type']}-{n}" for n in range(2, 1000))]
-    return next(name for name in names if name not in stores)
+    kind = str(wanted["type"]).partition("-")[0]
+    taken = set(stores)
+    if has_profiles and not stores and wanted != {"type": "local"}:
+        taken.add("local")  # the store that the other profiles mean
+    names = [kind, *(f"{kind}-{n}" for n in range(2, 1000))]
+    return next(name for name in names if name not in taken)
 
 
 def _with_named_stores(

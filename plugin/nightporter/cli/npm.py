@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nightporter.cli.setups.merge import npmrc_lines
-from nightporter.core.errors import ConfigError, HostNotAllowedError
+from nightporter.core.errors import CommandLineError, ConfigError, HostNotAllowedError
 from nightporter.machine.hand_over import hand_over
 
 TOKEN_VARIABLE = "NIGHTPORTER_TOKEN"
@@ -70,7 +70,10 @@ def run_npm(
             pins = pinned(known, directory=at, with_scripts=with_scripts)
             return _run(command, with_pins(outside, pins))
     except OSError as exc:
-        raise ConfigError(f"{command[0]} can't be run: {exc.strerror}") from exc
+        raise CommandLineError(
+            f"{command[0]} can't be run: {exc.strerror}",
+            hint="Name a command that is on PATH, after `--`.",
+        ) from exc
 
 
 def _settings(environment: Mapping[str, str]) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from nightporter.cli.frame import (
 )
 from nightporter.cli.terminal import say, say_plainly
 from nightporter.core.errors import (
+    CommandLineError,
     ConfigError,
 )
 from nightporter.core.model import Profile
@@ -92,4 +93,6 @@ def read_stdin() -> str:
     try:
         return sys.stdin.read(65_537).removeprefix("\ufeff")  # Windows writes one
     except (UnicodeDecodeError, AttributeError, OSError, ValueError) as exc:
-        raise ConfigError("standard input can't be read as UTF-8 text") from exc
+        raise CommandLineError(
+            "standard input can't be read as UTF-8 text", hint="Pipe text into it, or a file."
+        ) from exc

@@ -19,7 +19,7 @@ from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.client.configuration import config_place
 from nightporter.client.porter import Porter
 from nightporter.client.replies import Reply, keep_reply
-from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.core.errors import CommandLineError, NightporterError
 from nightporter.core.events import Event
 from nightporter.core.model import Token
 from nightporter.core.values import dataclass, field
@@ -165,7 +165,11 @@ def open_porter(options: Options, *, is_for_client: bool = False) -> Iterator[Po
     with Porter(
         options.config, is_library=False, emit=emit, notify=notify, is_heard=is_heard
     ) as porter:
-        yield porter
+        try:
+            yield porter
+        except NightporterError as exc:
+            porter.name_in(exc)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +226,9 @@ def _parse_seconds(name: str, text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ConfigError(f"{name} must be a number of seconds above 0")
+        raise CommandLineError(
+            f"{name} must be a number of seconds above 0", hint="A number such as 30."
+        )
     return min(seconds, MAX_TIMEOUT_S)
 
 
@@ -231,5 +237,5 @@ def _set_option(options: Options, name: str, value: str) -> None:
         options.config = value
         return
     if name == "--config":
-        raise ConfigError("--config needs a file")
+        raise CommandLineError("--config needs a file")
     options.timeout = _parse_seconds(name, value)

@@ -165,7 +165,7 @@ class Broker:
                     )
                 )
         except NightporterError as exc:
-            exc.hint = with_profile(exc.hint, self.profile.name)
+            self.name_in(exc)
             return self._stale(exc, before, is_forced)
 
     def exchange(self, ask: Ask) -> Token:
@@ -173,8 +173,16 @@ class Broker:
 
         Raises: any NightporterError.
         """
-        with self._one_at_a_time(ask.deadline, self._monotonic() + LOCK_S):
-            return self._obtain(ask)
+        try:
+            with self._one_at_a_time(ask.deadline, self._monotonic() + LOCK_S):
+                return self._obtain(ask)
+        except NightporterError as exc:
+            self.name_in(exc)
+            raise
+
+    def name_in(self, error: NightporterError) -> None:
+        """Lets the remedy of an error name this profile and its role, so that it can be typed."""
+        error.hint = with_profile(error.hint, self.profile.name, self.profile.role.value)
 
     def warm_left_s(self, token: Token, floor_s: float | None = None) -> float:
         """For how many seconds the token may be served without another look: until it is due for

@@ -35,7 +35,10 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
     except FileNotFoundError:
         pass
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{file}: can't be read as UTF-8 text ({type(exc).__name__})") from exc
+        raise ConfigError(
+            f"{file}: can't be read as UTF-8 text ({type(exc).__name__})",
+            hint="Look at the file and at who may read it, or name another with --config.",
+        ) from exc
     raise ConfigError(
         f"there is no configuration at {file}",
         hint=(

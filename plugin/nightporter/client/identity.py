@@ -83,7 +83,10 @@ def open_cache(
     in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
     kind = environment.get("NIGHTPORTER_CACHE", "off" if in_lambda else "file")
     if kind not in ("file", "keyring", "off"):
-        raise ConfigError("NIGHTPORTER_CACHE must be one of 'file', 'keyring', 'off'")
+        raise ConfigError(
+            "NIGHTPORTER_CACHE must be one of 'file', 'keyring', 'off'",
+            hint="Set one of them, or unset the variable: `file` is the default.",
+        )
     notes: Directory | Memory = (
         Memory() if kind == "off" else Directory(cache_directories(environment))
     )

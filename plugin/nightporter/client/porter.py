@@ -17,6 +17,7 @@ from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.client.configuration import load_config
 from nightporter.client.identity import open_cache
 from nightporter.core.config import choose_profile, parse_config
+from nightporter.core.errors import NightporterError
 from nightporter.core.model import Config, Profile, Token
 from nightporter.issuers import VENDORS
 from nightporter.machine import lambda_time, process
@@ -210,6 +211,11 @@ class Porter:
             if broker is None:
                 broker = self._brokers[chosen.name] = self._open_broker(chosen)
         return broker
+
+    def name_in(self, error: NightporterError) -> None:
+        """Lets a remedy name the profile, where this porter was asked for one alone."""
+        if len(self._brokers) == 1:
+            next(iter(self._brokers.values())).name_in(error)
 
     def _open_broker(self, profile: Profile) -> Broker:
         return Broker(

@@ -6,7 +6,8 @@ carries a secret or a reply's body. Its hint comes from the catalogue (`explanat
 place that raises it knows better.
 
     NightporterError                    1  a defect in nightporter
-    ├── ConfigError                     2  the configuration or the command line
+    ├── ConfigError                     2  the configuration
+    │   ├── CommandLineError               the command line, or what is on standard input
     │   ├── UnknownProfileError
     │   └── UntrustedFileError             others can write what would instruct us
     ├── CredentialsRefusedError         3  the issuer refused username, password or client secret
@@ -90,6 +91,12 @@ class ConfigError(NightporterError):
 
     def __str__(self) -> str:
         return "\n".join((self.message, *(f"  {problem}" for problem in self.problems)))
+
+
+class CommandLineError(ConfigError):
+    """What a command was given, on its line or on standard input, is not what it takes."""
+
+    reference = "usage"
 
 
 class UnknownProfileError(ConfigError):
@@ -228,12 +235,13 @@ class StoreSealedError(StoreError):
 
 
 class StoreDeniedError(StoreError):
-    """A permission is missing. `right` names it in the store's own words."""
+    """The store says no. `right` names the permission that is missing, in the store's own words;
+    empty where it is something else, whose hint then says what."""
 
     reference = "store-denied"
 
     def __init__(self, message: str, *, right: str = "", hint: str = "") -> None:
-        super().__init__(message, hint=hint or f"Grant {right}.")
+        super().__init__(message, hint=hint)
         self.right = right
 
 
@@ -380,10 +388,11 @@ class HostNotAllowedError(NightporterError):
     reference = "host-not-allowed"
 
 
-def with_profile(hint: str, profile: str) -> str:
-    """Returns a remedy whose commands name the profile, so that they can be typed. AWS_PROFILE and
-    its kin stay what they are."""
-    return hint.replace(" PROFILE", f" {profile}")
+def with_profile(hint: str, profile: str, role: str | None = None) -> str:
+    """Returns a remedy whose commands name the profile, and its role where that is known, so that
+    they can be typed. AWS_PROFILE and its kin stay what they are."""
+    named = hint.replace(" PROFILE", f" {profile}")
+    return named.replace("--role ROLE", f"--role {role}") if role else named
 
 
 def to_members(error: NightporterError) -> dict[str, object]:

@@ -33,11 +33,20 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "`nightporter doctor --bundle FILE` writes a report without secrets to attach.",
     ),
     "configuration": Explanation(
-        "The configuration, a variable or the command line is wrong. Each finding names the file,"
-        " the key and what it takes.",
-        "Fix it and try again. `nightporter config check` names everything that is wrong in the"
-        " file that is read.",
-        "`nightporter config show` prints what is in effect.",
+        "The configuration is wrong, or a variable or another file that says what to do. Each"
+        " finding names the file, the key and what it takes.",
+        "Correct what the message names; `nightporter config check` names everything that is wrong"
+        " in the file that is read.",
+        "`nightporter config show` prints what is in effect, and where each value comes from."
+        " plugin/docs/configuration.md has every key: [stores.NAME] has `type` (local, vault,"
+        " aws-secrets-manager) and the keys of that type; [profiles.NAME] has `issuer`, `store`,"
+        " `credentials` (the path of the secret), `hosts` (who may get the token) and `role`.",
+    ),
+    "usage": Explanation(
+        "The command line, or what a command was given on standard input, is not what the command"
+        " takes. No file is wrong.",
+        "`nightporter COMMAND --help` shows what a command takes, with examples.",
+        "`nightporter --help` lists the commands.",
     ),
     "unknown-profile": Explanation(
         "No profile has the given name; or no name was given, and there is not exactly one"
@@ -147,8 +156,8 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "A permission is missing, and the message names it. Vault says the same when a token has"
         " expired.",
         "Grant the permission that the message names; `nightporter policy PROFILE --role ROLE`"
-        " prints what a role needs.",
-        "If the token has expired, log in again.",
+        " prints all that this role needs.",
+        "If the token has expired, log in again (`vault login`).",
     ),
     "store-value": Explanation(
         "What is stored can't be used: it is no JSON object, too large or marked for deletion, or"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nightporter.core.errors import with_profile
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS
 from nightporter.core.limits import ENDING_ATTENDED_S, ENDING_S, MAX_TEXT
@@ -112,7 +113,7 @@ def message(
         "profile": profile.name,
         "reference": KINDS[kind],
         "message": f"{profile.name}: over: {kind}" if is_over else explained.meaning,
-        "what_to_do": "" if is_over else explained.hint.replace("PROFILE", profile.name),
+        "what_to_do": "" if is_over else with_profile(explained.hint, profile.name),
         "generation": record.generation,
         "session_by": record.by,
         "refresh_expires_at": record.expires_at and format_rfc3339(record.expires_at),

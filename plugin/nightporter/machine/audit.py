@@ -29,7 +29,10 @@ class Audit:
 
     def __init__(self, place: str | None) -> None:
         if place not in (None, "stderr") and not os.path.isabs(os.path.expanduser(str(place))):
-            raise ConfigError("NIGHTPORTER_LOG must be an absolute path, or 'stderr'")
+            raise ConfigError(
+                "NIGHTPORTER_LOG must be an absolute path, or 'stderr'",
+                hint="Set the variable to one of them, or unset it.",
+            )
         self._place = place
 
     def note(self, event: str, **facts: Any) -> None:

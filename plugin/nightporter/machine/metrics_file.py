@@ -35,7 +35,10 @@ class MetricsFile:
     def __init__(self, place: str) -> None:
         self._path = os.path.expanduser(place)
         if not os.path.isabs(self._path):
-            raise ConfigError("NIGHTPORTER_METRICS must be an absolute path")
+            raise ConfigError(
+                "NIGHTPORTER_METRICS must be an absolute path",
+                hint="Set the variable to one that ends in .prom, or unset it.",
+            )
         self._waiting: list[tuple[Event, dict[str, Any], float]] = []
         self._lock = threading.Lock()
 

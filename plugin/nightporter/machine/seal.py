@@ -50,7 +50,10 @@ class KeyringSeal:
         except (InvalidToken, UnicodeError) as exc:
             raise StoreDeniedError(
                 "what is sealed can't be opened with the key in the keyring",
-                right="the keyring that it was sealed with, or another session: remove the file",
+                hint=(
+                    "Unlock the keyring that it was sealed with; if that is gone, remove the file"
+                    " and begin again: `nightporter credentials set PROFILE`."
+                ),
             ) from exc
 
     def _opened(self, *, makes_key: bool) -> Any:
@@ -90,7 +93,10 @@ def _missing() -> str:
     """Raises: StoreDeniedError."""
     raise StoreDeniedError(
         "the desktop's keyring holds no key for what is sealed",
-        right="the keyring of the user who sealed it",
+        hint=(
+            "Run it as the user who sealed it, at their desktop. If the key is gone for good,"
+            " remove the file and begin again: `nightporter credentials set PROFILE`."
+        ),
     )
 
 
@@ -101,5 +107,5 @@ def _asked(call: Callable[[], T]) -> T:
     except Exception as exc:
         raise StoreDeniedError(
             f"the desktop's keyring can't be asked ({type(exc).__name__})",
-            right="an unlocked keyring; without a desktop leave `seal` out of the store",
+            hint="Unlock the keyring; without a desktop leave `seal` out of the store.",
         ) from exc

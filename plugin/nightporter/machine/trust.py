@@ -66,7 +66,9 @@ def is_lifted(environment: Mapping[str, str]) -> bool:
     """
     said = environment.get("NIGHTPORTER_TRUST")
     if said not in (None, "", "all"):
-        raise ConfigError("NIGHTPORTER_TRUST must be 'all', or unset")
+        raise ConfigError(
+            "NIGHTPORTER_TRUST must be 'all', or unset", hint="Set it to `all`, or unset it."
+        )
     in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
     return said == "all" or in_lambda or not hasattr(os, "geteuid")
 

@@ -41,6 +41,7 @@ MAX_REPLY_BYTES = 1 << 20
 GZIP_HEAD = b"\x1f\x8b\x08"  # RFC 1952 section 2.3: no JSON begins so
 CONNECT_S = 5.0
 KEPT_S = 5.0  # for how long an idle connection is used again
+READABLE_HINT = "Name a file that is there and that this user may read (`ls -l` shows it)."
 
 
 # Whether a file may say whom we believe: its path, what names it, the environment. Raises
@@ -437,7 +438,9 @@ def _client_cert(client_cert: str, client_key: str | None, key: str) -> tuple[st
             with open(path, "rb"):
                 pass
         except OSError as exc:
-            raise ConfigError(f"{key}: {path} can't be read ({exc.strerror})") from exc
+            raise ConfigError(
+                f"{key}: {path} can't be read ({exc.strerror})", hint=READABLE_HINT
+            ) from exc
     try:
         # Without a password function OpenSSL would ask at the terminal, which is the client's.
         ssl.create_default_context().load_cert_chain(certificate, private, password=_no_password)
@@ -467,7 +470,7 @@ def _ca_bundle(
     source, path = named[0]
     check_file(path, source, environment)
     if not os.path.exists(path):
-        raise ConfigError(f"{source}: there is no file {path}")
+        raise ConfigError(f"{source}: there is no file {path}", hint=READABLE_HINT)
     if problem := tls.ca_problem(path):
         raise ConfigError(
             f"{source}: {path} {problem}",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from nightporter.client.broker import Broker
 from nightporter.core.errors import (
+    CommandLineError,
     ConfigError,
     NightporterError,
     StoreBusyError,
@@ -42,6 +43,7 @@ MEMBERS = ("username", "password", "useralias", *CLIENT_MEMBERS)
 PEM_MEMBERS = ("private_key", "certificate")  # of several lines
 MAX_REFRESH_TOKEN = 32_768
 REVOKE_S = 10.0
+STDIN_HINT = "Give it on standard input, or run the command at a terminal, where it asks."
 
 Say = Callable[[str], None]
 
@@ -61,8 +63,15 @@ def needs_secret(broker: Broker) -> bool:
 def check_has_secret(profile: Profile) -> Profile:
     """Raises: ConfigError where the profile names no secret."""
     if profile.credentials is None and profile.client is None:
-        raise ConfigError(f"profile {profile.name!r} names no `credentials`")
+        raise _nameless(profile)
     return profile
+
+
+def _nameless(profile: Profile) -> ConfigError:
+    return ConfigError(
+        f"profile {profile.name!r} names no `credentials`",
+        hint='Name the secret in the profile: credentials = "PATH".',
+    )
 
 
 def members_asked(profile: Profile) -> tuple[tuple[str, bool, bool], ...]:
@@ -139,19 +148,21 @@ def parse_members(text: str) -> dict[str, str]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or not document:
-        raise ConfigError(
+        raise CommandLineError(
             'standard input must be a JSON object such as {"username": "...", "password": "..."}',
-            hint="Give it on standard input, or run the command at a terminal, where it asks.",
+            hint=STDIN_HINT,
         )
     for name, value in document.items():
         if name not in MEMBERS:
-            raise ConfigError(
-                f"standard input holds an unknown member; known are {', '.join(MEMBERS)}"
+            raise CommandLineError(
+                f"standard input holds an unknown member; known are {', '.join(MEMBERS)}",
+                hint="Leave the others out.",
             )
         text = value.replace("\n", "") if name in PEM_MEMBERS and isinstance(value, str) else value
         if not isinstance(text, str) or not text or not text.isprintable():
-            raise ConfigError(
-                f"the member {name!r} on standard input must be a non-empty, printable string"
+            raise CommandLineError(
+                f"the member {name!r} on standard input must be a non-empty, printable string",
+                hint=STDIN_HINT,
             )
     return document
 
@@ -167,7 +178,7 @@ def set_credentials(broker: Broker, members: Mapping[str, str], timeout_s: float
     for name, value in members.items():
         path = profile.client if profile.client and name in CLIENT_MEMBERS else profile.credentials
         if path is None:
-            raise ConfigError(f"profile {profile.name!r} names no `credentials`")
+            raise _nameless(profile)
         placed.setdefault(path, {})[profile.fields.get(name, name)] = value
     for path, named in placed.items():
         _write_members(session, path, named, timeout_s)
@@ -223,8 +234,8 @@ def _write_members(
     except StoreDeniedError as exc:
         # No role may write it, so that the policy of this machine is no remedy.
         exc.hint = (
-            f"Run it as who may write the secret: `nightporter policy {session.profile.name} --role"
-            " credentials` prints that policy."
+            "Run it as who may write the secret: `nightporter policy PROFILE --role credentials`"
+            " prints that policy."
         )
         raise
 
@@ -269,7 +280,7 @@ def start_by_seed(broker: Broker, given: str, timeout_s: float) -> None:
     """
     text = given.strip()
     if not text or not text.isprintable() or len(text) > MAX_REFRESH_TOKEN:
-        raise ConfigError(
+        raise CommandLineError(
             "standard input must be a refresh token: one line of text",
             hint=f"Type it: `nightporter seed {broker.profile.name}` at a terminal, or pipe it in.",
         )

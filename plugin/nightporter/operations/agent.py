@@ -277,7 +277,10 @@ def unix_socket(path: str, *, is_for_others: bool) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as exc:
         listener.close()
-        raise ConfigError(f"the socket {path} can't be made: {exc.strerror or exc}") from exc
+        raise ConfigError(
+            f"the socket {path} can't be made: {exc.strerror or exc}",
+            hint="Name another place with --socket, in a directory of your own.",
+        ) from exc
     return listener
 
 
@@ -288,14 +291,20 @@ def _remove_dead(path: str) -> None:
     except FileNotFoundError:
         return
     if not is_socket:
-        raise ConfigError(f"{path} is no socket, and is left as it is")
+        raise ConfigError(
+            f"{path} is no socket, and is left as it is",
+            hint="Remove the file yourself, or name another place with --socket.",
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
         except OSError:
             os.unlink(path)
             return
-    raise ConfigError(f"an agent is listening at {path} already")
+    raise ConfigError(
+        f"an agent is listening at {path} already",
+        hint="Use that one, end it, or name another place with --socket.",
+    )
 
 
 def loopback_socket(port: int) -> socket.socket:
@@ -306,7 +315,10 @@ def loopback_socket(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
     except (OSError, OverflowError) as exc:
-        raise ConfigError(f"port {port} can't be opened ({type(exc).__name__})") from exc
+        raise ConfigError(
+            f"port {port} can't be opened ({type(exc).__name__})",
+            hint="Name another with --port; 0 takes a free one.",
+        ) from exc
 
 
 def proof_in(path: str) -> str:
@@ -320,10 +332,14 @@ def proof_in(path: str) -> str:
             replace_private(path, f"{secrets.token_urlsafe(32)}\n".encode())
         found = (read_private(path) or b"").decode().strip()
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path} can't be read or made ({type(exc).__name__})") from exc
+        raise ConfigError(
+            f"{path} can't be read or made ({type(exc).__name__})",
+            hint="Name a file in a directory of your own with --token-file.",
+        ) from exc
     if len(found) < 16:
         raise ConfigError(
-            f"{path} has to be a file of your own, mode 0600, with at least 16 characters"
+            f"{path} has to be a file of your own, mode 0600, with at least 16 characters",
+            hint="Remove it: the agent then makes one.",
         )
     return found
 

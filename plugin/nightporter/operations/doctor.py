@@ -9,6 +9,7 @@ a label that a person moved back.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -33,6 +34,7 @@ from nightporter.core.errors import (
     NightporterError,
     SessionRejectedError,
     StoreLifeError,
+    with_profile,
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.limits import STRICT_CLAIM_S
@@ -318,11 +320,15 @@ class Doctor:
         except NightporterError as exc:
             yield failure(exc, name)
             return
+        role = broker.profile.role.value
+        for finding in itertools.chain(self._guarded(broker), self._issuer(broker)):
+            yield replace(finding, todo=with_profile(finding.todo, name, role))
+
+    def _guarded(self, broker: Broker) -> Iterator[Finding]:
         try:
             yield from self._session(broker)
         except NightporterError as exc:
-            yield failure(exc, name)
-        yield from self._issuer(broker)
+            yield failure(exc, broker.profile.name)
 
     def _session(self, broker: Broker) -> Iterator[Finding]:
         profile, session = broker.profile, broker.session
@@ -440,21 +446,10 @@ class Doctor:
                 "foreign-record", f"{profile.refresh_token!r} is another identity's session", name
             )
             return
-        ends = (
-            f"ends {relative(record.expires_at - now)}"
-            if record.expires_at is not None
-            else "has no stated end"
-        )
-        if record.refresh_token is None:
+        if record.refresh_token is not None:
+            yield _left(profile, record, now)
+        elif record.refused is None or record.refused.until <= now:  # that has a line of its own
             yield from self._no_session(profile)
-        elif record.expires_at is not None and record.expires_at - now < _short_s(profile, record):
-            yield warning("session-old", f"the refresh token {ends}", name)
-        else:
-            yield ok(
-                f"session of generation {record.generation}, by {record.by or 'unknown'}; it"
-                f" {ends}",
-                name,
-            )
         idle, life_s = idle_end(record, profile), profile.idle_life_s
         if idle is not None and life_s is not None and idle - now < life_s / 5:
             what = f"the session dies {relative(idle - now)}, if nobody refreshes it"
@@ -556,6 +551,19 @@ def _skewed(skew_s: float, whom: str, profile: str) -> Iterator[Finding]:
     if abs(skew_s) > SKEW_S:
         side = "behind" if skew_s > 0 else "ahead of"
         yield warning("clock-skew", f"this machine is {abs(skew_s):.0f} s {side} {whom}", profile)
+
+
+def _left(profile: Profile, record: SessionRecord, now: float) -> Finding:
+    """Who has begun the session, and for how long it lasts."""
+    if record.expires_at is None:
+        ends, is_short = "has no stated end", False
+    else:
+        ends = f"ends {relative(record.expires_at - now)}"
+        is_short = record.expires_at - now < _short_s(profile, record)
+    if is_short:
+        return warning("session-old", f"the refresh token {ends}", profile.name)
+    by = record.by or "unknown"
+    return ok(f"session of generation {record.generation}, by {by}; it {ends}", profile.name)
 
 
 def _short_s(profile: Profile, record: SessionRecord) -> float:

@@ -56,7 +56,10 @@ def _writer_needs(profile: Profile) -> PolicyNeeds:
     """`credentials set` and `credentials delete`: read and written, and deleted."""
     paths = [path for path in (profile.credentials, profile.client) if path]
     if not paths:
-        raise ConfigError(f"profile {profile.name!r} has no credentials secret to write")
+        raise ConfigError(
+            f"profile {profile.name!r} has no credentials secret to write",
+            hint="Nothing has to be granted: its sessions begin without a secret.",
+        )
     return PolicyNeeds(
         title=f"{profile.name}, who writes the credentials",
         options=profile.store.options,
@@ -70,7 +73,8 @@ def _render(store: StoreConfig, needs: PolicyNeeds) -> str:
     if render is None:
         raise ConfigError(
             f"the store type {store.type!r} has no policies: the permissions of its directory are"
-            " all"
+            " all",
+            hint="Nothing has to be granted.",
         )
     return render(needs)
 

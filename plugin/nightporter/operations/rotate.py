@@ -188,7 +188,10 @@ def _rotated(
 ) -> Report:
     profile, session = broker.profile, broker.session
     if profile.role is Role.READ_ONLY:
-        raise ConfigError(f"profile {profile.name!r} has role 'read-only', which can't rotate")
+        raise ConfigError(
+            f"profile {profile.name!r} has role 'read-only', which can't rotate",
+            hint="Run `nightporter rotate` where the profile has another role.",
+        )
     if not report.is_dry_run:
         session.settle_pending(deadline)
     view = session.read(deadline)

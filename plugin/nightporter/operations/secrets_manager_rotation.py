@@ -32,6 +32,7 @@ from nightporter.stores.secrets_manager_description import TYPE as SECRETS_MANAG
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 RETRY_WITHIN_S = 15 * 60  # a sign-in as young as this was an earlier try of the same rotation
+AGAIN_HINT = "Begin another rotation: `aws secretsmanager rotate-secret --secret-id SECRET`."
 CURRENT, PENDING = "AWSCURRENT", "AWSPENDING"
 
 
@@ -55,11 +56,15 @@ class Rotating:
         """
         labels = self.store.stages(self.path).get(self.version_id)
         if labels is None:
-            raise ConfigError(f"{self.path} has no version of the id that the event names")
+            raise ConfigError(
+                f"{self.path} has no version of the id that the event names", hint=AGAIN_HINT
+            )
         if CURRENT in labels:
             return "done before"
         if PENDING not in labels:
-            raise ConfigError(f"the version that the event names has no label {PENDING}")
+            raise ConfigError(
+                f"the version that the event names has no label {PENDING}", hint=AGAIN_HINT
+            )
         if step == "createSecret":
             return self._create()
         if step == "setSecret":

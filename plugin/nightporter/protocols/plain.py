@@ -63,7 +63,8 @@ def _netrc(token: Token, profile: Profile) -> str:
     ]
     if any(char.isspace() for char in profile.helper_username):
         raise ConfigError(
-            f"`helper_username` of profile {profile.name!r} holds white space, which netrc can't"
+            f"`helper_username` of profile {profile.name!r} holds white space, which netrc can't",
+            hint="Choose another form (`nightporter token -o curl`), or another user name.",
         )
     if not names:
         raise HostNotAllowedError(

@@ -314,6 +314,7 @@ class Lease:
                 f"{self.records.profile.name}: the claim can't be written, so nothing was sent:"
                 f" {exc.message}",
                 right=exc.right,
+                hint=exc.hint,
             ) from exc
         seen = yield from self.records.reading(deadline)
         if seen.claim is not None and seen.claim.nonce == claim.nonce:

@@ -295,7 +295,8 @@ def _check_https(client: Any, name: str) -> None:
     url = urlsplit(client.meta.endpoint_url)
     if url.scheme != "https" and not is_loopback(url.hostname or ""):
         raise ConfigError(
-            f"the endpoint of {name} must be https: plain http is taken on loopback only"
+            f"the endpoint of {name} must be https: plain http is taken on loopback only",
+            hint="Correct `endpoint_url`, AWS_ENDPOINT_URL or the AWS profile that names it.",
         )
 
 

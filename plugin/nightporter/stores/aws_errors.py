@@ -280,7 +280,10 @@ def _of_configuration(exc: Exception, path: str, setup: Setup) -> NightporterErr
             hint="Run it by hand: it must print one JSON object with Version 1.",
         )
     if isinstance(exc, ValueError) and "endpoint" in str(exc).lower():
-        return ConfigError("an AWS endpoint is not a URL: endpoint_url or AWS_ENDPOINT_URL")
+        return ConfigError(
+            "an AWS endpoint is not a URL: endpoint_url or AWS_ENDPOINT_URL",
+            hint="Correct it, or leave it out for AWS's own.",
+        )
     if isinstance(exc, (aws.ConfigParseError, aws.ConfigNotFound, UnicodeDecodeError)):
         return ConfigError(
             "the AWS configuration can't be read: ~/.aws/config or ~/.aws/credentials",
@@ -568,7 +571,13 @@ def _of_secret(code: str, message: str, right: str, path: str, setup: Setup) -> 
     is_denied = code.startswith("AccessDenied")
     if code in _KMS or (is_denied and "kms" in message.lower()):
         return StoreDeniedError(
-            f"{path}: its KMS key can't be used", right="kms:Decrypt and kms:GenerateDataKey on it"
+            f"{path}: its KMS key can't be used: kms:Decrypt and kms:GenerateDataKey on it are"
+            " missing, or the key is disabled",
+            right="kms:Decrypt and kms:GenerateDataKey on the key",
+            hint=(
+                "Name the key as `kms_key_id` in the store; then `nightporter policy PROFILE --role"
+                " ROLE` grants its use. The key's own policy must allow this account too."
+            ),
         )
     if is_denied:
         return _denied(message, right, path)
@@ -586,7 +595,7 @@ def _of_secret(code: str, message: str, right: str, path: str, setup: Setup) -> 
 def _denied(message: str, right: str, path: str) -> StoreDeniedError:
     found = _DENYING.search(message)
     if found is None:
-        return StoreDeniedError(f"{path}: denied", right=f"{right} on {path}")
+        return StoreDeniedError(f"{path}: {right} is missing", right=f"{right} on {path}")
     policy = found[1]
     return StoreDeniedError(
         f"{path}: denied by a {policy}",

@@ -170,7 +170,7 @@ class LocalStore:
         if self._seal is None:
             raise StoreDeniedError(
                 f"{file} is sealed with a key of the desktop's keyring",
-                right='`seal = "keyring"` in the store, on the machine that sealed it',
+                hint='Set `seal = "keyring"` in the store, on the machine that sealed it.',
             )
         return json.loads(self._seal.open(str(sealed)))
 
@@ -179,7 +179,11 @@ class LocalStore:
         try:
             if not close_directory(self._directory):
                 raise StoreDeniedError(
-                    f"{self._directory} belongs to another user", right="a directory of your own"
+                    f"{self._directory} belongs to another user",
+                    hint=(
+                        "Set `path` of the store to a directory of your own; or let its owner run"
+                        f" this, or root give it to you: chown -R USER {self._directory}."
+                    ),
                 )
             with open_lock(f"{file}.lock", deadline=time.monotonic() + timeout_s) as won:
                 if not won:
@@ -198,8 +202,9 @@ class LocalStore:
                 raise StoreDeniedError(
                     f"{file} is not a private file of yours (owner, mode 0600, no link, at most 1"
                     " MiB)",
-                    right=(
-                        "private access: `chmod 600` it if you trust what it holds, else remove it"
+                    hint=(
+                        f"If you trust what it holds, run `chmod 600 {file}`; else remove it, and"
+                        " run `nightporter credentials set PROFILE`."
                     ),
                 )
             return self._load(file) if os.path.lexists(file) else Stored(None, ABSENT)
@@ -299,7 +304,13 @@ def _translate(exc: OSError, file: str) -> StoreError:
     if exc.errno == errno.EFBIG:
         return StoreError(f"{file}: {why}", hint="Raise the limit of file sizes (`ulimit -f`).")
     if exc.errno in _DENIED:
-        return StoreDeniedError(f"{file}: {why}", right="read and write access to it")
+        return StoreDeniedError(
+            f"{file}: {why}",
+            hint=(
+                "Make the file and its directory yours (`ls -ld` shows the owner), or set `path` of"
+                " the store to a directory of your own."
+            ),
+        )
     if exc.errno in _KEYS:
         return StoreDeniedError(
             f"{file}: {why}",

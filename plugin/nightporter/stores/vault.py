@@ -52,7 +52,13 @@ from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.bounded import CallTimeoutError, bounded
 from nightporter.stores.encoding import encode_value
 from nightporter.stores.vault_description import VARIABLES
-from nightporter.stores.vault_errors import NothingThereError, data_of, errors_of, translated
+from nightporter.stores.vault_errors import (
+    NothingThereError,
+    data_of,
+    errors_of,
+    is_of_policy,
+    translated,
+)
 from nightporter.stores.vault_login import Login
 
 T = TypeVar("T")
@@ -268,7 +274,7 @@ class VaultStore:
         }
         for path in writes:
             wanted[f"{self._mount}/data/{_quoted(path)}"] = ("create", "read", "update")
-            wanted[f"{self._mount}/metadata/{_quoted(path)}"] = ("update",)
+            wanted[f"{self._mount}/metadata/{_quoted(path)}"] = ("create", "update")
 
         def ask(client: hvac.Client) -> dict[str, Any]:
             reply = client.adapter.post("/v1/sys/capabilities-self", json={"paths": list(wanted)})
@@ -282,7 +288,7 @@ class VaultStore:
             if "root" not in there and (
                 lacking := [right for right in needed if right not in there]
             ):
-                missing.append(f"{', '.join(lacking)} on {path}")
+                missing.append(f"{_listed(lacking)} on {path}")
         return missing
 
     def whereabouts(self) -> str:
@@ -391,7 +397,7 @@ class VaultStore:
                 **members,
             )
 
-        right = f"create, update and patch on {self._mount}/metadata/{path}"
+        right = f"create and update on {self._mount}/metadata/{path}"
         if custom and "custom_metadata" not in self._denied:
             try:
                 self._call(post(custom), right, timeout_s)
@@ -401,14 +407,14 @@ class VaultStore:
         try:
             self._call(post({}), right, timeout_s)
         except StoreDeniedError as exc:
-            self._say_once("metadata", exc, "the session is kept, without Vault's own TTL")
+            self._say_once("metadata", exc, "it is kept, and Vault won't delete it at its end")
             return False
         return True
 
     def _say_once(self, what: str, exc: StoreDeniedError, price: str) -> None:
         if what not in self._denied:
             self._denied.add(what)
-            self._notify(f"{exc.message}; {price}. {exc.hint}")
+            self._notify(f"{exc.message}; {price}. `nightporter policy` prints what a role needs")
 
     def _repair_ttl(
         self,
@@ -502,7 +508,8 @@ class VaultStore:
             raise
 
     def _check_token(self) -> None:
-        """Looks the token up, which every token with the default policy may do.
+        """Looks the token up, which every token with the default policy may do. One without it is
+        told that by its policies, so it is known.
 
         Raises: StoreDeniedError where Vault doesn't know it: no policy would help then.
         """
@@ -513,6 +520,8 @@ class VaultStore:
             try:
                 client.auth.token.lookup_self()
             except hvac.exceptions.Forbidden as exc:
+                if is_of_policy(exc):
+                    return
                 raise StoreDeniedError(
                     f"{self._address} knows no such token: the token has expired, or was revoked",
                     hint=self._login.remedy,
@@ -689,6 +698,12 @@ def _date_of(reply: requests.Response) -> float | None:
         return parsedate_to_datetime(reply.headers.get("Date", "")).timestamp()
     except (ValueError, TypeError, IndexError):
         return None
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`create, read and update`."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _quoted(path: str) -> str:

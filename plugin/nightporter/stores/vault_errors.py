@@ -30,7 +30,7 @@ from nightporter.core.errors import (
 )
 from nightporter.net import tls
 from nightporter.net.causes import words_of
-from nightporter.net.http import PROXY_ADDRESS_ERRORS, proxy_error
+from nightporter.net.http import PROXY_ADDRESS_ERRORS, READABLE_HINT, proxy_error
 
 # What KV version 2 says, as a 400, after each mount, unseal, restart and failover
 # (hashicorp/vault-plugin-secrets-kv#75, NVIDIA/nvcf#1110).
@@ -79,7 +79,7 @@ def error_of(
         )
     if isinstance(exc, OSError):
         if exc.filename:
-            return ConfigError(f"{exc.filename} can't be used ({exc.strerror})")
+            return ConfigError(f"{exc.filename} can't be used ({exc.strerror})", hint=READABLE_HINT)
         return StoreUnreachableError(f"{address} can't be reached: {words_of(exc)}")
     return StoreError(f"{address}: {type(exc).__name__}")
 
@@ -101,6 +101,12 @@ def errors_of(exc: hvac.exceptions.VaultError) -> list[str] | None:
     return [str(item) for item in found] if isinstance(found, list) else [str(found)]
 
 
+def is_of_policy(exc: hvac.exceptions.VaultError) -> bool:
+    """Whether a "permission denied" is that of the token's policies, which come as a list of
+    errors: a token that Vault doesn't know is refused before, with the words alone."""
+    return any(text.startswith("1 error occurred") for text in errors_of(exc) or ())
+
+
 def data_of(exc: hvac.exceptions.VaultError) -> Mapping[str, object] | None:
     """Returns the `data` of an answer: KV version 2 sends a deleted version's metadata with 404."""
     document = exc.json if isinstance(exc.json, dict) else {}
@@ -111,7 +117,10 @@ def data_of(exc: hvac.exceptions.VaultError) -> Mapping[str, object] | None:
 def _of_answer(exc: hvac.exceptions.VaultError, address: str, right: str) -> NightporterError:
     errors = errors_of(exc)
     if isinstance(exc, hvac.exceptions.ParamValidationError):
-        return ConfigError(f"{address}: hvac takes no such request ({exc})")
+        return ConfigError(
+            f"{address}: hvac takes no such request ({exc})",
+            hint="Look at the paths of the profile, and at `mount` and `namespace` of the store.",
+        )
     if isinstance(exc, hvac.exceptions.RateLimitExceeded):
         # Its Retry-After is 0 more often than not, so the caller's own back-off decides.
         return StoreBusyError(f"{address} limits the rate")
@@ -164,7 +173,6 @@ def _of_refusal(
             return NothingThereError(f"{address} answered with an empty 404: is it a Vault?")
         return StoreDeniedError(
             f"{address} knows no such mount or namespace",
-            right="the right `mount`, `namespace` or auth mount",
             hint="Correct `mount`, `namespace` or the auth mount of the store.",
         )
     if "unsupported operation" in text or isinstance(exc, hvac.exceptions.UnsupportedOperation):
@@ -175,9 +183,9 @@ def _of_refusal(
     if isinstance(exc, hvac.exceptions.InvalidRequest):
         return _of_invalid(text, address, right)
     if isinstance(exc, (hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized)):
+        doubt = "" if is_of_policy(exc) else ", or the Vault token has expired"
         return StoreDeniedError(
-            f"{address} denied it: {right} is missing, or the Vault token has expired",
-            right=f"{right} (`nightporter policy` prints the whole policy)",
+            f"{address} denied it: the permission {right} is missing{doubt}", right=right
         )
     return StoreUnreachableError(f"{address} failed: {type(exc).__name__}")
 

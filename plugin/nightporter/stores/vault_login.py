@@ -16,9 +16,11 @@ from nightporter.core.errors import ConfigError, StoreDeniedError, UntrustedFile
 from nightporter.core.values import dataclass, field
 from nightporter.machine.places import expand
 from nightporter.machine.trust import check_named_file
+from nightporter.net.http import READABLE_HINT
 from nightporter.stores.vault_description import HOME_TOKEN_FILE, TOKEN_VARIABLES
 from nightporter.stores.vault_errors import errors_of
 
+TEXT_HINT = "Write the token or secret id into it, as one line."
 SERVICE_ACCOUNT_JWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 SERVER_ID_HEADER = "X-Vault-AWS-IAM-Server-ID"
 
@@ -64,10 +66,29 @@ class Login:
         ) as exc:
             if errors_of(exc) is None:  # a page of what is between us and Vault
                 raise
-            raise _refused(method, address) from exc
+            raise self._refused(method, address, exc) from exc
         token = reply["auth"]
         return VaultToken(
             text=str(token["client_token"]), is_ours=token.get("token_type") != "batch"
+        )
+
+    def _refused(
+        self, method: str, address: str, exc: hvac.exceptions.VaultError
+    ) -> StoreDeniedError:
+        """Who was refused, by what, and what helps. Vault says "permission denied" to a login where
+        nothing is mounted."""
+        mount = self._mounted_at
+        said = ", ".join(errors_of(exc) or ())
+        if isinstance(exc, hvac.exceptions.Forbidden) and said == "permission denied":
+            return StoreDeniedError(
+                f"{address} has no auth method at {mount!r}, or lets nobody log in there",
+                hint="Set `mount` of `auth` to where it is (`vault auth list` shows it).",
+            )
+        who = "".join(f", {key} {self._auth[key]!r}" for key in _SHOWN_KEYS if self._auth.get(key))
+        where = ", for this machine's network address" if "CIDR" in said else ""
+        return StoreDeniedError(
+            f"{address} refused the {method} login at {mount!r}{who}{where}",
+            hint=_CIDR_REMEDY if where else self.remedy,
         )
 
     @property
@@ -82,7 +103,14 @@ class Login:
     @property
     def remedy(self) -> str:
         """Returns what helps where Vault does not know our token."""
-        return _REMEDIES.get(self._auth["method"], _TOKEN_REMEDY)
+        found = _REMEDIES.get(self._auth["method"], _TOKEN_REMEDY)
+        return found.replace("MOUNT", self._mounted_at).replace(
+            "FILE", str(self._auth.get("secret_id_file", "FILE"))
+        )
+
+    @property
+    def _mounted_at(self) -> str:
+        return str(self._auth.get("mount", self._auth["method"]))
 
     @property
     def _mount(self) -> dict[str, str]:
@@ -178,16 +206,26 @@ class Login:
     def _variable(self, key: str) -> str:
         name = str(self._auth[key])
         if not self._environment.get(name):
-            raise ConfigError(f"the variable {name}, named by auth.{key}, is not set")
+            raise ConfigError(
+                f"the variable {name}, named by auth.{key}, is not set",
+                hint=f"Set {name} where this runs, or name another in auth.{key}.",
+            )
         return one_line(self._environment[name], name)
 
 
+_SHOWN_KEYS = ("role_id", "role", "username", "secret_id_file", "secret_id_env", "jwt_file")
+_CIDR_REMEDY = (
+    "Run it from an address that the role's `secret_id_bound_cidrs` or `token_bound_cidrs` names,"
+    " or let who administers Vault change them."
+)
 _TOKEN_REMEDY = (
     "Run `vault login`, or renew VAULT_TOKEN or the token file; a Vault Proxy renews its own."
 )
 _REMEDIES = {
-    "approle": "Check `role_id` and the secret id: it may have run out, and a single-use one works"
-    " once.",
+    "approle": "A secret id that has expired, is used up or was destroyed is refused like a wrong"
+    " one. Who administers Vault writes a new one: `vault write -f -field=secret_id"
+    " auth/MOUNT/role/NAME/secret-id >FILE`; `vault read auth/MOUNT/role/NAME/role-id` shows"
+    " whether `role_id` is that role's.",
     "userpass": "Check `username` and the password in the variable that `password_env` names.",
     "kubernetes": "Check `role`, and that Vault's role names this service account and namespace.",
     "jwt": "Check `role`, and that the token in `jwt_file` is renewed and meant for this Vault.",
@@ -195,13 +233,6 @@ _REMEDIES = {
     " iam_server_id_header_value), `region` and this machine's clock; `aws sts get-caller-identity`"
     " shows who you are.",
 }
-
-
-def _refused(method: str, address: str) -> StoreDeniedError:
-    return StoreDeniedError(
-        f"{address} refused the {method} login",
-        hint=f"{_REMEDIES[method]} It must be mounted at `mount` of `auth`.",
-    )
 
 
 def _base64(text: str | bytes) -> str:
@@ -232,9 +263,11 @@ def read_text(path: str, key: str) -> str:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(65_536)
     except OSError as exc:
-        raise ConfigError(f"{key}: {path} can't be read ({exc.strerror})") from exc
+        raise ConfigError(
+            f"{key}: {path} can't be read ({exc.strerror})", hint=READABLE_HINT
+        ) from exc
     except ValueError as exc:
-        raise ConfigError(f"{key}: {path} is not UTF-8 text") from exc
+        raise ConfigError(f"{key}: {path} is not UTF-8 text", hint=TEXT_HINT) from exc
     return one_line(text, f"{key}: {path}")
 
 
@@ -246,7 +279,7 @@ def one_line(text: str, source: str) -> str:
     """
     found = text.strip().strip("\ufeff").strip()
     if not found:
-        raise ConfigError(f"{source} is empty")
+        raise ConfigError(f"{source} is empty", hint=TEXT_HINT)
     odd = next((char for char in found if not char.isprintable()), None)
     if odd is not None:
         what = "a line feed" if odd in "\r\n" else f"the invisible character U+{ord(odd):04X}"

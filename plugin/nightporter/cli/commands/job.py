@@ -22,7 +22,7 @@ from nightporter.client.configuration import load_config
 from nightporter.core.checks import one_of
 from nightporter.core.config import choose_profile, parse_config
 from nightporter.core.errors import (
-    ConfigError,
+    CommandLineError,
 )
 from nightporter.core.expiry import format_rfc3339
 from nightporter.issuers import DEFAULT_VENDOR, VENDORS
@@ -230,5 +230,5 @@ def policy(
 
 def _known_store(kind: str) -> str:
     if problem := one_of(*STORES)(kind):
-        raise ConfigError(f"--store {problem}")
+        raise CommandLineError(f"--store {problem}")
     return kind

@@ -12,7 +12,7 @@ import importlib
 from typing import Any
 
 from nightporter.cli.terminal import Options, exit_code_of, put, take_options
-from nightporter.core.errors import ConfigError
+from nightporter.core.errors import CommandLineError, ConfigError
 from nightporter.protocols.google import render_error
 
 PROTOCOLS = (
@@ -35,7 +35,10 @@ def serve(protocol: str, arguments: list[str], options: Options) -> int:
     Raises: ConfigError for a protocol that is none.
     """
     if protocol not in PROTOCOLS:
-        raise ConfigError(f"there is no protocol of that name; there are: {', '.join(PROTOCOLS)}")
+        raise CommandLineError(
+            f"there is no protocol of that name; there are: {', '.join(PROTOCOLS)}",
+            hint="`nightporter setup CLIENT` writes the right one where a client looks for it.",
+        )
     room: Any = importlib.import_module(
         f"nightporter.cli.helpers.{protocol}"
     )  # one of a closed list
@@ -56,7 +59,7 @@ def run_credential(arguments: list[str]) -> int:
             put(render_error(exc.reference, exc.message))  # it takes nothing but answers
             return 0
         if not rest:
-            raise ConfigError(f"name the protocol: {', '.join(PROTOCOLS)}")
+            raise CommandLineError(f"name the protocol: {', '.join(PROTOCOLS)}")
         return serve(rest[0], rest[1:], options)
 
     return exit_code_of(command)

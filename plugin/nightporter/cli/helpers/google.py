@@ -8,7 +8,7 @@ import os
 
 from nightporter.cli.helpers.call import HelperCall, open_call, reported_expiry, write_output
 from nightporter.cli.terminal import Options
-from nightporter.core.errors import ConfigError, NightporterError
+from nightporter.core.errors import CommandLineError, NightporterError
 from nightporter.core.values import replace
 from nightporter.machine.files import is_private_directory, remove, replace_private
 from nightporter.machine.places import read_environment
@@ -22,7 +22,7 @@ def serve(arguments: list[str], options: Options) -> int:
     try:
         with open_call("google", replace(options, is_silent=True)) as call:
             if len(arguments) > 1:
-                raise ConfigError("usage: nightporter credential google [PROFILE]")
+                raise CommandLineError("usage: nightporter credential google [PROFILE]")
             write_output(_answer(call, arguments[0] if arguments else None))
     except NightporterError as exc:
         write_output(google.render_error(exc.reference, exc.message))

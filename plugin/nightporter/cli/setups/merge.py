@@ -12,6 +12,8 @@ from typing import Any
 
 from nightporter.core.errors import ConfigError
 
+OTHER_FILE_HINT = "It is the client's own file: correct it, or move it away and run setup again."
+
 
 def change_json(text: str, change: Callable[[dict[str, Any]], None], *, source: str) -> str:
     """The JSON object with a change made to it, members in their order, indented as it was.
@@ -23,10 +25,13 @@ def change_json(text: str, change: Callable[[dict[str, Any]], None], *, source: 
         document = json.loads(text, object_pairs_hook=_unique) if text.strip() else {}
     except (ValueError, RecursionError):
         raise ConfigError(
-            f"{source} is not a JSON object without repeated members; nothing was changed"
+            f"{source} is not a JSON object without repeated members; nothing was changed",
+            hint=OTHER_FILE_HINT,
         ) from None
     if not isinstance(document, dict):
-        raise ConfigError(f"{source} is not a JSON object; nothing was changed")
+        raise ConfigError(
+            f"{source} is not a JSON object; nothing was changed", hint=OTHER_FILE_HINT
+        )
     before = json.dumps(document)
     change(document)
     if json.dumps(document) == before:
@@ -64,7 +69,8 @@ def change_toml(text: str, change: Callable[[Any], None], *, source: str) -> str
         return mark + tomlkit.dumps(document)
     except (TOMLKitError, AttributeError, TypeError, ValueError):
         raise ConfigError(
-            f"{source} is not TOML of the expected shape; nothing was changed"
+            f"{source} is not TOML of the expected shape; nothing was changed",
+            hint=OTHER_FILE_HINT,
         ) from None
 
 

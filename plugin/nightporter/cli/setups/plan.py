@@ -225,7 +225,8 @@ class Machine:
             return ""
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError(
-                f"{path} can't be read as UTF-8 text ({type(exc).__name__}); nothing was changed"
+                f"{path} can't be read as UTF-8 text ({type(exc).__name__}); nothing was changed",
+                hint="It is the client's own file: look at it, and at who may read it.",
             ) from exc
 
     def wrapper(self, name: str, arguments: Sequence[str], request: Request) -> Write:
@@ -293,7 +294,10 @@ def _run(step: Run, machine: Machine) -> str:
     try:
         done = machine.call(step.argv)
     except (OSError, subprocess.TimeoutExpired) as exc:
-        raise ConfigError(f"`{step.shown()}` can't be run ({type(exc).__name__})") from exc
+        raise ConfigError(
+            f"`{step.shown()}` can't be run ({type(exc).__name__})",
+            hint="Install the client, or put it on PATH; --print shows all the steps.",
+        ) from exc
     if done.returncode != 0 and not step.may_fail:
         raise ConfigError(
             f"`{step.shown()}` failed with exit code {done.returncode}",
@@ -345,7 +349,10 @@ def _write(step: Write) -> str:
         make_directories(os.path.dirname(path))
         replace_private(path, step.content.encode(), mode=step.mode if mode is None else mode)
     except OSError as exc:
-        raise ConfigError(f"{path} can't be written ({exc.strerror})") from exc
+        raise ConfigError(
+            f"{path} can't be written ({exc.strerror})",
+            hint="Make it and its directory writable for you; --print shows what it would hold.",
+        ) from exc
     return f"{'wrote' if content is None else 'changed'} {path}"
 
 

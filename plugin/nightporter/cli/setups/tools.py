@@ -249,7 +249,10 @@ def docker(request: Request) -> Plan:
     def change(document: dict[str, Any]) -> None:
         helpers = document.setdefault("credHelpers", {})
         if not isinstance(helpers, dict):
-            raise ConfigError(f"{path}: `credHelpers` is not an object; nothing was changed")
+            raise ConfigError(
+                f"{path}: `credHelpers` is not an object; nothing was changed",
+                hint="Correct that file; docker can't read it either.",
+            )
         for host in hosts:
             if helpers.get(host, HELPER) != HELPER:
                 raise ConfigError(
