@@ -44,7 +44,7 @@ def test_the_hint_about_the_file_is_given_for_the_file_alone() -> None:
 
 
 def test_a_denial_that_is_no_missing_permission_says_what_helps() -> None:
-    """"Grant the right `mount`" and "Grant a token" came of a template."""
+    """ "Grant the right `mount`" and "Grant a token" came of a template."""
     found = [
         f"{file}:{call.lineno}"
         for file, call in raised(StoreDeniedError)
