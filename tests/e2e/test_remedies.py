@@ -8,7 +8,6 @@ OpenBao; the sandbox for the vendors.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import re
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.support import ROOT, Home, OpenBao, clean_environment, free_port, open_openbao
+from lab.support import ROOT, Home, OpenBao, clean_environment, free_port
 from lab.worlds.remedies import MEMBERS, PATH, Bench
 from lab.worlds.vendor import Vendor
 from nightporter.core.explanations import EXPLANATIONS
@@ -41,9 +40,10 @@ ELSEWHERE = {
     "defect": "nobody knows a remedy; `doctor --bundle`: test_doctor.py::test_the_bundle",
     "store-electing": "it passes by itself: test_raft_failover.py::test",
     "store-conflict": "it is settled before an ask ends: test_session.py::test",
-    "store": "it has no remedy of its own; those of the places: test_doctor_remedies.py::test_a_local",
+    "store": "no remedy of its own; one of its places: test_doctor_remedies.py::test_a_local",
     "issuer": "the root of its family: nothing raises it alone",
     "write-budget": "a day must pass: test_secrets_manager.py::test",
+    "cluster-not-pinned": "kubectl and a cluster: test_pins.py::test_doctor_warns_of_a_ca_that_is_not_pinned",
     "clock-skew": "the clock of the machine: test_doctor_remedies.py::test_a_clock_that_differs",
     "lambda-init": "in a function: test_lambda.py::test_a_function_from_cold_to_warm",
     "lambda-no-time": "in a function: test_lambda.py::test_no_exchange_with_little_time",
@@ -278,7 +278,10 @@ def _(bench: Bench) -> None:
     claimed(bench, seconds=3)
     bench.fails("session-claimed", "doctor")
     assert bench.todo("session-claimed").startswith("Nothing")
-    time.sleep(4)
+    for _ in range(70):  # it is over when its life is, as this machine has seen it
+        if "session-claimed" not in bench.ask("doctor").out:
+            break
+        time.sleep(1)
     bench.is_gone("session-claimed")
 
 
@@ -450,39 +453,6 @@ def _(bench: Bench) -> None:
     bench.works("exec-credential", "pitchpoint")
 
 
-@case("cluster-not-pinned")
-def _(bench: Bench) -> None:
-    bench.local('hosts = ["kube.example.com"]\n')
-    (bench.home.path / "bin/kubectl").symlink_to(Path(ROOT / ".venv/bin/kubectl").resolve())
-    authority = base64.b64encode(_certificate()).decode()
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [
-            {
-                "name": "k",
-                "cluster": {
-                    "server": "https://kube.example.com",
-                    "certificate-authority-data": authority,
-                },
-            }
-        ],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "nightporter-pitchpoint"}}],
-    }
-    (bench.home.path / ".kube").mkdir()
-    (bench.home.path / ".kube/config").write_text(json.dumps(config))
-    (command,) = bench.fails("cluster-not-pinned", "doctor")
-    bench.typed(command)
-    bench.is_gone("cluster-not-pinned")
-
-
-def _certificate() -> bytes:
-    import trustme  # deferred: one case needs it
-
-    return trustme.CA().cert_pem.bytes()
-
-
 def git(bench: Bench, more: str = "") -> str:
     """One ask of git's helper."""
     asked = f"protocol=https\nhost=git.example.com\n{more}\n"
@@ -495,7 +465,7 @@ def _(bench: Bench) -> None:
     bench.local('hosts = ["git.example.com"]\n')
     assert git(bench, "username=ann\n") == ""
     bench.ask("doctor")
-    assert "helper_username" in bench.said
+    assert "[other-user-name]" in bench.said
     assert "password=" in git(bench)
     bench.is_gone("helper-failed")
 
@@ -514,7 +484,7 @@ def _(bench: Bench) -> None:
 @case("helper-failed")
 def _(bench: Bench) -> None:
     bench.local('hosts = ["git.example.com"]\n', has_credentials=False)
-    assert git(bench) == ""
+    assert "password=" not in git(bench)
     bench.fails("helper-failed", "doctor")
     assert "Do what the message says" in bench.todo("helper-failed")
     (command,) = bench.fails("credentials-absent", "doctor")
@@ -586,8 +556,8 @@ def open_sealed() -> Iterator[tuple[OpenBao, str]]:
     """A server that can be sealed, with the key that opens it again."""
     port = free_port()
     config = (
-        f'storage "inmem" {{}}\nlistener "tcp" {{ address = "127.0.0.1:{port}" tls_disable = true }}'
-        f'\napi_addr = "http://127.0.0.1:{port}"\n'
+        f'storage "inmem" {{}}\nlistener "tcp" {{\n  address = "127.0.0.1:{port}"\n'
+        f'  tls_disable = true\n}}\napi_addr = "http://127.0.0.1:{port}"\n'
     )
     file = Path(f"/tmp/{port}.hcl")
     file.write_text(config)

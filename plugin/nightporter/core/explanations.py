@@ -177,8 +177,8 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     "record-newer": Explanation(
         "A newer nightporter wrote the session record. This one leaves it as it is.",
-        "Update nightporter on this machine. A person can replace the record: `nightporter seed`,"
-        " `login`, `logout --everywhere`.",
+        "Update nightporter on this machine. A person can replace the record: `nightporter seed"
+        " PROFILE`, `nightporter login PROFILE` or `nightporter logout PROFILE --everywhere`.",
     ),
     "exchange-continues": Explanation(
         "The time limit ended while the issuer was still working. The exchange of a refresh token"
