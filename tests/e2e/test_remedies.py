@@ -133,6 +133,29 @@ def _(bench: Bench) -> None:
     bench.is_gone("trust-lifted")
 
 
+@case("metrics-not-sent")
+def _(bench: Bench) -> None:
+    bench.local()
+    bench.home.environment["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] = "http://127.0.0.1:1/v1/metrics"
+    bench.home.environment["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"] = "grpc"
+    bench.fails("metrics-not-sent", "doctor")
+    assert "http/json" in bench.todo("metrics-not-sent")
+    bench.home.environment["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"] = "http/json"
+    bench.is_gone("metrics-not-sent")
+
+
+@case("notify-unusable")
+def _(bench: Bench) -> None:
+    bench.local()
+    bench.home.config_file.write_text(
+        '[notify]\ncommand = ["/nowhere/tell"]\n' + bench.home.config_file.read_text()
+    )
+    bench.fails("notify-unusable", "doctor")
+    assert "`command` in `[notify]`" in bench.todo("notify-unusable")
+    bench.edit("/nowhere/tell", "/usr/bin/true")
+    bench.is_gone("notify-unusable")
+
+
 @case("file-mode")
 def _(bench: Bench) -> None:
     bench.local()

@@ -29,6 +29,7 @@ from nightporter.operations import agent
 NAME = "nightporter"  # of the file in extensions/: the API wants the same
 PORT = 2775  # AWS's own extension for secrets has 2773
 API = "/2020-01-01/extension"
+API_HINT = "Run it as an extension of a Lambda function: the layer puts it where Lambda starts it."
 MAX_EVENT = 65_536
 
 
@@ -69,7 +70,7 @@ class ExtensionsApi:
         _, body = self._call("GET", "/event/next", None, {})
         found = json.loads(body)
         if not isinstance(found, dict):
-            raise ConfigError("the Extensions API gave no event")
+            raise ConfigError("the Extensions API gave no event", hint=API_HINT)
         return found
 
     def report_failure(self, error: NightporterError) -> None:
@@ -90,10 +91,14 @@ class ExtensionsApi:
             answer = connection.getresponse()
             content = answer.read(MAX_EVENT)
             if answer.status >= 300:
-                raise ConfigError(f"the Extensions API says {answer.status} to {path}")
+                raise ConfigError(
+                    f"the Extensions API says {answer.status} to {path}", hint=API_HINT
+                )
             return dict(answer.getheaders()), content
         except (OSError, http.client.HTTPException) as exc:
-            raise ConfigError(f"the Extensions API can't be asked ({type(exc).__name__})") from exc
+            raise ConfigError(
+                f"the Extensions API can't be asked ({type(exc).__name__})", hint=API_HINT
+            ) from exc
         finally:
             connection.close()
 
@@ -134,7 +139,9 @@ def _serving(
 ) -> Iterator[None]:
     proof = environment.get("AWS_SESSION_TOKEN")
     if not proof:
-        raise ConfigError("AWS_SESSION_TOKEN is missing: nothing could prove who asks")
+        raise ConfigError(
+            "AWS_SESSION_TOKEN is missing: nothing could prove who asks", hint=API_HINT
+        )
     listener = agent.loopback_socket(port_in(environment))
     server = agent.Server(listener, porter, counts, proof)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -152,5 +159,8 @@ def port_in(environment: Mapping[str, str]) -> int:
     """
     text = environment.get("NIGHTPORTER_EXTENSION_PORT") or str(PORT)
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65_536:
-        raise ConfigError("NIGHTPORTER_EXTENSION_PORT must be a port, 1 to 65535")
+        raise ConfigError(
+            "NIGHTPORTER_EXTENSION_PORT must be a port, 1 to 65535",
+            hint="Set the variable to one, or unset it.",
+        )
     return int(text)
