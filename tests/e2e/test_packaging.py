@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab.support import ROOT, Home
+from nightporter import __version__
 
 pytestmark = pytest.mark.clients
 HELPERS = tuple(f"{client}-credential-nightporter" for client in ("git", "docker", "cargo"))
@@ -37,9 +38,9 @@ def test_the_same_input_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
 def test_what_the_wheel_holds(tmp_path: Path) -> None:
     with zipfile.ZipFile(built("wheel", tmp_path)) as wheel:
         names = wheel.namelist()
-        points = wheel.read("nightporter-0.1.0.dist-info/entry_points.txt").decode()
+        points = wheel.read(f"nightporter-{__version__}.dist-info/entry_points.txt").decode()
         for command in ("nightporter", *HELPERS):
-            launcher = wheel.getinfo(f"nightporter-0.1.0.data/scripts/{command}")
+            launcher = wheel.getinfo(f"nightporter-{__version__}.data/scripts/{command}")
             assert launcher.external_attr >> 16 & 0o111
     assert "nightporter/py.typed" in names
     assert "nightporter/aws_lambda.py" in names
