@@ -1,7 +1,9 @@
 """`RELEASE DIRECTORY`: writes the system's own Debian sources for another release, with all else in
 them as it is.
 
-Used by `scripts/next_debian`. Suites other than the release, its updates and its security are left out.
+Used by `scripts/next_debian`.
+
+Suites other than the release, its updates and its security are left out.
 """
 
 from __future__ import annotations

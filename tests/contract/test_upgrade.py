@@ -1,4 +1,6 @@
-"""What earlier versions wrote is read and served (contract 6); `upgrade/README.md` says how it was written."""
+"""What earlier versions wrote is read and served (contract 6).
+
+`upgrade/README.md` says how it was written."""
 
 from __future__ import annotations
 
@@ -37,8 +39,9 @@ def test_a_record_is_read_and_loses_nothing_when_written_again(version: str) -> 
 
 @pytest.fixture(params=VERSIONS)
 def upgraded(request: pytest.FixtureRequest, empty_home: Home, vendor: Vendor) -> Home:
-    """A home as the earlier version left it, the vendor's address and the ends apart, whose session the
-    vendor knows. The record has a member of a later version."""
+    """A home as the earlier version left it, but for address and ends; the vendor knows its session.
+
+    The record has a member of a later version."""
     source = RECORDED / request.param
     address = vendor.address.removeprefix("http://")
     empty_home.configure((source / "config.toml").read_text().replace(WRITTEN_AT, address))

@@ -1,5 +1,5 @@
-"""What version 1 promises (plugin/docs/stability.md), against what was recorded: a change of a public
-name is deliberate, since it has to be recorded (`python tests/unit/test_public_surface.py`)."""
+"""What version 1 promises (plugin/docs/stability.md), against what was recorded: a change of a name
+is deliberate, since it is recorded (`python tests/unit/test_public_surface.py`)."""
 
 from __future__ import annotations
 
