@@ -14,7 +14,8 @@ import pytest
 
 from lab.support import Home
 from lab.worlds.vendor import Vendor
-from nightporter.core.record import SessionRecord, parse_session, render_session
+from nightporter.core.model import SessionRecord
+from nightporter.core.record import parse_session, render_session
 
 RECORDED = Path(__file__).parent / "upgrade"
 VERSIONS = ["5556318", "6087d87"]
@@ -39,7 +40,7 @@ def test_a_record_is_read_and_loses_nothing_when_written_again(version: str) -> 
 
 @pytest.fixture(params=VERSIONS)
 def upgraded(request: pytest.FixtureRequest, empty_home: Home, vendor: Vendor) -> Home:
-    """A home as the earlier version left it, but for address and ends; the vendor knows its session.
+    """A home as the earlier version left it, but for address and ends; the vendor has its session.
 
     The record has a member of a later version."""
     source = RECORDED / request.param
