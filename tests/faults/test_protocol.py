@@ -80,7 +80,7 @@ def test_a_command_that_is_ended_leaves_who_listens(
     local: Shared, vendor: Vendor, tmp_path: Path, number: signal.Signals
 ) -> None:
     fleet = rotating_fleet(local, vendor, tmp_path)
-    vendor.fail({"kind": "late", "seconds": 2, "call": "refresh"})
+    vendor.fail({"kind": "late", "seconds": 6, "call": "refresh"})
     process = fleet.machine().start("token", "acme")
     assert until(lambda: vendor.count("refresh") == 1)
     process.send_signal(number)

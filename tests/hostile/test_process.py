@@ -64,8 +64,12 @@ def test_an_abort_during_a_sign_in_leaves_no_core(
     """SIGQUIT (Ctrl-\\) wrote 31 MB with the password in them."""
     words = f"ulimit -c unlimited; exec {BIN / 'nightporter'} token"
     environment = {**home.environment, "PYTHONFAULTHANDLER": ""}
+    vendor.fail({"kind": "late", "seconds": 8, "call": "sign-in"})
     process = subprocess.Popen(["sh", "-c", words], env=environment, cwd=tmp_path)
-    time.sleep(0.3)
+    deadline = time.monotonic() + 60
+    while vendor.count("sign-in") == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert vendor.count("sign-in") == 1  # so it holds the password
     process.send_signal(signal.SIGABRT)
     process.wait(timeout=30)
     assert [path for path in tmp_path.iterdir() if path.name.startswith("core")] == []
