@@ -182,7 +182,7 @@ def test_a_refusal_names_who_can_lift_it(
     exc = botocore.exceptions.ClientError({"Error": {"Code": code, "Message": message}}, operation)
     error = error_of(exc, right=RIGHT, path=PATH, setup=SETUP)
     assert isinstance(error, StoreDeniedError)
-    assert said in error.hint
+    assert said in f"{error.message} {error.hint}"
 
 
 @pytest.fixture

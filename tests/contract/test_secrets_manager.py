@@ -144,12 +144,14 @@ def test_a_value_that_is_no_object(store: SecretsManagerStore, address: str) -> 
 
 
 def test_kms_rights_are_named(store: SecretsManagerStore, aws: StrictAws) -> None:
+    """The message names what is missing on the key, the hint what to type."""
     write(store, {"n": 1})
     aws.secrets[PATH].kms_key_id = "alias/locked"
     aws.denied_keys.add("alias/locked")
     with pytest.raises(StoreDeniedError, match="KMS") as denied:
         store.read(PATH, timeout_s=T)
-    assert "kms:Decrypt" in denied.value.hint
+    assert "kms:Decrypt" in denied.value.message
+    assert "kms_key_id" in denied.value.hint
 
 
 def test_a_missing_right_is_named(store: SecretsManagerStore, aws: StrictAws) -> None:
