@@ -7,10 +7,8 @@ import contextlib
 import http.client
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 
 from lab.clients import client
 from lab.servers.api import open_api
-from lab.support import ROOT, Home, free_port
+from lab.support import ROOT, Home, free_port, wait_until_listening
 from lab.worlds.vendor import Vendor
 
 
@@ -59,11 +57,7 @@ def open_envoy(place: Path, agent_path: str, api_port: int) -> Iterator[int]:
             stderr=subprocess.STDOUT,
         )
     try:
-        for _ in range(300):
-            assert process.poll() is None, (place / "envoy.log").read_text()[-2000:]
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
+        wait_until_listening(process, port, log=place / "envoy.log")
         yield port
     finally:
         process.terminate()

@@ -20,7 +20,7 @@ import pytest
 
 from lab.clients import client
 from lab.servers.api import open_api
-from lab.support import ROOT, Home, free_port
+from lab.support import ROOT, Home, free_port, wait_until_listening
 from lab.worlds.vendor import Vendor
 
 LIVES = 4  # of an access token, in the time of a test
@@ -86,10 +86,7 @@ def open_nginx(place: Path, agent_path: str, api_port: int) -> Iterator[int]:
         [client("nginx"), "-p", str(place), "-e", f"{place}/error.log", "-c", f"{place}/nginx.conf"]
     )
     try:
-        for _ in range(200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
+        wait_until_listening(process, port, log=place / "error.log")
         yield port
     finally:
         process.terminate()

@@ -33,16 +33,27 @@ def lines(told: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
 
 
-def fleet(tmp_path: Path, vendor: Vendor, notify: str) -> list[Home]:
-    """Hosts with homes of their own and one store."""
+def hosts(tmp_path: Path, vendor: Vendor, notify: str, profile: str) -> list[Home]:
+    """Hosts with homes of their own and one store. `profile`: what else its table holds."""
     homes = [Home(tmp_path / f"host-{number}") for number in range(HOSTS)]
     for home in homes:
         home.configure(
             f'[notify]\n{notify}\n[stores.shared]\ntype = "local"\npath = "{tmp_path}/store"\n'
-            '[profiles.acme]\nissuer = "oauth2"\ngrant = "authorization_code"\nstore = "shared"\n'
-            f'base_url = "{vendor.address}"\ntoken_endpoint = "{vendor.address}/oauth2/token"\n'
-            'credentials = "prod/acme"\nrotation = "rotates"\n'
+            f'[profiles.acme]\nstore = "shared"\nbase_url = "{vendor.address}"\n'
+            f'credentials = "prod/acme"\n{profile}'
         )
+    return homes
+
+
+def fleet(tmp_path: Path, vendor: Vendor, notify: str) -> list[Home]:
+    """Hosts that a person has logged in."""
+    homes = hosts(
+        tmp_path,
+        vendor,
+        notify,
+        'issuer = "oauth2"\ngrant = "authorization_code"\nrotation = "rotates"\n'
+        f'token_endpoint = "{vendor.address}/oauth2/token"\n',
+    )
     homes[0].set_credentials("acme", client_id="demo-client", client_secret="demo-secret")
     return homes
 
@@ -192,13 +203,7 @@ def test_what_can_t_be_told_is_a_wrong_configuration(home: Home, text: str) -> N
 
 def password_fleet(tmp_path: Path, vendor: Vendor, notify: str, more: str = "") -> list[Home]:
     """Hosts that sign in by themselves, with one store."""
-    homes = [Home(tmp_path / f"host-{number}") for number in range(HOSTS)]
-    for home in homes:
-        home.configure(
-            f'[notify]\n{notify}\n[stores.shared]\ntype = "local"\npath = "{tmp_path}/store"\n'
-            '[profiles.acme]\nissuer = "pitchpoint"\nstore = "shared"\n'
-            f'base_url = "{vendor.address}"\ncredentials = "prod/acme"\n{more}'
-        )
+    homes = hosts(tmp_path, vendor, notify, f'issuer = "pitchpoint"\n{more}')
     homes[0].set_credentials("acme", username="svc-acme", password="correct-horse")
     return homes
 

@@ -268,17 +268,22 @@ def _(bench: Bench) -> None:
     bench.works("token")
 
 
+def as_client(bench: Bench, more: str) -> None:
+    """A profile `acme` of the vendor's OAuth 2 client, whose secret is in the store."""
+    address = bench.vendor.address
+    bench.home.configure(
+        f'[profiles.acme]\nissuer = "oauth2"\nbase_url = "{address}"\n'
+        f'token_endpoint = "{address}/oauth2/token"\ncredentials = "prod/acme"\n{more}'
+    )
+    client = json.dumps({"client_id": "demo-client", "client_secret": "demo-secret"})
+    bench.typed("nightporter credentials set acme", client)
+
+
 @case("session-used-elsewhere")
 def _(bench: Bench) -> None:
     """Who holds the other copy is found by a person."""
     address = bench.vendor.address
-    bench.home.configure(
-        f'[profiles.acme]\nissuer = "oauth2"\ngrant = "refresh_token"\nbase_url = "{address}"\n'
-        f'token_endpoint = "{address}/oauth2/token"\ncredentials = "prod/acme"\n'
-        'rotation = "rotates"\n'
-    )
-    client = json.dumps({"client_id": "demo-client", "client_secret": "demo-secret"})
-    bench.typed("nightporter credentials set acme", client)
+    as_client(bench, 'grant = "refresh_token"\nrotation = "rotates"\n')
     token = bench.vendor.world.new_refresh_token()
     bench.typed("nightporter seed acme", token)
     subprocess.run(
@@ -384,14 +389,7 @@ def _(bench: Bench) -> None:
 
 @case("scope-narrowed")
 def _(bench: Bench) -> None:
-    address = bench.vendor.address
-    bench.home.configure(
-        f'[profiles.acme]\nissuer = "oauth2"\ngrant = "client_credentials"\n'
-        f'base_url = "{address}"\ntoken_endpoint = "{address}/oauth2/token"\n'
-        'credentials = "prod/acme"\nscopes = ["read", "write"]\n'
-    )
-    client = json.dumps({"client_id": "demo-client", "client_secret": "demo-secret"})
-    bench.typed("nightporter credentials set acme", client)
+    as_client(bench, 'grant = "client_credentials"\nscopes = ["read", "write"]\n')
     bench.vendor.world.scope = "read"
     bench.works("token")
     bench.fails("scope-narrowed", "doctor")

@@ -28,6 +28,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_until_listening(
+    process: subprocess.Popen[bytes], port: int, *, log: Path | None = None
+) -> None:
+    """Waits until the server takes connections on loopback. Fails with the end of its log where it
+    ends before, or takes longer than a minute."""
+    deadline = time.monotonic() + 60
+    while True:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=1),
+        ):
+            return
+        said = log.read_text()[-2000:] if log is not None and log.exists() else ""
+        assert process.poll() is None, f"{process.args!r} did not start: {said}"
+        assert time.monotonic() < deadline, f"{process.args!r} does not listen: {said}"
+        time.sleep(0.05)
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment without anything that would redirect a client: proxies, CA bundles, cloud
     identities."""
@@ -188,15 +206,7 @@ def open_moto() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with (
-                contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", port), timeout=1),
-            ):
-                break
-            assert process.poll() is None, "moto's server did not start"
-            time.sleep(0.1)
+        wait_until_listening(process, port)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()

@@ -131,7 +131,7 @@ def open_apart(
     from nightporter.machine.finisher import InChild, InThread  # deferred, as in open_session
     from nightporter.session.driver import Inline
 
-    if environment.get("AWS_LAMBDA_FUNCTION_NAME"):
+    if lambda_time.is_lambda(environment):
         return Inline(), emit  # a thread or a child would be frozen with its exchange
     if is_library:
         return InThread(), emit

@@ -30,7 +30,7 @@ from nightporter.core.errors import NightporterError
 from nightporter.core.events import Event
 from nightporter.core.metrics import Series
 from nightporter.machine.files import make_directories, open_lock
-from nightporter.machine.lambda_time import remaining_s
+from nightporter.machine.lambda_time import is_lambda, remaining_s
 from nightporter.machine.metrics_file import MetricsFile, MetricsMemory
 from nightporter.machine.places import cache_directories
 from nightporter.machine.trust import check_named_file
@@ -75,11 +75,6 @@ def _own_state(environment: Mapping[str, str]) -> State:
             if os.access(directory, os.W_OK | os.X_OK):
                 return MetricsFile(os.path.join(directory, FILE))
     return MetricsMemory()
-
-
-def is_lambda(environment: Mapping[str, str]) -> bool:
-    """Returns whether this is a function's environment, which is frozen between invocations."""
-    return bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
 
 
 class Exporter:

@@ -19,6 +19,7 @@ from nightporter.machine.access_cache import (
     Place,
     cache_key,
 )
+from nightporter.machine.lambda_time import is_lambda
 from nightporter.machine.places import cache_directories, data_directory
 from nightporter.stores import STORES
 
@@ -80,7 +81,7 @@ def open_cache(
 
     Raises: ConfigError for a NIGHTPORTER_CACHE with an unknown value.
     """
-    in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
+    in_lambda = is_lambda(environment)
     kind = environment.get("NIGHTPORTER_CACHE", "off" if in_lambda else "file")
     if kind not in ("file", "keyring", "off"):
         raise ConfigError(
@@ -101,6 +102,6 @@ def open_helper_failures(environment: Mapping[str, str]) -> HelperFailures:
     nowhere."""
     from nightporter.machine.helper_failures import HelperFailures  # deferred: for helpers alone
 
-    if environment.get("NIGHTPORTER_CACHE") == "off" or environment.get("AWS_LAMBDA_FUNCTION_NAME"):
+    if environment.get("NIGHTPORTER_CACHE") == "off" or is_lambda(environment):
         return HelperFailures(Memory())
     return HelperFailures(Directory(cache_directories(environment)))

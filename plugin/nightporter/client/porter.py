@@ -74,7 +74,7 @@ class Porter:
         self._environment = read_environment()
         self.config = self._read(config)
         # In Lambda a thread would be frozen with its exchange, once the handler has answered.
-        self._is_library = is_library and not self._environment.get("AWS_LAMBDA_FUNCTION_NAME")
+        self._is_library = is_library and not lambda_time.is_lambda(self._environment)
         self._exporter: Exporter | None = None
         self._emit = self._metered(_audited(emit, self._environment), is_library=is_library)
         self._notify = notify or _log_warning

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nightporter.core.errors import InitPhaseError, InvocationEndsError
@@ -20,6 +20,11 @@ from nightporter.core.limits import LAMBDA_END_S, LAMBDA_EXCHANGE_S, LAMBDA_STRI
 
 _RUNTIME = "awslambdaric.bootstrap"
 _named: Any = None
+
+
+def is_lambda(environment: Mapping[str, str]) -> bool:
+    """Returns whether this is a function's environment, which is frozen between invocations."""
+    return bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
 
 
 @contextlib.contextmanager
