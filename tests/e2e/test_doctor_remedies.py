@@ -200,7 +200,7 @@ def test_a_clock_that_differs_from_the_store_s(
     patient.configure(vault(openbao, mount))
     patient.set(VAULT_TOKEN=openbao.token)
     patient.is_well()
-    monkeypatch.setattr("nightporter.operations.doctor.time.time", lambda: 1_000_000_000.0)
+    monkeypatch.setattr("nightporter.operations.doctor_profile.time.time", lambda: 1_000_000_000.0)
     skews = [item.what for item in patient.findings("warning") if item.reference == "clock-skew"]
     assert any("behind the store 's'" in what for what in skews), skews
 
