@@ -99,7 +99,7 @@ def test_every_exception_of_boto3_is_translated(kind: type[Exception]) -> None:
         ("NoCredentialsError", {}, "AWS_PROFILE"),
         ("MissingDependencyException", {"msg": "needs botocore[crt]"}, "botocore[crt]"),
         ("UnknownRegionError", {"region_name": "", "error_msg": ""}, "AWS_REGION"),
-        ("DataNotFoundError", {"data_path": ""}, "pip install"),
+        ("DataNotFoundError", {"data_path": ""}, "--upgrade boto3"),
         ("ParamValidationError", {"report": ""}, "path of the secret"),
     ],
 )

@@ -18,6 +18,7 @@ from nightporter.core import errors
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.explanations import EXPLANATIONS
 from nightporter.core.references import render_exits, render_page
+from nightporter.operations.explain import explanation
 from nightporter.stores.secrets_manager import derived_id
 
 
@@ -241,6 +242,40 @@ def test_explain(home: Home) -> None:
     done = home.run("explain", "claim-bussy")
     assert done.code == 2
     assert "claim-busy" in done.err
+
+
+def test_explain_names_the_only_profile(home: Home) -> None:
+    """What can be typed is printed so, and in one line each."""
+    out = home.run("explain", "store-denied").out
+    assert "`nightporter policy pitchpoint --role full`" in out
+    assert "PROFILE" not in out
+    assert "ROLE" not in out
+
+
+def test_explain_says_what_is_left_to_fill_in(home: Home) -> None:
+    """With two profiles, with none, and with a file that is no configuration."""
+    text = home.config_file.read_text()
+    second = text[text.index("[profiles.") :].replace("pitchpoint]", "second]", 1)
+    home.config_file.write_text(f"{text}\n{second}refresh_token = 'prod/second'\n")
+    out = home.run("explain", "session-rejected").out
+    assert "`nightporter login PROFILE`" in out
+    assert "PROFILE stands for the profile (pitchpoint, second)." in out
+    for broken in ("[profiles", None):
+        home.config_file.unlink()
+        if broken is not None:
+            home.config_file.write_text(broken)
+        done = home.run("explain", "store-denied")
+        assert done.code == 0, done.err
+        assert "PROFILE stands for the profile (`nightporter config show` lists them)." in done.out
+        assert "ROLE stands for the role of the profile (full, refresh-only, read-only)" in done.out
+        home.config_file.touch()
+
+
+@pytest.mark.parametrize("reference", EXPLANATIONS)
+def test_a_command_that_is_explained_is_not_broken_into_lines(reference: str) -> None:
+    """A command over two lines can't be copied."""
+    commands = re.findall("`[^`]+`", EXPLANATIONS[reference].remedy)
+    assert all(command in explanation(reference, None) for command in commands)
 
 
 # The audit log.

@@ -3,6 +3,7 @@ with the wall clock and the clock since boot stepped apart."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from nightporter.core.model import Secret, Token
 from nightporter.machine.access_cache import (
     AccessCache,
     Directory,
+    Keyring,
     Memory,
     cache_key,
     drop_everywhere,
     sweep,
 )
+from nightporter.machine.installation import install_command
 
 NOW, BOOT = 1_784_037_600.0, 5_000.0
 DAY_S = 86_400
@@ -249,3 +252,15 @@ def test_an_identity_is_named_by_all_of_its_parts() -> None:
     names = {cache_key(parts) for parts in (("a", "b"), ("ab",), ("a", "b", None), ("\udcff",))}
     assert len(names) == 4
     assert {len(name) for name in names} == {32}
+
+
+def test_a_keyring_that_is_not_installed_is_named_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`ModuleNotFoundError` alone tells a person nothing."""
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    said: list[str] = []
+    assert Keyring(said.append).load("p") is None
+    (line,) = said
+    assert "needs the package 'keyring', which is not installed" in line
+    assert f"`{install_command('keyring')}`" in line

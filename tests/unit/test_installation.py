@@ -52,6 +52,40 @@ def test_the_rule_sees_what_it_forbids() -> None:
     assert not INDEXED.search("pipx inject nightporter hvac")
 
 
+INSTALLS = re.compile(r"\b(pip|pipx|uv( tool| pip)?) (install|inject)\b")
+
+
+def test_each_command_that_installs_is_made_in_one_place() -> None:
+    """boto3's own words named pip to users of pipx and uv, whose environments it does not reach."""
+    found = [
+        file.name
+        for file in PACKAGE.rglob("*.py")
+        if INSTALLS.search(re.sub(r'"\s*\n\s*f?"', "", file.read_text()))
+    ]
+    assert found == ["installation.py"]
+
+
+@pytest.mark.parametrize(
+    ("file", "newer", "keyring"),
+    [
+        ("pipx_metadata.json", "pipx runpip {name} install --upgrade boto3", "pipx inject keyring"),
+        ("uv-receipt.toml", "uv pip install --python {python} --upgrade boto3", "keyring --with "),
+        ("pyvenv.cfg", "{python} -m pip install --upgrade boto3", "-m pip install keyring"),
+    ],
+)
+def test_a_newer_library_and_the_command_of_keyring(
+    file: str, newer: str, keyring: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that is there, but too old, is not left as it is."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "bin/python"))
+    (tmp_path / file).write_text("{}")
+    wanted = newer.format(name=tmp_path.name, python=tmp_path / "bin/python")
+    assert wanted in installation.library_hint("boto3", is_upgrade=True)
+    assert keyring in installation.keyring_command()
+
+
 @pytest.mark.parametrize(
     ("file", "kind", "library", "leave"),
     [

@@ -69,7 +69,8 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         " it sends none. Tokens are not affected.",
         "Set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, _PROTOCOL (http/protobuf or http/json) and"
         " _HEADERS; they go before those for all signals. OTEL_METRICS_EXPORTER=none wants none.",
-        "http/protobuf needs the extra `otlp`; http/json needs nothing.",
+        "http/protobuf needs the package opentelemetry-proto (the extra `otlp`); http/json needs"
+        " nothing.",
     ),
     "notify-unusable": Explanation(
         "The command of `[notify]` can't be run, so nobody will be told of a dead or refused"
@@ -353,7 +354,9 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         " PROFILE`), or correct `username`.",
     ),
     "library-missing": Explanation(
-        "A library that a store of the configuration needs is not installed.",
-        "Install nightporter with the extra that the finding names.",
+        "A library that the configuration needs (for a store, or to sign for a client) is not"
+        " installed in the environment of nightporter.",
+        "Run `nightporter doctor`: it prints the command that installs it.",
+        "An installation by pipx, uv, pip or a container has a command of its own.",
     ),
 }

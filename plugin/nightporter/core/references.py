@@ -52,7 +52,8 @@ def render_page() -> str:
     """Returns plugin/docs/errors.md: one section a reference."""
     head = (
         "# References\n\nEvery error ends with a reference. `nightporter explain REFERENCE` prints"
-        " the same.\n"
+        " the same. PROFILE stands for the name of the profile, ROLE for its role; an error prints"
+        " the names themselves.\n"
     )
     parts = [
         f"## {name}\n\n{item.meaning}\n\n**What to do.** {item.remedy}\n"

@@ -161,10 +161,19 @@ class Keyring:
             return call(keyring)
         except Exception as exc:  # keyring's backends raise whatever D-Bus and the systems raise
             self._failed = True
-            self._notify(
-                f"the keyring can't be used ({type(exc).__name__}); tokens are kept in memory only"
-            )
+            self._notify(f"{_keyring_problem(exc)}; tokens are kept in memory only")
             return None
+
+
+def _keyring_problem(exc: Exception) -> str:
+    if isinstance(exc, ModuleNotFoundError) and exc.name == "keyring":
+        from nightporter.machine.installation import install_command  # deferred: only a failure
+
+        return (
+            "NIGHTPORTER_CACHE=keyring needs the package 'keyring', which is not installed"
+            f" (`{install_command('keyring')}`)"
+        )
+    return f"the keyring can't be used ({type(exc).__name__})"
 
 
 class AccessCache:

@@ -89,18 +89,25 @@ def _python(prefix: str | None) -> str:
     return shlex.quote(os.path.join(prefix, "bin", "python") if prefix else sys.executable)
 
 
-def install_command(distribution: str, *, prefix: str | None = None) -> str:
-    """Returns what to type so that this nightporter can import a library."""
+def install_command(
+    distribution: str, *, prefix: str | None = None, is_upgrade: bool = False
+) -> str:
+    """Returns what to type so that this nightporter can import a library. `distribution`: as a
+    shell takes it, so with quotes where it names an extra. `is_upgrade`: an older one is there."""
     found, python = detect(prefix), _python(prefix)
+    wanted = f"--upgrade {distribution}" if is_upgrade else distribution
     if found is Installation.PIPX:
-        return f"pipx inject {shlex.quote(Path(prefix or sys.prefix).name)} {distribution}"
+        name = shlex.quote(Path(prefix or sys.prefix).name)
+        if is_upgrade:  # `inject` leaves what is there as it is
+            return f"pipx runpip {name} install {wanted}"
+        return f"pipx inject {name} {wanted}"
     if found is Installation.UV_TOOL:
-        return f"uv pip install --python {python} {distribution}"
+        return f"uv pip install --python {python} {wanted}"
     if found is Installation.PIP and importlib.util.find_spec("pip") is None:
         if shutil.which("uv"):
-            return f"uv pip install --python {python} {distribution}"
-        return f"{python} -m ensurepip && {python} -m pip install {distribution}"
-    return f"{python} -m pip install {_user_options()}{distribution}"
+            return f"uv pip install --python {python} {wanted}"
+        return f"{python} -m ensurepip && {python} -m pip install {wanted}"
+    return f"{python} -m pip install {_user_options()}{wanted}"
 
 
 def _user_options() -> str:
@@ -115,18 +122,19 @@ def _user_options() -> str:
     return f"{options}--break-system-packages " if os.path.exists(marker) else options
 
 
-def library_hint(distribution: str) -> str:
-    """Returns the remedy for a library that is not installed."""
+def library_hint(distribution: str, *, is_upgrade: bool = False) -> str:
+    """Returns the remedy for a library that is not installed, or (`is_upgrade`) is too old."""
     found = detect()
     if found is Installation.LAMBDA:
-        return (
-            f"Add {distribution} to the function or its layers (nightporter-layer-vault.zip, which"
-            " scripts/build-layer writes, holds hvac)."
-        )
+        what = "a newer " if is_upgrade else ""
+        layer = " (nightporter-layer-vault.zip, which scripts/build-layer writes, holds it)"
+        where = layer if distribution == "hvac" else ""
+        return f"Add {what}{distribution} to the function or its layers{where}."
     if found is Installation.CONTAINER:
-        line = f"RUN {shlex.quote(sys.executable)} -m pip install {distribution}"
+        wanted = f"--upgrade {distribution}" if is_upgrade else distribution
+        line = f"RUN {shlex.quote(sys.executable)} -m pip install {wanted}"
         return f"Add it where the image is built: `{line}`."
-    return f"Install it with `{install_command(distribution)}`."
+    return f"Install it with `{install_command(distribution, is_upgrade=is_upgrade)}`."
 
 
 def install_hint(description: StoreDescription, *, missing: str | None = None) -> str:
@@ -151,6 +159,16 @@ def install_again_command(extras: Sequence[str] = ()) -> str:
     if found is Installation.PIP:
         return f"{_python(None)} -m pip install {_user_options()}{requirement(extras)}"
     return "./scripts/zipapp in a clone of nightporter"
+
+
+def keyring_command() -> str:
+    """Returns what puts the command `keyring` on PATH, with nightporter's backend in it."""
+    found = detect()
+    if found is Installation.PIPX:
+        return f"pipx install keyring && pipx inject keyring {requirement()}"
+    if found is Installation.UV_TOOL:
+        return f"uv tool install keyring --with {requirement()}"
+    return install_command("keyring")
 
 
 def client_hint(description: StoreDescription) -> str:

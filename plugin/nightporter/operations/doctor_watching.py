@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from nightporter.core import otlp
 from nightporter.core.model import Config
+from nightporter.machine.installation import library_hint
 from nightporter.net.otlp import encoding_of
 from nightporter.operations.findings import Finding, ok, warning
 
@@ -26,6 +27,14 @@ def _metrics(settings: otlp.Settings) -> Finding:
     if settings.problem is not None:
         return warning("metrics-not-sent", f"no metrics are sent: {settings.problem}")
     if encoding is None:
-        return warning("metrics-not-sent", "no metrics are sent: http/protobuf needs its package")
+        return warning(
+            "metrics-not-sent",
+            "no metrics are sent: http/protobuf needs the package opentelemetry-proto, which is not"
+            " installed",
+            todo=(
+                f"{library_hint('opentelemetry-proto')} Or set OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"
+                " to http/json, which needs nothing."
+            ),
+        )
     parts = urlsplit(settings.url)  # its query and its user may hold a secret
     return ok(f"metrics go to {parts.scheme}://{parts.hostname}{parts.path} as {encoding}")

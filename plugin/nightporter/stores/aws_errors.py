@@ -290,14 +290,7 @@ def _of_configuration(exc: Exception, path: str, setup: Setup) -> NightporterErr
             hint="`aws configure list` shows what is wrong with it.",
         )
     if isinstance(exc, _INSTALLATION):
-        return ConfigError(
-            f"the installed boto3 lacks what is needed here ({type(exc).__name__})"
-            f"{_last_words(_member(exc, 'msg'))}",
-            hint=(
-                "Install it again, `pip install --upgrade boto3`; a profile of `aws login` needs"
-                " `pip install 'botocore[crt]'`."
-            ),
-        )
+        return _installation_error(exc, setup)
     if isinstance(exc, _PARAMETERS):
         return ConfigError(
             f"{NAME} takes no request for {path!r}: a value is too long, empty or of a wrong kind",
@@ -316,6 +309,23 @@ def _of_configuration(exc: Exception, path: str, setup: Setup) -> NightporterErr
             hint="Mount or create it, or name another; a command must be on PATH.",
         )
     return None
+
+
+def _installation_error(exc: Exception, setup: Setup) -> ConfigError:
+    """boto3 itself names pip, which may not reach the environment that runs this."""
+    from nightporter.machine.installation import library_hint  # deferred: only a failure
+
+    if isinstance(exc, aws.MissingDependencyException):
+        return ConfigError(
+            f"boto3 needs the package botocore[crt] for the AWS profile {setup.profile!r}, as for"
+            " each profile of `aws login`; it is not installed",
+            hint=library_hint("'botocore[crt]'"),
+        )
+    return ConfigError(
+        f"the installed boto3 is too old or incomplete ({type(exc).__name__})"
+        f"{_last_words(_member(exc, 'msg'))}",
+        hint=library_hint("boto3", is_upgrade=True),
+    )
 
 
 # The network.

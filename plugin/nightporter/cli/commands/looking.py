@@ -22,7 +22,7 @@ from nightporter.core.errors import (
     ConfigError,
 )
 from nightporter.core.explanations import EXPLANATIONS
-from nightporter.core.model import Role
+from nightporter.core.model import Config, Role
 from nightporter.issuers import VENDORS
 from nightporter.machine.files import replace_private
 from nightporter.machine.places import read_environment
@@ -163,9 +163,9 @@ def _paint() -> Paint:
 def explain(options: Options, reference: str | None, name: str | None) -> None:
     """Tell what the reference of an error means.
 
-    Every error ends with its reference. Without REFERENCE all are listed. `explain vendors` lists
-    the rows of the vendors, and `explain vendors NAME` prints one, as a row of your own would
-    stand in the configuration.
+    Every error ends with its reference. Without REFERENCE all are listed. Where the configuration
+    has one profile, the commands name it. `explain vendors` lists the rows of the vendors, and
+    `explain vendors NAME` prints one, as a row of your own would look in the configuration.
     """
     if reference == "vendors":
         put(_explained_vendors(options, name))
@@ -181,11 +181,17 @@ def explain(options: Options, reference: str | None, name: str | None) -> None:
         raise ConfigError(
             f"there is no such reference{advice}", hint="`nightporter explain` lists them."
         )
-    found = EXPLANATIONS[reference]
-    put(
-        f"{reference}\n\n{click.wrap_text(found.meaning, 78)}\n\n"
-        f"{click.wrap_text(f'What to do: {found.remedy}', 78)}"
-    )
+    from nightporter.operations.explain import explanation  # deferred: only here
+
+    put(explanation(reference, _config_if_any(options)))
+
+
+def _config_if_any(options: Options) -> Config | None:
+    """The configuration; None where there is none that can be read, which may be what is asked
+    about."""
+    with contextlib.suppress(ConfigError):
+        return load_config(options.config)
+    return None
 
 
 def _explained_vendors(options: Options, name: str | None) -> str:
@@ -193,8 +199,8 @@ def _explained_vendors(options: Options, name: str | None) -> str:
     from nightporter.operations import explain_vendors  # deferred: only here
 
     known = dict(VENDORS)
-    with contextlib.suppress(ConfigError):
-        known |= load_config(options.config).vendors
+    if config := _config_if_any(options):
+        known |= config.vendors
     if name is None:
         return explain_vendors.to_list(known.values())
     if problem := one_of(*known)(name):

@@ -21,7 +21,7 @@ from nightporter.cli.setups.plan import (
 from nightporter.cli.setups.tools import left_out_of, needed_rules
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import Profile
-from nightporter.machine.installation import requirement
+from nightporter.machine.installation import keyring_command
 from nightporter.operations import client_rules
 
 CARGO_PROGRAM = "cargo-credential-nightporter"
@@ -206,10 +206,7 @@ def _check_keyring(request: Request) -> None:
         raise ConfigError(
             "the command `keyring` on PATH doesn't know the nightporter backend; nothing was"
             " changed",
-            hint=(
-                "Install both in one place: `pipx install keyring && pipx inject keyring"
-                f" {requirement()}`."
-            ),
+            hint=f"Install both in one place: `{keyring_command()}`.",
         )
 
 
