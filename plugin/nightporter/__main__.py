@@ -36,17 +36,7 @@ def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoR
             to=2,
         )
         os._exit(2)
-    try:
-        given = _read(arguments, is_spelled) if reply_files.takes_input(arguments) else None
-        ask = reply_files.Ask(arguments, os.environ, given)
-        reply = reply_files.answer(ask, time.time())
-    except client_input.LateInputError:
-        _end_late(arguments[1])
-    except KeyboardInterrupt:
-        _write("nightporter: interrupted\n", to=2)
-        os._exit(130)
-    if reply is not None and _write(f"{reply}\n"):
-        os._exit(0)
+    given = _answer_at_once(arguments, is_spelled)
     _forbid_dumps()
     if given is not None:
         import io
@@ -54,10 +44,29 @@ def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoR
         sys.stdin = io.TextIOWrapper(
             io.BytesIO(given), encoding="utf-8"
         )  # for what reads it from here on
-    import contextlib
+    _run(arguments)
+
+
+def _answer_at_once(arguments: list[str], is_spelled: bool) -> bytes | None:
+    """Answers from a reply file, and exits; else returns the client's message, None without one."""
+    try:
+        given = _read(arguments, is_spelled) if reply_files.takes_input(arguments) else None
+        reply = reply_files.answer(reply_files.Ask(arguments, os.environ, given), time.time())
+    except client_input.LateInputError:
+        _end_late(arguments[1])
+    except KeyboardInterrupt:
+        _write("nightporter: interrupted\n", to=2)
+        os._exit(130)
+    if reply is not None and _write(f"{reply}\n"):
+        os._exit(0)
+    return given
+
+
+def _run(arguments: list[str]) -> NoReturn:
+    """Runs the command: plain forms and helpers without click, and without a collector."""
     import gc
 
-    from nightporter.cli import (  # deferred: the lines above answer most asks alone
+    from nightporter.cli import (  # deferred: `main` answers most asks alone
         fast,
         terminal,
     )
@@ -82,11 +91,16 @@ def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoR
         from nightporter.cli import helpers  # deferred: the two plain commands need none of them
 
         code = helpers.run_credential(arguments[1:])
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """Exits without a teardown; a stream may be closed by the caller, or not be there at all."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(
-            OSError, ValueError, AttributeError
-        ):  # closed by the caller, or not there at all
+        try:
             stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue
     os._exit(code)
 
 

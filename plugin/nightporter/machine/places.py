@@ -75,12 +75,17 @@ def expand(path: str, source: str) -> str:
     Raises: ConfigError where nothing tells the home.
     """
     found = os.path.expanduser(path)
-    if found.startswith("~"):
+    if not found.startswith("~"):
+        return found
+    home = found.split("/", 1)[0]
+    if home == "~":
         raise ConfigError(
             f"{source}: neither HOME nor a passwd entry says what ~ is",
             hint="Set HOME, or name an absolute path.",
         )
-    return found
+    raise ConfigError(
+        f"{source}: no passwd entry says what {home!r} is", hint="Name an absolute path."
+    )
 
 
 def absolute(path: str, source: str) -> str:
