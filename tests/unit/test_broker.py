@@ -27,6 +27,7 @@ from nightporter.issuers import VENDORS
 from nightporter.machine.access_cache import AccessCache, Memory
 from nightporter.session import engine
 from nightporter.session.repository import Session
+from nightporter.session.transitions import Snapshot
 from nightporter.stores import STORES
 
 NOW, BOOT = 1_784_037_600.0, 5_000.0
@@ -66,7 +67,7 @@ class World:
             life_s=life_s,
         )
 
-    def obtain(self, _session: Session, ask: Ask) -> Token:
+    def obtain(self, _session: Session, ask: Ask, _seen: Snapshot | None = None) -> Token:
         self.asks.append(ask)
         self.pass_s(min(self.busy_s, ask.deadline - self.boot_s))
         self.meanwhile()

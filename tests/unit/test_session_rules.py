@@ -344,7 +344,7 @@ def test_an_ended_refresh_token_is_swept() -> None:
     """Its bytes are gone; counts and lineage stay."""
     world = World()
     world.keep(expires_at=NOW, access_token_expires_at=NOW)
-    assert world.session.sweep(BOOT + 5)
+    assert world.session.sweep(world.session.read(BOOT + 5), BOOT + 5)
     assert "R1" not in str(world.values["r"][0])
     assert (world.kept().generation, world.kept().lineage) == (4, "l")
 
@@ -354,7 +354,7 @@ def test_a_living_refresh_token_is_not_swept(expires_at: int | None) -> None:
     """It is the only copy."""
     world = World()
     world.keep(expires_at=expires_at)
-    assert not world.session.sweep(BOOT + 5)
+    assert not world.session.sweep(world.session.read(BOOT + 5), BOOT + 5)
     assert world.kept().refresh_token == Secret("R1")
 
 
@@ -363,7 +363,7 @@ def test_nothing_is_swept_under_another_s_claim() -> None:
     world = World()
     claim = Claim(holder="other/1/1", until=NOW + 16, nonce="n", life_s=16)
     world.keep(expires_at=NOW, claim=claim)
-    assert not world.session.sweep(BOOT + 5)
+    assert not world.session.sweep(world.session.read(BOOT + 5), BOOT + 5)
     assert world.kept().refresh_token == Secret("R1")
 
 

@@ -36,6 +36,7 @@ from nightporter.machine.access_cache import AccessCache
 
 if TYPE_CHECKING:
     from nightporter.session.repository import Session
+    from nightporter.session.transitions import Snapshot
 
 DEFAULT_TIMEOUT_S = 30.0
 EARLY_THREAD_S = 12.0  # a library's attempt to renew ahead, which the end of the program waits for
@@ -168,14 +169,15 @@ class Broker:
             self.name_in(exc)
             return self._stale(exc, before, is_forced)
 
-    def exchange(self, ask: Ask) -> Token:
-        """What a scheduled job asks for, past the cache but under its locks.
+    def exchange(self, ask: Ask, seen: Snapshot | None = None) -> Token:
+        """What a scheduled job asks for, past the cache but under its locks. `seen`: the record as
+        it was just read.
 
         Raises: any NightporterError.
         """
         try:
             with self._one_at_a_time(ask.deadline, self._monotonic() + LOCK_S):
-                return self._obtain(ask)
+                return self._obtain(ask, seen)
         except NightporterError as exc:
             self.name_in(exc)
             raise
@@ -279,20 +281,20 @@ class Broker:
 
     # Obtaining.
 
-    def _ask_session(self, ask: Ask) -> Token:
+    def _ask_session(self, ask: Ask, seen: Snapshot | None = None) -> Token:
         from nightporter.session.engine import obtain  # deferred: a cached token needs none of it
 
         session = self.session
         session.on_late = self._keep
         try:
-            return obtain(session, ask)
+            return obtain(session, ask, seen)
         except ExchangeContinuesError:
             self._session = None  # the exchange goes on with it; the next ask opens another
             raise
 
-    def _obtain(self, ask: Ask) -> Token:
+    def _obtain(self, ask: Ask, seen: Snapshot | None = None) -> Token:
         try:
-            token = self._ask_session(ask)
+            token = self._ask_session(ask, seen)
         except NightporterError as exc:
             if not isinstance(exc, _SOON_OVER):
                 self.cache.keep_failure(exc)

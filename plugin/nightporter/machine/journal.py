@@ -50,7 +50,7 @@ class FileJournal:
             }
         ).encode()
         name = f"{self._stem}.{secrets.token_hex(8)}.json"
-        return self._write(self.path, name, self._sealed(content))
+        return self._write(self.path, name, self._sealed(content), is_only_copy=True)
 
     def _sealed(self, content: bytes) -> bytes:
         """As it is where the keyring can't be asked: the only copy of a refresh token is worth more
@@ -89,7 +89,8 @@ class FileJournal:
         return self._seen().get(lineage, 0)
 
     def note(self, lineage: str, generation: int) -> None:
-        """Remembers a state that was seen, unless a newer one was. Never raises."""
+        """Remembers a state that was seen, unless a newer one was. Never raises. After a power cut
+        the note before it may be there, whole."""
         seen = self._seen()
         if seen.get(lineage, -1) >= generation:
             return
@@ -101,11 +102,14 @@ class FileJournal:
     def _is_pending(self, name: str) -> bool:
         return name.startswith(f"{self._stem}.") and name.endswith(".json")
 
-    def _write(self, directory: str, name: str, content: bytes) -> bool:
+    def _write(
+        self, directory: str, name: str, content: bytes, *, is_only_copy: bool = False
+    ) -> bool:
         try:
             if not close_directory(directory):
                 return False
-            replace_private(os.path.join(directory, name), content, is_only_copy=True)
+            path = os.path.join(directory, name)
+            replace_private(path, content, is_only_copy=is_only_copy)
         except OSError:
             return False
         return True

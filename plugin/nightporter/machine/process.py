@@ -20,11 +20,17 @@ from nightporter.core.model import Claim
 
 
 def _read(path: str) -> str | None:
+    """A short file of the kernel's, in one read: it is asked for at each exchange."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except OSError:
         return None
+    try:
+        return os.read(descriptor, 4096).decode("utf-8", "replace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def host_name() -> str:

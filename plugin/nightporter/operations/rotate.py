@@ -22,6 +22,7 @@ from nightporter.core.limits import PUBLISH_AGAIN_S
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord, Token
 from nightporter.core.record import last_exchange, parse_published
 from nightporter.core.values import dataclass, replace
+from nightporter.session.transitions import Snapshot
 
 PUBLISH_WHEN_LEFT_S = 30 * 60
 REFRESH_AFTER_S = DAY_S
@@ -221,34 +222,42 @@ def _rotated(
             is_sign_in=is_sign_in,
             is_refused=broker.cache.is_refused,
         )
-        token = broker.exchange(ask)
+        token = broker.exchange(ask, view)
         session.publish(token, deadline)
         report = replace(report, did=wanted.value)
     elif is_access and profile.publish_access_token and _ends_soon(broker, deadline):
         ask = Ask(
             deadline=deadline, min_ttl_s=PUBLISH_WHEN_LEFT_S, is_refused=broker.cache.is_refused
         )
-        token = broker.exchange(ask)
+        token = broker.exchange(ask, view)
         session.publish(token, deadline)
         report = replace(report, did="publish")
-    swept = _sweep(broker, deadline)
-    after = session.read(deadline).record
+    after = session.read(deadline) if token else view
+    has_ended = _sweep_session(broker, after, deadline)
+    if has_ended:
+        after = session.read(deadline)
     return replace(
         report,
-        swept=swept,
-        refresh_expires_at=after.expires_at if after else None,
+        swept=_sweep_paths(broker, deadline) or has_ended,
+        refresh_expires_at=after.record.expires_at if after.record else None,
         access_expires_at=token.expires_at_s if token else None,
     )
 
 
-def _sweep(broker: Broker, deadline: float) -> bool:
-    """Whether something was swept. What can't be is said, and is no failure of what was done
-    before."""
-    session, swept = broker.session, False
+def _sweep_session(broker: Broker, snapshot: Snapshot, deadline: float) -> bool:
+    """Whether the record's refresh token had ended. What can't be swept is said, here and below,
+    and is no failure of what was done before."""
+    session = broker.session
     try:
-        swept = session.sweep(deadline)
+        return session.sweep(snapshot, deadline)
     except StoreError as exc:
         session.records.emit("sweep-failed", error=exc.reference, detail=exc.message)
+        return False
+
+
+def _sweep_paths(broker: Broker, deadline: float) -> bool:
+    """Whether something else was swept."""
+    session, swept = broker.session, False
     for path in filter(None, (broker.profile.refresh_token, broker.profile.publish_access_token)):
         try:
             swept |= session.store.sweep(path, timeout_s=max(1.0, deadline - time.monotonic()))

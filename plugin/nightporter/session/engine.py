@@ -49,20 +49,21 @@ from nightporter.session.repository import Session, new_lineage
 from nightporter.session.transitions import Snapshot
 
 
-def obtain(session: Session, ask: Ask) -> Token:
+def obtain(session: Session, ask: Ask, seen: Snapshot | None = None) -> Token:
     """Returns a token that is good for the ask, with as few exchanges in the fleet as it takes.
+    `seen`: the record as the caller has just read it, which spares the first read.
 
     Raises: CredentialsRefusedError, LoginRequiredError, StoreError, IssuerError.
     """
-    return session.run(obtaining(session, ask))
+    return session.run(obtaining(session, ask, seen))
 
 
-def obtaining(session: Session, ask: Ask) -> Flow[Token]:
+def obtaining(session: Session, ask: Ask, seen: Snapshot | None = None) -> Flow[Token]:
     """As `obtain`: nothing is done here, but said what is to be done."""
     if session.profile.role is Role.READ_ONLY:
         return (yield from session.awaiting_published(ask))
     yield from session.settling_pending(ask.deadline)
-    return (yield from Attempt(session, ask).running())
+    return (yield from Attempt(session, ask).running(seen))
 
 
 @dataclass(slots=True)
@@ -71,10 +72,11 @@ class Attempt(Exchange):
 
     reported: set[str] = field(default_factory=set)
 
-    def running(self) -> Flow[Token]:
-        """Runs the table until there is a token or an error."""
+    def running(self, seen: Snapshot | None = None) -> Flow[Token]:
+        """Runs the table until there is a token or an error. `seen` is a read like any other: what
+        has changed since shows when the claim is written."""
         try:
-            snapshot = yield from self.reading()
+            snapshot = seen or (yield from self.reading())
             while True:
                 token = None
                 yield from self.learning(snapshot)
@@ -246,7 +248,8 @@ class Attempt(Exchange):
             return
         highest = yield from effects.highest_seen(record.lineage)
         if record.generation >= highest:
-            yield effects.Note(record.lineage, record.generation)
+            if record.generation > highest:  # what is known already needs no write
+                yield effects.Note(record.lineage, record.generation)
             return
         if call is Call.REFRESH and self.profile.may_rotate:
             raise StoreRolledBackError(

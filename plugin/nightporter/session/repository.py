@@ -409,12 +409,12 @@ class Session:
         for pending in self.journal.load():
             self.journal.drop(pending.name)
 
-    def sweep(self, deadline: float) -> bool:
-        """Takes a refresh token past its stated end out of the record; whether there was one.
+    def sweep(self, snapshot: Snapshot, deadline: float) -> bool:
+        """Takes a refresh token past its stated end out of the record that was just read; whether
+        there was one.
 
         Raises: StoreError.
         """
-        snapshot = self.read(deadline)
         record = snapshot.record
         if record is None or record.refresh_token is None or self.is_claim_alive(snapshot):
             return False
