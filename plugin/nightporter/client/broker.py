@@ -211,8 +211,11 @@ class Broker:
         self.cache.forget()
 
     def close(self) -> None:
-        """Gives the connections back. The broker can be used again."""
+        """Gives the connections back. The broker can be used again. A job over thousands of
+        profiles keeps none of their tokens; a library's next ask wants it."""
         session, self._session = self._session, None
+        if not self._is_library:
+            self._held = None
         if session is not None:
             session.close()
 

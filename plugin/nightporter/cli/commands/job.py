@@ -123,14 +123,14 @@ def rotate(
                 jobs=jobs,
                 should_stop=lambda: bool(arrived),
             )
-            codes = [
-                _show_report(report, is_text)
-                for report in _with_progress(reports, len(brokers), is_text)
-            ]
-    failures = [code for code in codes if code]
-    if failures:
-        raise click.exceptions.Exit(min(failures))
-    if len(codes) < len(brokers):
+            done, worst = 0, 0  # no report is kept: there may be tens of thousands
+            for report in _with_progress(reports, len(brokers), is_text):
+                done += 1
+                if code := _show_report(report, is_text):
+                    worst = min(worst or code, code)
+    if worst:
+        raise click.exceptions.Exit(worst)
+    if done < len(brokers):
         raise KeyboardInterrupt
 
 
