@@ -105,6 +105,9 @@ class World:
 class _NoSession:
     on_late: Callable[[Token], None]
 
+    def close(self) -> None:
+        """There is nothing to give back."""
+
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
@@ -400,3 +403,16 @@ def test_a_token_from_before_a_forced_ask_is_no_answer_to_it(world: World) -> No
     world.broker().access_token()
     world.pass_s(1)
     assert world.broker().access_token(is_forced=True).value == "token-2"
+
+
+@pytest.mark.parametrize("is_library", [False, True])
+def test_a_command_that_is_done_with_a_profile_holds_none_of_its_tokens(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_library: bool
+) -> None:
+    """A job over thousands of profiles would hold as many; a library's next ask wants it."""
+    world.answers = [3600]
+    broker = world.broker(is_library=is_library)
+    broker.access_token()
+    broker.close()
+    monkeypatch.setattr(broker.cache, "load", lambda: None)
+    assert (broker.held() is not None) is is_library

@@ -111,8 +111,12 @@ def close_directory(path: str) -> bool:
 
     Raises: OSError when it can't be made.
     """
-    make_directories(path)
-    link, status = os.lstat(path), os.stat(path)
+    try:
+        link = os.lstat(path)
+    except FileNotFoundError:
+        make_directories(path)
+        link = os.lstat(path)
+    status = os.stat(path) if stat.S_ISLNK(link.st_mode) else link
     if not _is_mine(status) or not (_is_mine(link) or link.st_uid == 0):
         return False
     if not _is_private(status):
@@ -145,9 +149,11 @@ def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
         if os.path.islink(path):
             return None
         raise
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         forbidden = 0o022 if close_if_readable else 0o077
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if (
             not stat.S_ISREG(status.st_mode)
             or not _is_private(status, forbidden)
@@ -155,9 +161,24 @@ def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
         ):
             return None  # (no name at all is fine: it was replaced while we opened it)
         if not _is_private(status):
-            os.fchmod(file.fileno(), 0o600)
-        content = file.read(MAX_FILE_BYTES + 1)
+            os.fchmod(descriptor, 0o600)
+        content = _read_up_to(descriptor, MAX_FILE_BYTES + 1, status.st_size)
+    finally:
+        with contextlib.suppress(OSError):  # what was read is whole
+            os.close(descriptor)
     return content if len(content) <= MAX_FILE_BYTES else None
+
+
+def _read_up_to(descriptor: int, most: int, expected: int) -> bytes:
+    """Returns at most so many bytes of a file, in one read where it has the expected size: a file
+    object takes five calls and a buffer of the most."""
+    found = os.read(descriptor, min(expected + 1, most))
+    while len(found) != expected and len(found) < most:
+        piece = os.read(descriptor, most - len(found))
+        if not piece:
+            break
+        found += piece
+    return found
 
 
 def replace_private(
@@ -173,12 +194,13 @@ def replace_private(
     _sweep(os.path.dirname(path))
     temporary, descriptor = _open_temporary(os.path.dirname(path))
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        try:
             if hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            _sync(file.fileno())
+                os.fchmod(descriptor, mode)
+            _write_all(descriptor, content)
+            _sync(descriptor)
+        finally:
+            os.close(descriptor)
         os.replace(temporary, path)
         if is_only_copy:
             _sync_directory(os.path.dirname(path))
@@ -186,6 +208,12 @@ def replace_private(
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Raises: OSError."""
+    while content:
+        content = content[os.write(descriptor, content) :]
 
 
 def _open_temporary(directory: str) -> tuple[str, int]:

@@ -23,14 +23,12 @@ def _read(path: str) -> str | None:
     """A short file of the kernel's, in one read: it is asked for at each exchange."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            return os.read(descriptor, 4096).decode("utf-8", "replace")
+        finally:
+            os.close(descriptor)
     except OSError:
         return None
-    try:
-        return os.read(descriptor, 4096).decode("utf-8", "replace")
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 def host_name() -> str:
