@@ -97,7 +97,9 @@ class Row:
 
     def shown(self) -> str:
         aim = f"   aim {self.target:.2f}" if self.target else ""
-        if self.target and (self.ratio < self.target if self.is_least else self.ratio > self.target):
+        if self.target and (
+            self.ratio < self.target if self.is_least else self.ratio > self.target
+        ):
             aim += " (missed)"
         return (
             f"{self.name:<38} {self.ours:9.2f} {self.unit}   {self.against:<38} {self.theirs:9.2f}"
