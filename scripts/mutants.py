@@ -51,6 +51,7 @@ class Mutant:
     operator: str
     line: str  # the text of the line that the fault is in
     change: str
+    defines: str  # the name that the statement at the top of a module or class defines; else ""
     nth: int  # among mutants that look the same
     number: int  # of the line, for people
     at: int  # among all faults of the file
@@ -195,10 +196,31 @@ def owners_of(tree: ast.Module) -> dict[ast.AST, str]:
     return owners
 
 
+def definitions_of(tree: ast.Module) -> dict[ast.AST, str]:
+    """Returns for each node at the top of the module or of a class the name that it defines."""
+    names: dict[ast.AST, str] = {}
+
+    def visit(statement: ast.stmt) -> None:
+        name = ""
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                pass
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                pass
+        names.update(dict.fromkeys(ast.walk(statement), name))
+        if isinstance(statement, ast.ClassDef):
+            for inner in statement.body:
+                visit(inner)
+
+    for statement in tree.body:
+        visit(statement)
+    return names
+
+
 def mutants_of(file: str, source: str) -> list[Mutant]:
     """Returns every mutant of a source text."""
     tree, lines = ast.parse(source), source.splitlines()
-    owners = owners_of(tree)
+    owners, names = owners_of(tree), definitions_of(tree)
     seen: dict[tuple[str, str, str, str], int] = {}
     found = []
     for at, fault in enumerate(_faults(tree)):
@@ -214,6 +236,7 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
                 operator=operator,
                 line=line,
                 change=change,
+                defines=names.get(fault.node, ""),
                 nth=seen[looks],
                 number=number,
                 at=at,
@@ -224,15 +247,21 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
 
 def planted(source: str, mutant: Mutant) -> str:
     """Returns the source text with the mutant's fault in it."""
+    return ast.unparse(planted_tree(source, mutant))
+
+
+def planted_tree(source: str, mutant: Mutant) -> ast.Module:
+    """Returns the source's syntax tree with the mutant's fault in it; lines keep their number."""
     tree = ast.parse(source)
     fault = next(itertools.islice(_faults(tree), mutant.at, None))
+    ast.copy_location(fault.new, fault.node)
     for parent in ast.walk(tree):
         for name, value in ast.iter_fields(parent):
             if value is fault.node:
                 setattr(parent, name, fault.new)
             elif isinstance(value, list):
                 value[:] = [fault.new if item is fault.node else item for item in value]
-    return ast.unparse(ast.fix_missing_locations(tree))
+    return ast.fix_missing_locations(tree)
 
 
 def _faults(tree: ast.Module) -> Iterator[Fault]:

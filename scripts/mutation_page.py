@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -19,17 +20,19 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "scripts/mutation.json"
 TABLE = ROOT / "scripts/mutation.toml"
 PAGE = ROOT / "plugin/docs/mutation.md"
-COUNTED = ("killed", "timeout", "equivalent", "survived")
+PACKAGE = ROOT / "plugin/nightporter"
+COUNTED = ("killed", "timeout", "equivalent")
 
 HEAD = """# Mutation testing
 
 `./scripts/mutate` plants one small fault after the other into a private copy of the package and
 looks whether a test fails: comparisons turned or moved to their border, constants off by one,
 operands of `and` and `or` dropped, conditions negated, calls, statements, `raise` and results
-removed, words swapped. A seed draws the sample; texts for people are left alone. What no test can
-tell from the sound code is listed with its reason and doesn't count. Each fault meets the unit,
-property and contract tests that reach its function, and no others: what lives here may still be
-noticed by a test of the whole command (`--wide`). The script writes this page.
+removed, words swapped. A seed draws a sample of each file; texts for people are left alone. What no
+test can tell from the sound code is listed with its reason and doesn't count. Each fault meets the
+unit, property and contract tests that call its function (`scripts/mutation.toml` names the files),
+and no others: what lives here may still be noticed by a test of the whole command. A mutant that is
+in two samples counts in both. The script writes this page.
 """
 
 
@@ -42,46 +45,63 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Report:
-    """Outcomes by mutant, and the sample of each file."""
+    """Outcomes by mutant, and the samples of each file."""
 
     place: Path
     known: dict[str, Outcome]
     files: dict[str, dict[str, Any]]
-    table: Mapping[str, Any]
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str]
+    samples: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, place: Path) -> Report:
         """Reads what earlier runs on this machine have found, and what the repository tells."""
-        known = json.loads(place.read_text()) if place.exists() else {}
-        table = tomllib.loads(TABLE.read_text())
-        reasons = {_looks(entry): entry["reason"] for entry in table["equivalent"]}
-        outcomes = {key: Outcome(*value) for key, value in known.items()}
-        return cls(place, outcomes, load_results(), table, reasons)
+        reasons = {_looks(entry): entry["reason"] for entry in equivalent()}
+        report = cls(place, {}, load_results()["files"], reasons)
+        report.reload()
+        return report
 
-    def begin(self, file: str, digest: str, mutants: int, sample: list[str]) -> None:
-        self.files[file] = {"digest": digest, "mutants": mutants, "sample": sample}
+    def reload(self) -> None:
+        known = json.loads(self.place.read_text()) if self.place.exists() else {}
+        self.known = {key: Outcome(*value) for key, value in known.items()}
+
+    def begin(self, file: str, digest: str, mutants: int, samples: dict[str, list[str]]) -> None:
+        """Takes samples of a file, by seed, in place of those of another text of it."""
+        facts = self.files.get(file, {})
+        others = facts["samples"] if facts.get("digest") == digest else {}
+        self.files[file] = {"digest": digest, "mutants": mutants, "samples": dict(others)}
+        self.samples[file] = samples
 
     def add(self, key: str, outcome: Outcome) -> None:
+        """Keeps an outcome, on the disk too: a run that is stopped goes on from there."""
         self.known[key] = outcome
-        self.place.write_text(json.dumps(self.known, indent=0))
+        temporary = self.place.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.known, indent=0))
+        temporary.replace(self.place)
 
     def reason(self, key: str) -> str | None:
         """Returns why a mutant is equivalent; None where nobody says so."""
         return self.reasons.get(key.rpartition(" | ")[0])
 
-    def counted(self, file: str) -> dict[str, Any]:
-        """Returns the numbers of a file, with the keys of what lives in place of its sample."""
-        facts = dict(self.files[file])
-        if "sample" not in facts:
-            return facts  # not part of this run
-        sample = facts.pop("sample")
+    def results(self) -> dict[str, Any]:
+        """Returns the numbers of each file and sample, with the keys of what lives."""
+        for file, samples in self.samples.items():
+            for seed, sample in samples.items():
+                self.files[file]["samples"][seed] = self._counted(sample)
+        return {"commit": head(), "files": dict(sorted(self.files.items()))}
+
+    def _counted(self, sample: list[str]) -> dict[str, Any]:
         equal = [key for key in sample if self.reason(key)]
         run = [key for key in sample if key in self.known and key not in equal]
         outcomes = [self.known[key].outcome for key in run]
         numbers = {name: outcomes.count(name) for name in ("killed", "timeout")}
         lives = [key for key in run if self.known[key].outcome == "survived"]
-        return {**facts, **numbers, "equivalent": len(equal), "survived": lives}
+        return {**numbers, "equivalent": len(equal), "survived": lives}
+
+
+def equivalent() -> list[dict[str, str]]:
+    found: list[dict[str, str]] = tomllib.loads(TABLE.read_text())["equivalent"]
+    return found
 
 
 def _looks(entry: Mapping[str, str]) -> str:
@@ -89,69 +109,122 @@ def _looks(entry: Mapping[str, str]) -> str:
     return " | ".join(entry[name] for name in names)
 
 
-def load_results() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return found
+def head() -> str:
+    """Returns the commit that the tree is at, with a sign where it has changed since."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True
+    )
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "plugin/nightporter", "tests"])
+    return commit.stdout.strip() + ("+" if changed.returncode else "")
+
+
+def load_results() -> dict[str, Any]:
+    empty: dict[str, Any] = {"commit": "", "files": {}}
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else empty
 
 
 def write_report(report: Report) -> None:
     """Writes the results into the repository, and the page from them."""
-    results = {file: report.counted(file) for file in sorted(report.files)}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(report.results(), indent=1) + "\n")
     write_page()
 
 
-def score(files: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+# Numbers
+
+
+def merged(samples: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the sum of samples."""
+    samples = list(samples)
+    numbers = {name: sum(sample[name] for sample in samples) for name in COUNTED}
+    lives = [key for sample in samples for key in sample["survived"]]
+    return {**numbers, "survived": list(dict.fromkeys(lives)), "lives": len(lives)}
+
+
+def score(sample: Mapping[str, Any]) -> tuple[int, int]:
     """Returns how many mutants were noticed, of how many that can be."""
-    rows = list(files)
-    noticed = sum(row["killed"] + row["timeout"] for row in rows)
-    return noticed, noticed + sum(len(row["survived"]) for row in rows)
+    noticed = sample["killed"] + sample["timeout"]
+    return noticed, noticed + sample["lives"]
 
 
 def percent(noticed: int, of: int) -> str:
     return f"{100 * noticed / of:.1f} %" if of else "-"
 
 
-def summary() -> str:
-    results = load_results()
-    noticed, of = score(results.values())
-    package = ROOT / "plugin/nightporter"
-    moved = [
-        file
-        for file, row in results.items()
-        if not (package / file).exists()
-        or hashlib.sha256((package / file).read_bytes()).hexdigest()[:12] != row["digest"]
-    ]
-    since = f"; {len(moved)} of {len(results)} files have changed since" if moved else ""
-    return (
-        f"mutation score {percent(noticed, of)}: {noticed} of {of} sampled mutants noticed{since}"
+def by_seed(files: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    seeds = sorted({seed for row in files.values() for seed in row["samples"]}, key=int)
+    return {
+        seed: merged(row["samples"][seed] for row in files.values() if seed in row["samples"])
+        for seed in seeds
+    }
+
+
+def total(files: Mapping[str, Any]) -> dict[str, Any]:
+    return merged(sample for row in files.values() for sample in row["samples"].values())
+
+
+def moved(files: Mapping[str, Any]) -> list[str]:
+    """Returns the files that are no longer what was measured, and those that never were."""
+    now = {
+        str(path.relative_to(PACKAGE)): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for room in tomllib.loads(TABLE.read_text())["rooms"]
+        for path in (PACKAGE / room).rglob("*.py")
+    }
+    return [name for name, text in now.items() if files.get(name, {}).get("digest") != text]
+
+
+def summary() -> tuple[str, int]:
+    """Returns one line for the end of a run, and 1 where the score is below the floor."""
+    results, floor = load_results(), tomllib.loads(TABLE.read_text())["floor"]
+    files = results["files"]
+    noticed, of = score(total(files))
+    seeds = ", ".join(
+        f"{percent(*score(row))} by seed {seed}" for seed, row in by_seed(files).items()
     )
+    text = f"mutation score {percent(noticed, of)}: {noticed} of {of} sampled mutants noticed"
+    text += f" ({seeds}) at {results['commit']}"
+    if count := len(moved(files)):
+        text += f"; {count} of {len(files)} files have changed since"
+    if count > len(files) / 2:
+        text += ": measure again with ./scripts/mutate"
+    is_low = noticed < of * floor / 100
+    return text + (f"; the floor is {floor} %" if is_low else ""), int(is_low)
 
 
-def table_of(results: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
-    yield "| file | mutants | run | killed | timeout | equivalent | survived | score |"
+# The page
+
+
+def table_of(files: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    yield "| file | mutants | tried | killed | timeout | equivalent | survived | score |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
-    for file, row in [*results.items(), ("all", total(results.values()))]:
-        lives = len(row["survived"])
-        noticed, of = score([row])
-        numbers = (row["killed"], row["timeout"], row["equivalent"], lives)
-        cells = (file, row["mutants"], sum(numbers), *numbers, percent(noticed, of))
+    for file, row in files.items():
+        yield _row(file, row["mutants"], merged(row["samples"].values()))
+    yield _row("all", sum(row["mutants"] for row in files.values()), total(files))
+
+
+def _row(name: str, mutants: int, sample: Mapping[str, Any]) -> str:
+    numbers = (sample["killed"], sample["timeout"], sample["equivalent"], sample["lives"])
+    cells = (name, mutants, sum(numbers), *numbers, percent(*score(sample)))
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def seeds_of(files: Mapping[str, Any]) -> Iterable[str]:
+    yield "| seed | tried | killed | timeout | equivalent | survived | score |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for seed, sample in by_seed(files).items():
+        numbers = (sample["killed"], sample["timeout"], sample["equivalent"], sample["lives"])
+        cells = (seed, sum(numbers), *numbers, percent(*score(sample)))
         yield "| " + " | ".join(map(str, cells)) + " |"
 
 
-def total(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    rows = list(rows)
-    numbers = {name: sum(row[name] for row in rows) for name in ("mutants", *COUNTED[:3])}
-    return {**numbers, "survived": [key for row in rows for key in row["survived"]]}
-
-
 def write_page() -> None:
-    results, table = load_results(), tomllib.loads(TABLE.read_text())
-    lives = [key for row in results.values() for key in row["survived"]]
-    lines = [HEAD, "## Score by file", "", *table_of(results), ""]
-    lines += ["## What lives", "", *map(_item, lives), ""]
+    results = load_results()
+    files = results["files"]
+    lines = [HEAD, "## Score by sample", "", f"Measured at {results['commit']}.", ""]
+    lines += [*seeds_of(files), "", "## Score by file", "", *table_of(files), ""]
+    lines += ["## What lives", "", *map(_item, total(files)["survived"]), ""]
     lines += ["## Planted by hand", "", PLANTED, "", *planted_rows(), ""]
-    lines += ["## Equivalent", "", *(f"- {_code(e)}: {e['reason']}" for e in table["equivalent"])]
+    lines += ["## Equivalent", "", *(f"- {_code(e)}: {e['reason']}" for e in equivalent())]
     PAGE.write_text("\n".join(lines).rstrip() + "\n")
 
 
@@ -179,6 +252,8 @@ def _code(entry: Mapping[str, str]) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--summary"]:
-        print(summary())
+        line, code = summary()
+        print(line)
+        sys.exit(code)
     else:
         write_page()
