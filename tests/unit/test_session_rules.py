@@ -4,18 +4,22 @@ The store is a dictionary, and both clocks are the test's."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from nightporter.core.config import parse_config
+from lab.worlds.still import (
+    BOOT,
+    NOW,
+    REUSED,
+    ROTATING,
+    SHARING,
+    World,
+    ask,
+    reply,
+)
 from nightporter.core.errors import (
-    NightporterError,
     SessionRejectedError,
-    StoreDeniedError,
     StoreRolledBackError,
 )
 from nightporter.core.model import (
@@ -23,145 +27,18 @@ from nightporter.core.model import (
     Attempt,
     Claim,
     Credentials,
-    Identity,
-    Profile,
     Secret,
-    SessionRecord,
     Token,
 )
-from nightporter.core.record import PendingResult, parse_session, render_session
+from nightporter.core.record import PendingResult, render_session
 from nightporter.core.values import replace
-from nightporter.issuers import VENDORS, issuer_for
-from nightporter.issuers.oauth import Call, Request, Response
-from nightporter.session.driver import Runtime
+from nightporter.issuers.oauth import Call
 from nightporter.session.engine import obtain
 from nightporter.session.exchange import Exchange
 from nightporter.session.lifecycle import Holding
-from nightporter.session.port import ABSENT, Journal, Sender, Store, Stored, Version
-from nightporter.session.repository import KnownCredentials, Session
+from nightporter.session.port import ABSENT
+from nightporter.session.repository import KnownCredentials
 from nightporter.session.transitions import Snapshot
-from nightporter.stores import STORES
-
-NOW, BOOT = 1_784_037_600, 5_000.0
-ROTATING = 'issuer = "vault-ist"\npartner_id = 7\nrefresh_token = "r"\n'
-SHARING = 'issuer = "pitchpoint"\ncredentials = "c"\nrefresh_token = "r"\n'
-SHARING += 'share_access_token = true\npublish_access_token = "a"\n'
-REUSED = SHARING.replace("share_access_token = true\n", "")
-
-
-def profile(text: str) -> Profile:
-    config = parse_config(f"[profiles.p]\n{text}", source="t", vendors=VENDORS, stores=STORES)
-    return config.profiles["p"]
-
-
-@dataclass
-class World:
-    """A store, results that wait, and clocks that stand still."""
-
-    text: str = SHARING
-    values: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
-    waiting: list[PendingResult] = field(default_factory=list)
-    is_denied: bool = False
-    highest_seen: int = 0
-    answers: list[Response | NightporterError] = field(default_factory=list)
-    sent: list[Request] = field(default_factory=list)
-    slept_s: float = 0.0
-    path: str = "waiting"
-
-    def __post_init__(self) -> None:
-        self.profile = profile(self.text)
-        self.session = Session(
-            self.profile,
-            store=cast(Store, self),
-            issuer=issuer_for(self.profile),
-            sender=cast(Sender, self),
-            journal=cast(Journal, self),
-            runtime=Runtime(
-                clock=lambda: NOW + self.slept_s,
-                monotonic=lambda: BOOT + self.slept_s,
-                boot=lambda: BOOT + self.slept_s,
-                sleep=self.sleep,
-                host="h",
-                holder="h/1/1",
-            ),
-        )
-
-    def sleep(self, seconds: float) -> None:
-        self.slept_s += seconds
-
-    def send(self, request: Request, **_more: Any) -> Response:
-        self.sent.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, NightporterError):
-            raise answer
-        return answer
-
-    versions_per_day = None
-
-    def read(self, path: str, *, timeout_s: float) -> Stored:
-        value, number = self.values.get(path, (None, 0))
-        version = Version(str(number), number) if number else ABSENT
-        now = NOW + self.slept_s
-        return Stored(value, version, written_at=now, now=now)
-
-    def write(
-        self, path: str, value: Mapping[str, Any], expected: Version, _ends: object, **_more: Any
-    ) -> Version:
-        if self.is_denied:
-            raise StoreDeniedError("no", right="write")
-        number = self.values.get(path, (None, 0))[1] + 1
-        self.values[path] = (dict(value), number)
-        return Version(str(number), number)
-
-    def sweep(self, _path: str, *, timeout_s: float) -> bool:
-        return False
-
-    def drop_previous(self, _path: str, *, timeout_s: float) -> None:
-        pass
-
-    def load(self) -> list[PendingResult]:
-        return list(self.waiting)
-
-    def highest(self, _lineage: str) -> int:
-        return self.highest_seen
-
-    def note(self, _lineage: str, _generation: int) -> None:
-        pass
-
-    def drop(self, name: str) -> None:
-        self.waiting = [pending for pending in self.waiting if pending.name != name]
-
-    def record(self, **members: Any) -> SessionRecord:
-        identity = Identity(
-            issuer=self.profile.issuer, token_endpoint=self.profile.token_endpoint, username=None
-        )
-        record = SessionRecord(
-            identity=identity,
-            refresh_token=Secret("R1"),
-            access_token=Secret("A1"),
-            access_token_expires_at=NOW + 30,
-            exchanged_at=NOW - 60,
-            generation=4,
-            lineage="l",
-        )
-        return replace(record, **members)
-
-    def keep(self, **members: Any) -> None:
-        self.values["r"] = (render_session(self.record(**members)), 1)
-
-    def kept(self) -> SessionRecord:
-        found = parse_session(self.values["r"][0])
-        assert isinstance(found, SessionRecord)
-        return found
-
-    def seen(self, **members: Any) -> Snapshot:
-        return Snapshot(
-            version=Version("7", 7), record=self.record(**members), now=float(NOW), seen_at=BOOT
-        )
-
-    def exchange(self, **ask: Any) -> Exchange:
-        return Exchange(self.session, Ask(deadline=BOOT + 2, **ask))
-
 
 # Which shared token is good for an ask.
 
@@ -274,7 +151,7 @@ def test_in_lambda_it_is_listened_to_until_the_invocation_ends() -> None:
 def test_a_reused_token_that_came_back_changed_is_kept(change: dict[str, Any]) -> None:
     """Without a claim, over the very version that was seen."""
     world = World(REUSED)
-    world.keep()
+    world.put()
     after = world.record(generation=5, **change)
     assert world.session.run(world.exchange().keeping_changed(world.seen(), after))
     for name, value in change.items():
@@ -284,7 +161,7 @@ def test_a_reused_token_that_came_back_changed_is_kept(change: dict[str, Any]) -
 def test_a_reused_token_that_came_back_the_same_costs_no_write() -> None:
     """Consumers of a reused token need no right to write."""
     world = World(REUSED)
-    world.keep()
+    world.put()
     after = world.record(generation=5)
     assert not world.session.run(world.exchange().keeping_changed(world.seen(), after))
     assert world.kept().generation == 4
@@ -293,7 +170,7 @@ def test_a_reused_token_that_came_back_the_same_costs_no_write() -> None:
 def test_nothing_is_kept_over_another_s_claim() -> None:
     """Its holder writes the newer state."""
     world = World(REUSED)
-    world.keep()
+    world.put()
     claim = Claim(holder="other/1/1", until=NOW + 16, nonce="n", life_s=16)
     after = world.record(generation=5, refresh_token=Secret("R2"))
     assert not world.session.run(world.exchange().keeping_changed(world.seen(claim=claim), after))
@@ -343,7 +220,7 @@ def test_a_published_token_is_replaced_by_a_better_one_alone(
 def test_an_ended_refresh_token_is_swept() -> None:
     """Its bytes are gone; counts and lineage stay."""
     world = World()
-    world.keep(expires_at=NOW, access_token_expires_at=NOW)
+    world.put(expires_at=NOW, access_token_expires_at=NOW)
     assert world.session.sweep(world.session.read(BOOT + 5), BOOT + 5)
     assert "R1" not in str(world.values["r"][0])
     assert (world.kept().generation, world.kept().lineage) == (4, "l")
@@ -353,7 +230,7 @@ def test_an_ended_refresh_token_is_swept() -> None:
 def test_a_living_refresh_token_is_not_swept(expires_at: int | None) -> None:
     """It is the only copy."""
     world = World()
-    world.keep(expires_at=expires_at)
+    world.put(expires_at=expires_at)
     assert not world.session.sweep(world.session.read(BOOT + 5), BOOT + 5)
     assert world.kept().refresh_token == Secret("R1")
 
@@ -362,7 +239,7 @@ def test_nothing_is_swept_under_another_s_claim() -> None:
     """Its holder is about to replace it."""
     world = World()
     claim = Claim(holder="other/1/1", until=NOW + 16, nonce="n", life_s=16)
-    world.keep(expires_at=NOW, claim=claim)
+    world.put(expires_at=NOW, claim=claim)
     assert not world.session.sweep(world.session.read(BOOT + 5), BOOT + 5)
     assert world.kept().refresh_token == Secret("R1")
 
@@ -370,7 +247,7 @@ def test_nothing_is_swept_under_another_s_claim() -> None:
 def test_a_seed_settles_results_that_wait() -> None:
     """A person has decided about the session: an older result is not put back over it."""
     world = World()
-    world.keep()
+    world.put()
     pending = PendingResult(
         nonce="n", record=render_session(world.record()), at=NOW, is_sign_in=False, name="x"
     )
@@ -386,14 +263,6 @@ def test_a_seed_settles_results_that_wait() -> None:
 # Whole asks, where a rule shows in what is sent.
 
 
-def reply(status: int, **members: Any) -> Response:
-    return Response(status=status, headers={}, body=json.dumps(members).encode())
-
-
-def ask() -> Ask:
-    return Ask(deadline=BOOT + 30, min_ttl_s=60)
-
-
 REJECTED = reply(400, error="invalid_grant")
 
 
@@ -403,7 +272,7 @@ def test_from_an_older_state_than_was_seen_here_nothing_is_sent(
 ) -> None:
     """The store was set back: the refresh token in it may have been used long ago."""
     world = World(ROTATING, highest_seen=generation)
-    world.keep(access_token=None, access_token_expires_at=None)
+    world.put(access_token=None, access_token_expires_at=None)
     world.answers = [reply(200, access_token="A2", refresh_token="R2", expires_in=600)]
     if sends:
         assert obtain(world.session, ask()).value == "A2"
@@ -416,7 +285,7 @@ def test_from_an_older_state_than_was_seen_here_nothing_is_sent(
 def test_a_token_that_was_refused_twice_is_marked_with_the_issuer_s_code() -> None:
     """It stays in the record, and nobody sends it again: not even in another ask."""
     world = World(ROTATING)
-    world.keep(access_token=None, access_token_expires_at=None)
+    world.put(access_token=None, access_token_expires_at=None)
     world.answers = [REJECTED, REJECTED]
     for _ in range(2):
         with pytest.raises(SessionRejectedError) as rejected:
