@@ -163,29 +163,28 @@ def total(files: Mapping[str, Any]) -> dict[str, Any]:
     return merged(sample for row in files.values() for sample in row["samples"].values())
 
 
-def moved(files: Mapping[str, Any]) -> list[str]:
-    """Returns the files that are no longer what was measured, and those that never were."""
-    now = {
+def digests_now() -> dict[str, str]:
+    """Returns the digest of each file that can be measured, as it is now."""
+    return {
         str(path.relative_to(PACKAGE)): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         for room in tomllib.loads(TABLE.read_text())["rooms"]
         for path in (PACKAGE / room).rglob("*.py")
     }
-    return [name for name, text in now.items() if files.get(name, {}).get("digest") != text]
 
 
 def summary() -> tuple[str, int]:
     """Returns one line for the end of a run, and 1 where the score is below the floor."""
     results, floor = load_results(), tomllib.loads(TABLE.read_text())["floor"]
-    files = results["files"]
+    files, now = results["files"], digests_now()
     noticed, of = score(total(files))
-    seeds = ", ".join(
-        f"{percent(*score(row))} by seed {seed}" for seed, row in by_seed(files).items()
-    )
+    seeds = [f"{percent(*score(row))} by seed {seed}" for seed, row in by_seed(files).items()]
     text = f"mutation score {percent(noticed, of)}: {noticed} of {of} sampled mutants noticed"
-    text += f" ({seeds}) at {results['commit']}"
-    if count := len(moved(files)):
-        text += f"; {count} of {len(files)} files have changed since"
-    if count > len(files) / 2:
+    text += f" ({', '.join(seeds)}) at {results['commit']}"
+    text += f" in {len(files)} of {len(now)} files"
+    moved = [name for name, row in files.items() if row["digest"] != now.get(name)]
+    if moved:
+        text += f"; {len(moved)} of them have changed since"
+    if len(moved) > len(files) / 3:
         text += ": measure again with ./scripts/mutate"
     is_low = noticed < of * floor / 100
     return text + (f"; the floor is {floor} %" if is_low else ""), int(is_low)

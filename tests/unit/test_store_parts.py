@@ -131,7 +131,7 @@ def test_what_is_read_is_a_copy() -> None:
     value["n"].append(2)
     found = store.read("p", timeout_s=T).value
     assert found == {"n": [1]}
-    found["n"].append(3)  # type: ignore[index]
+    found["n"].append(3)
     assert store.read("p", timeout_s=T).value == {"n": [1]}
 
 
