@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.worlds.still import BOOT, NOW, REUSED, ROTATING, SHARING, World, ask, profile, reply
+from lab.still import BOOT, NOW, REUSED, ROTATING, SHARING, World, ask, profile, reply
 from nightporter.core.errors import (
     CredentialsRefusedError,
     IssuerBusyError,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab.worlds.still import (
+from lab.still import (
     BOOT,
     NOW,
     REUSED,
