@@ -222,12 +222,23 @@ AWS_VARIABLES = {
 }
 
 
+def as_a_user() -> tuple[str, ...]:
+    """What is put before a command so that permissions of files hold, as they do for every user:
+    root, as whom tests may run, can otherwise write everywhere."""
+    if os.geteuid() != 0:
+        return ()
+    powers = "-dac_override,-dac_read_search,-fowner"
+    return ("setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}")
+
+
 @dataclass
 class Home:
-    """An empty home of its own, in which the real command runs."""
+    """An empty home of its own, in which the real command runs. `before`: words before it, such as
+    `as_a_user()`."""
 
     path: Path
     environment: dict[str, str] = field(default_factory=dict)
+    before: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -252,7 +263,7 @@ class Home:
     def run(self, *args: str, stdin: str | None = None, **variables: str) -> Done:
         """Runs `nightporter` to its end. Without `stdin` its standard input is the null device."""
         done = subprocess.run(
-            [str(BIN / "nightporter"), *args],
+            [*self.before, str(BIN / "nightporter"), *args],
             env={**self.environment, **variables},
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,

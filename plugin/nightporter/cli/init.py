@@ -10,14 +10,13 @@ session that is in the store already is used, and never replaced. `--no-check` c
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from nightporter.cli import init_config, setups
+from nightporter.cli import init_config, init_file, setups
 from nightporter.cli.init_config import Answers, Setting, Settings
 from nightporter.cli.terminal import Options, open_porter, show_error
 from nightporter.client.broker import Broker
@@ -41,9 +40,8 @@ from nightporter.core.model import Grant, Profile, Role, Vendor
 from nightporter.core.store_description import Question, StoreDescription
 from nightporter.core.values import dataclass, field, replace
 from nightporter.issuers import DEFAULT_VENDOR, VENDORS
-from nightporter.machine.files import make_directories, replace_private
 from nightporter.machine.installation import check_library
-from nightporter.machine.places import read_environment
+from nightporter.machine.places import data_directory, read_environment
 from nightporter.machine.trust import check_configuration
 from nightporter.operations import account
 from nightporter.operations.findings import host_findings
@@ -55,6 +53,7 @@ YES_NO = ("yes", "no")
 NOBODY = "none"
 TRIAL = "the new configuration"
 TRY_S = 10.0
+MAX_NAME = 64  # it is part of the names of files
 _POLICY = re.compile(r"nightporter policy PROFILE --role ([\w-]+)")
 TRIAL_PATH = (  # used for the secret until its path is known; read, never written
     "nightporter/trial"
@@ -135,11 +134,12 @@ class Onboarding:
         token."""
         place = config_place(self._options.config, self._environment)
         check_configuration(place, self._environment)
-        self._existing = self._read_existing(place)
+        self._existing = init_file.read_existing(place)
         name = self._given.profile
         if name and init_config.has_profile(self._existing, name) and self._given.is_name_only:
             self._finish(name)
             return
+        init_file.check_can_write(place)
         answers = self._until_it_works(self._choose_vendor)
         answers = self._until_it_works(lambda: self._choose_name(answers))
         answers = self._until_it_works(lambda: self._choose_store(answers))
@@ -176,37 +176,19 @@ class Onboarding:
         return True
 
     def _write(self, place: str, answers: Answers) -> None:
-        if self._read_existing(place) != self._existing:  # an interview takes its time
-            raise ConfigError(
-                f"{place} has changed meanwhile; nothing was written", hint="Run init again."
-            )
-        target = os.path.realpath(place)  # a link to somebody's dotfiles stays one
-        make_directories(os.path.dirname(target))
-        replace_private(target, init_config.render(answers).encode())
+        """Adds the profile; to what another run has written meanwhile, where that is so."""
+        with init_file.turn():
+            now = init_file.read_existing(place)
+            if now != self._existing:  # an interview takes its time
+                self._existing = now
+                if self._is_there_already(answers):
+                    return
+                answers = replace(answers, existing=now)
+                self._trial(answers).close()
+            init_file.write_all(place, init_config.render(answers))
         self._interview.say(
-            f"added profile {answers.profile!r} to {place}" if self._existing else f"wrote {place}"
+            f"added profile {answers.profile!r} to {place}" if now else f"wrote {place}"
         )
-
-    @staticmethod
-    def _read_existing(place: str) -> str:
-        """The text of the configuration that a profile is added to; empty where there is none."""
-        if place == "NIGHTPORTER_CONFIG_TOML":
-            raise ConfigError(
-                "the configuration is in the variable NIGHTPORTER_CONFIG_TOML; it is not changed",
-                hint="Name a file with --config, or unset the variable.",
-            )
-        try:
-            with open(place, encoding="utf-8-sig") as opened:
-                text = opened.read()
-        except FileNotFoundError:
-            return ""
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError(
-                f"{place}: can't be read as UTF-8 text ({type(exc).__name__})",
-                hint="Look at the file and at who may read it, or name another with --config.",
-            ) from exc
-        parse_config(text, source=place, vendors=VENDORS, stores=STORES)
-        return text
 
     def _until_it_works(self, step: Callable[[], T]) -> T:
         """A step whose questions can be answered differently is done again."""
@@ -284,6 +266,7 @@ class Onboarding:
             vendor=vendor,
             existing=self._existing if vendor in own else "",
             store="local",
+            options={"path": data_directory()},  # the usual one, also where no home is known
             credentials=TRIAL_PATH,
             settings=self._with_published(settings),
         )
@@ -389,6 +372,11 @@ class Onboarding:
                     hint=f"Choose another name. `nightporter init {name}` checks that one.",
                 )
         name = name or answers.vendor
+        if len(name) > MAX_NAME:
+            raise ConfigError(
+                f"a profile's name of {len(name)} characters is too long; {MAX_NAME} are allowed",
+                hint="Choose a short name, such as the vendor's.",
+            )
         is_new = not init_config.has_profile(self._existing, name)
         answers = replace(answers, profile=name, existing=self._existing if is_new else "")
         self._trial(answers).close()

@@ -7,6 +7,7 @@ one to mean, the store is now named. tomlkit writes every name and value.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ HEAD = """\
 # `nightporter config show` what is in effect.
 # No secret belongs in this file: username and password are in the store.
 """
+_BARE_END = re.compile(r"(?<!\r)\n")
 NO_HOSTS = """\
 # hosts = ["api.example.com"]  # to which hosts helpers may give the token; none unless named
 """
@@ -62,14 +64,14 @@ def render(answers: Answers) -> str:
     store = _store_name(stores, wanted, has_profiles=bool(profiles))
     text = _with_named_stores(answers.existing, stores, profiles) if store not in stores else None
     text = answers.existing if text is None else text
-    parts = [text.rstrip("\n") + "\n" if text.strip() else HEAD]
+    parts = [_with_end(text) if text.strip() else HEAD]
     if store not in _read(parts[0]).get("stores", {}):
         parts.append(_header("stores", store, _store_table(wanted)))
     profile = _profile_table(answers, store)
     parts.append(_header("profiles", answers.profile, profile))
     if not answers.hosts:
         parts[-1] += NO_HOSTS
-    result = "\n".join(parts)
+    result = _with_line_ends_of(answers.existing, "\n".join(parts))
     _check_kept(before, result, answers.profile)
     return result
 
@@ -156,8 +158,20 @@ def _with_named_stores(
     changed = tomlkit.dumps(document)
     if not stores:
         embedded = _header("stores", named, _store_table({"type": "local"}))
-        changed = f"{changed.rstrip()}\n\n{embedded}"
+        changed = f"{_with_end(changed)}\n{embedded}"
     return changed
+
+
+def _with_end(text: str) -> str:
+    """The text with an end of its last line."""
+    return text if text.endswith("\n") else f"{text}\n"
+
+
+def _with_line_ends_of(existing: str, text: str) -> str:
+    """What is added ends its lines as the lines that are there: CRLF where all of them do."""
+    if "\r\n" in existing and not _BARE_END.search(existing):
+        return _BARE_END.sub("\r\n", text)
+    return text
 
 
 def _store_table(wanted: Mapping[str, Any]) -> Table:

@@ -238,7 +238,10 @@ class LocalStore:
     def _file(self, path: str) -> str:
         name = quote(path, safe="") + ".json"
         if len(name) > MAX_NAME_BYTES:
-            raise StoreValueError(f"the path {path[:40]!r}... is too long for the local store")
+            raise StoreValueError(
+                f"the path {path[:40]!r}... is too long for the local store",
+                hint=f"Choose a shorter one: it becomes a file's name of {MAX_NAME_BYTES} bytes.",
+            )
         return os.path.join(self._directory, name)
 
 

@@ -43,9 +43,8 @@ def at_terminal(
     Its exit code, and all that it has said. What is waited for in vain fails the test.
     """
     environment = {**home.environment, "TERM": "xterm"}
-    child = pexpect.spawn(
-        str(BIN / "nightporter"), words, env=environment, encoding="utf-8", timeout=seconds
-    )
+    program, *arguments = [*home.before, str(BIN / "nightporter"), *words]
+    child = pexpect.spawn(program, arguments, env=environment, encoding="utf-8", timeout=seconds)
     said = ""
     for awaited, typed in answers:
         found = child.expect_exact([awaited, pexpect.EOF, pexpect.TIMEOUT])

@@ -77,6 +77,9 @@ def _notes(clusters: Sequence[Cluster], pins: Mapping[str, Sequence[str]]) -> tu
     return tuple(said)
 
 
+MARK = "\ufeff"  # a byte order mark, as some editors write it
+
+
 def _is_writable(source: str) -> bool:
     file = os.path.realpath(source)
     return os.path.isfile(file) and os.access(os.path.dirname(file), os.W_OK)
@@ -104,10 +107,11 @@ def with_pins(text: str, profile: str, pins: Mapping[str, Sequence[str]], *, sou
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        document: Any = tomlkit.parse(text.removeprefix("\ufeff"))
+        content = text.removeprefix(MARK)
+        document: Any = tomlkit.parse(content)
         document["profiles"][profile]["kubernetes"] = _table(pins)
         changed = tomlkit.dumps(document)
-        wanted = tomllib.loads(text.removeprefix("\ufeff"))
+        wanted = tomllib.loads(content)
         wanted["profiles"][profile]["kubernetes"] = {key: list(pins[key]) for key in pins}
         is_kept = tomllib.loads(changed) == wanted
     except (TOMLKitError, ValueError, KeyError, TypeError, AttributeError):
@@ -117,4 +121,4 @@ def with_pins(text: str, profile: str, pins: Mapping[str, Sequence[str]], *, sou
             f"{source} leaves no place for `kubernetes` in [profiles.{profile}]",
             hint=f"Add it yourself: kubernetes = {_inline(pins)}",
         )
-    return changed
+    return f"{text[: len(text) - len(content)]}{changed}"
