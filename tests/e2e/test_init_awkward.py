@@ -48,21 +48,27 @@ class Typist:
     """Somebody at a terminal of their own, who types bytes. `said`: all of the screen."""
 
     def __init__(self, home: Home, *words: str) -> None:
-        program, *arguments = [*home.before, str(BIN / "nightporter"), *words]
+        line = [*home.before, str(BIN / "nightporter"), *words]
         environment = {**home.environment, "TERM": "xterm", "LC_ALL": "C.UTF-8"}
-        self._child = pexpect.spawn(program, arguments, env=environment, timeout=60)
+        self._child = pexpect.spawn(line[0], line[1:], env=environment, timeout=60)
         self._echoes = self._child.getecho()
         self.said = ""
 
     def answer(self, question: str, typed: bytes | str) -> None:
         """Types this, as it is, when the question is there."""
         found = self._child.expect_exact([question.encode(), pexpect.EOF])
-        self.said += self._child.before.decode(errors="replace")
+        self._note()
         assert found == 0, f"{question!r} never came: {self.said}"
         self.said += question
         self._child.expect(re.compile(rb": *$"))  # the end of the question: what it waits behind
-        self.said += self._child.before.decode(errors="replace") + ": "
+        self._note()
+        self.said += ": "
         self._child.send(typed)
+
+    def _note(self) -> None:
+        before = self._child.before
+        assert isinstance(before, bytes)
+        self.said += before.decode(errors="replace")
 
     def answers(self, **typed: bytes | str) -> None:
         """All questions up to the end; `typed`: other answers than the usual, by first word."""
@@ -72,7 +78,7 @@ class Typist:
     def ends(self) -> int:
         """Returns the exit code. The terminal shows again what is typed."""
         self._child.expect(pexpect.EOF)
-        self.said += self._child.before.decode(errors="replace")
+        self._note()
         assert self._child.getecho() == self._echoes
         self._child.close()
         assert self._child.exitstatus is not None, self.said

@@ -43,8 +43,8 @@ def at_terminal(
     Its exit code, and all that it has said. What is waited for in vain fails the test.
     """
     environment = {**home.environment, "TERM": "xterm"}
-    program, *arguments = [*home.before, str(BIN / "nightporter"), *words]
-    child = pexpect.spawn(program, arguments, env=environment, encoding="utf-8", timeout=seconds)
+    line = [*home.before, str(BIN / "nightporter"), *words]
+    child = pexpect.spawn(line[0], line[1:], env=environment, encoding="utf-8", timeout=seconds)
     said = ""
     for awaited, typed in answers:
         found = child.expect_exact([awaited, pexpect.EOF, pexpect.TIMEOUT])
