@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import botocore.auth
 import pytest
@@ -140,12 +141,14 @@ def test_a_refusal_says_what_to_look_at(
 
 
 def test_a_clock_that_is_off(auth: AwsAuth, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = botocore.auth.get_current_datetime
+    signer = botocore.auth.SigV4Auth
+    usual = signer._modify_request_before_signing
 
-    def late(*arguments: object, **options: object) -> object:
-        return usual(*arguments, **options).replace(year=2020)
+    def late(self: object, request: Any) -> None:
+        request.context["timestamp"] = f"2020{request.context['timestamp'][4:]}"
+        usual(self, request)
 
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", late)
+    monkeypatch.setattr(signer, "_modify_request_before_signing", late)
     assert "clock" in refused(auth, address).hint
     assert auth.said == ["Signature expired"]
 

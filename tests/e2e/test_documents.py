@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lab.support import ROOT
+from lab.support import ROOT, words_left
 from lab.terminals.terminal import transcripts
 from nightporter.cli import app
 from nightporter.core import config, errors, limits
@@ -107,7 +107,7 @@ PLACEHOLDERS = {
 def parse(command: click.Command, words: list[str]) -> None:
     """As the command line parses it, without doing it."""
     context = command.make_context(command.name, words)
-    rest = [*context._protected_args, *context.args]
+    rest = words_left(context)
     if isinstance(command, click.Group) and rest:
         _, found, words = command.resolve_command(context, rest)
         assert found is not None

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from lab.support import ROOT, Home
+from lab.support import ROOT, Home, words_left
 from nightporter import __version__
 from nightporter.cli import app, helpers, setups
 from nightporter.cli.frame import EXAMPLES, GLOBALS, examples_of
@@ -77,9 +77,7 @@ def test_every_example_parses(words: list[str]) -> None:
     with contextlib.suppress(click.exceptions.Exit):
         while isinstance(command, click.Group):
             context = command.make_context(command.name, words)
-            _, found, words = command.resolve_command(
-                context, [*context._protected_args, *context.args]
-            )
+            _, found, words = command.resolve_command(context, words_left(context))
             assert found is not None
             command = found
         command.make_context(command.name, words)

@@ -325,3 +325,9 @@ credentials = "prod/pitchpoint"
 base_url = "{address}"
 {more}
 """
+
+
+def words_left(context: Any) -> list[str]:
+    """What a group's context leaves for its command: click 8.1 and 8.2 name it differently."""
+    told = vars(context)
+    return [*told.get("_protected_args", told.get("protected_args", [])), *context.args]

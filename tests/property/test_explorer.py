@@ -29,8 +29,8 @@ KINDS = ["strict", "grace", "reused"]
 
 def world(kind: str, *, offset_s: float = 0.0, password: str = "pw", hosts: int = 2) -> Model:
     """Hosts that have just asked; an absent record where a sign-in begins the session."""
-    model = Model(kind, hosts_count=hosts, password=password)
-    model.hosts[-1].offset_s = offset_s
+    model = Model(kind, "abc"[:hosts], password=password)
+    model.hosts[-1].machine.offset_s = offset_s
     for host in model.hosts:
         model.start(host)
     return model

@@ -1,9 +1,15 @@
-"""Any interleaving of two hosts and one store, with old reads, crashes, lost and late answers, a
-store that is away, and clock steps: drawn, where the explorer enumerates.
+"""Any interleaving of a few processes and one store, with old reads, crashes, lost and late
+answers, a store that is away, clock steps and suspended machines: drawn, where the explorer
+enumerates.
 
-Never: a send without a claim, two sends of one refresh token within one claim whose first outcome
-is unknown, an expired access token served, the only copy of a refresh token erased, the newest one
-lost or overwritten, a generation repeated.
+The processes are on two machines or on one, where a dead one's claim is free at once. With roles
+there are a rotator that publishes, a consumer that only refreshes, and a reader.
+
+Never: a send without a claim that is young and in the record, two sends of one refresh token within
+one claim whose first outcome is unknown, an access token served or published past its true end, the
+only copy of a refresh token erased, the newest one lost or overwritten, a generation repeated, a
+permission used that a role doesn't have, a better published token overwritten, a dead process
+waited for. `test_explorer.py` and `test_model.py` plant a fault for each.
 """
 
 from __future__ import annotations
@@ -13,11 +19,11 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from lab.worlds.model import Model
+from lab.worlds.model import Model, rotating
 from nightporter.core.errors import SignInUnsettledError
-from nightporter.core.model import Ask, Token
+from nightporter.core.model import Ask, Role, Token
 from nightporter.session import effects
 
 numbers = st.integers(0, 1)
@@ -31,6 +37,10 @@ class TwoHosts(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model(self.kind)
+
+    @initialize(machines=st.sampled_from(["ab", "aa"]))
+    def begin(self, machines: str) -> None:
+        self.model = Model(self.kind, machines)
 
     def turn(self, number: int, fate: str, age: int, forced: bool) -> None:
         """One step of a host; one that has nothing to do asks again."""
@@ -59,6 +69,17 @@ class TwoHosts(RuleBasedStateMachine):
             self.model.crash(host)
 
     @rule(number=numbers)
+    def its_command_ends(self, number: int) -> None:
+        """The next ask comes from another process; a claim that was left is a dead one's."""
+        host = self.model.hosts[number]
+        if host.is_done:
+            host.end_process()
+
+    @rule(number=numbers, seconds=st.sampled_from([3, 20, 70, 600, 90_000]))
+    def suspend(self, number: int, seconds: int) -> None:
+        self.model.suspend(self.model.hosts[number].machine, seconds)
+
+    @rule(number=numbers)
     def a_client_is_refused(self, number: int) -> None:
         """The service answers 401 to what this host was given last."""
         host = self.model.hosts[number]
@@ -78,7 +99,7 @@ class TwoHosts(RuleBasedStateMachine):
 
     @rule(number=numbers, offset=st.sampled_from([-36000, -600, -30, -5, 0, 5, 30, 600, 36000]))
     def step_a_clock(self, number: int, offset: int) -> None:
-        self.model.hosts[number].offset_s = offset
+        self.model.hosts[number].machine.offset_s = offset
 
     @invariant()
     def nothing_forbidden(self) -> None:
@@ -103,7 +124,7 @@ class TwoHosts(RuleBasedStateMachine):
         if model.lost or model.may_hurt or model.vendor.is_revoked:
             return
         host = model.hosts[0]
-        host.offset_s = 0
+        host.machine.offset_s = 0
         if isinstance(self.outcome_after(70), SignInUnsettledError):
             self.outcome_after(301)
         assert isinstance(host.outcome, Token) or model.may_hurt, host.outcome
@@ -131,8 +152,43 @@ class TwoHostsUnshared(TwoHosts):
     kind = "unshared"
 
 
-MACHINES = [TwoHosts, TwoHostsReused, TwoHostsGrace, TwoHostsUnshared]
-NAMES = [machine.kind for machine in MACHINES]
+class Roles(TwoHosts):
+    """A rotator that publishes, a consumer beside it or elsewhere, and a reader."""
+
+    @initialize(machines=st.sampled_from(["abc", "aab", "aaa"]))
+    def begin(self, machines: str) -> None:
+        self.model = Model(self.kind, machines, roles=ROLES)
+
+    @rule(turns=st.integers(1, 10))
+    def the_reader_runs(self, turns: int) -> None:
+        for _ in range(turns):
+            self.turn(2, "done", 0, False)
+
+    @rule(number=st.just(0))
+    def rotate(self, number: int) -> None:
+        host = self.model.hosts[number]
+        if host.is_done:
+            self.model.start(host, is_forced=True, flow=rotating)
+
+
+class RolesStrict(Roles):
+    kind = "strict"
+
+
+class RolesConsumed(Roles):
+    kind = "consumed"
+
+
+ROLES = (Role.FULL, Role.REFRESH_ONLY, Role.READ_ONLY)
+MACHINES = [
+    TwoHosts,
+    TwoHostsReused,
+    TwoHostsGrace,
+    TwoHostsUnshared,
+    RolesStrict,
+    RolesConsumed,
+]
+NAMES = [machine.__name__ for machine in MACHINES]
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=NAMES)

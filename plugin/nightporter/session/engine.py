@@ -271,9 +271,9 @@ class Attempt(Exchange):
         assert record is not None
         assert record.access_token is not None
         assert record.access_token_expires_at is not None
-        now = self.sight.now(snapshot)
         runtime = self.session.runtime
-        left_s = record.access_token_expires_at - now
+        left_s = record.access_token_expires_at - self.sight.now(snapshot)
+        ends_s = runtime.boot() + left_s  # before anything else: we may be frozen at each effect
         if self.lease.claim is not None and self.lease.claim == snapshot.claim:
             yield from self.lease.releasing()
         if record.lineage is not None:
@@ -285,7 +285,7 @@ class Attempt(Exchange):
             expires_at_s=record.access_token_expires_at,
             obtained_at_s=runtime.clock(),
             generation=record.generation,
-            ends_s=runtime.boot() + left_s,
+            ends_s=ends_s,
             life_s=left_s,
             output=self.profile.output_of(record.output),
         )

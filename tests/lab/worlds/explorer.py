@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lab.worlds.model import Host, Model
+from lab.worlds.hosts import Host
+from lab.worlds.model import Model
 from nightporter.session import effects
 
 MAX_STEPS = 400
