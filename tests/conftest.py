@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import pytest_timeout
 from hypothesis import HealthCheck, settings
 
+from lab.patience import patience
 from lab.support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.simulator.server import open_sandbox
@@ -31,6 +33,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--record", action="store_true", help="Write the transcripts of the documents anew."
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> object:
+    """The deadline of a test follows the load; it ends with the stacks of all threads."""
+    slower = settings._replace(timeout=patience(settings.timeout))
+    return pytest_timeout.pytest_timeout_set_timer(item, slower)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the tier that takes an hour, one test may take most of it."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The order differs from run to run; with the seed it can be repeated."""
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None:
+        terminalreporter.write_line(
+            f"in random order; the same order again: --randomly-seed={seed}"
+        )
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,9 @@ wrong with it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
+from lab.patience import until
 from lab.support import OpenBao, free_port, open_openbao
 from nightporter.core.errors import (
     ConfigError,
@@ -26,7 +29,7 @@ from nightporter.core.errors import (
     StoreValueError,
 )
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339
-from nightporter.session.port import ABSENT, KEEP_EXPIRY
+from nightporter.session.port import ABSENT, KEEP_EXPIRY, Version
 from nightporter.stores.vault import VaultStore
 
 T = 10.0
@@ -291,10 +294,12 @@ def test_a_real_rate_quota(openbao: OpenBao, mount: str) -> None:
         {"path": f"{mount}/", "rate": 1.0, "interval": "60s"},
     )
     store = open_store(openbao, mount)
-    with pytest.raises(StoreBusyError):
-        for _ in range(10):
-            store.read(CREDENTIALS, timeout_s=T)
-    openbao.call("DELETE", f"sys/quotas/rate-limit/{mount}")
+    try:
+        with pytest.raises(StoreBusyError):
+            for _ in range(10):
+                store.read(CREDENTIALS, timeout_s=T)
+    finally:
+        openbao.call("DELETE", f"sys/quotas/rate-limit/{mount}")
 
 
 def test_the_token_does_not_follow_a_redirect() -> None:
@@ -342,26 +347,28 @@ def test_tls_is_verified_against_the_ca_that_is_named() -> None:
 
 
 def test_namespaces(openbao: OpenBao) -> None:
-    openbao.call("POST", "sys/namespaces/team-a", {})
+    team = f"team-{secrets.token_hex(4)}"
+    openbao.call("POST", f"sys/namespaces/{team}", {})
     openbao.call(
-        "POST", "sys/mounts/kv", {"type": "kv", "options": {"version": "2"}}, namespace="team-a"
+        "POST", "sys/mounts/kv", {"type": "kv", "options": {"version": "2"}}, namespace=team
     )
     environment = {
         "VAULT_ADDR": openbao.address,
         "VAULT_TOKEN": openbao.token,
-        "VAULT_NAMESPACE": "team-a",
+        "VAULT_NAMESPACE": team,
     }
-    deadline = time.monotonic() + 10
     store = VaultStore({"mount": "kv"}, environment)
-    while time.monotonic() < deadline:  # a new version 2 mount needs a moment
-        try:
-            store.write(SESSION, {"n": "1"}, ABSENT, None, timeout_s=T)
-            break
-        except StoreValueError:
-            time.sleep(0.1)
+
+    def written() -> Version | None:
+        with contextlib.suppress(StoreValueError):  # a new version 2 mount needs a moment
+            return store.write(SESSION, {"n": "1"}, ABSENT, None, timeout_s=T)
+        return None
+
+    until(written)
     assert store.read(SESSION, timeout_s=T).value == {"n": "1"}
     with pytest.raises(StoreDeniedError):
-        VaultStore({"mount": "kv", "namespace": "team-b"}, environment).read(SESSION, timeout_s=T)
+        other = VaultStore({"mount": "kv", "namespace": f"{team}-b"}, environment)
+        other.read(SESSION, timeout_s=T)
 
 
 # Logins.

@@ -3,10 +3,10 @@ after the report that it came from."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
+from lab.patience import until
 from lab.servers.vault_front import Answer, Asked, front
 from lab.support import BIN, OpenBao, clean_environment, free_port, open_openbao
 from nightporter.core.errors import (
@@ -28,7 +29,7 @@ from nightporter.core.errors import (
     StoreUnreachableError,
     StoreValueError,
 )
-from nightporter.session.port import ABSENT
+from nightporter.session.port import ABSENT, Version
 from nightporter.stores.vault import VaultStore
 
 T = 10.0
@@ -328,15 +329,13 @@ listener "tcp" {{
     options = {"address": f"http://127.0.0.1:{port}", "mount": mount}
     try:
         store = VaultStore({**options, "auth": {"method": "none"}}, {})
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                version = store.write(PATH, {"n": 1}, ABSENT, None, timeout_s=T)
-            except (StoreUnreachableError, StoreDeniedError):
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-            else:
-                break
+
+        def written() -> Version | None:
+            with contextlib.suppress(StoreUnreachableError, StoreDeniedError):
+                return store.write(PATH, {"n": 1}, ABSENT, None, timeout_s=T)
+            return None
+
+        version = until(written)
         assert store.read(PATH, timeout_s=T).version == version
         store.close()
     finally:

@@ -14,6 +14,7 @@ import hvac.exceptions
 import pytest
 import requests.exceptions
 
+from lab.patience import within
 from lab.servers.vault_front import Answer, Asked, front
 from lab.support import OpenBao
 from nightporter.core.errors import (
@@ -192,10 +193,8 @@ def test_a_name_look_up_that_hangs_costs_no_more_than_the_time_given(
         monkeypatch.setattr(socket, "getaddrinfo", hang)
         environment = {"VAULT_ADDR": f"http://localhost:{port}", "VAULT_TOKEN": "t"}
         store = VaultStore({"auth": {"method": "token"}}, environment)
-        began = time.monotonic()
-        with pytest.raises(StoreUnreachableError, match="within 1 s"):
+        with within(1.4), pytest.raises(StoreUnreachableError, match="within 1 s"):
             store.write(PATH, {"n": 1}, ABSENT, None, timeout_s=0.7)
-        assert time.monotonic() - began < 1.4
         time.sleep(1.5)
         assert seen == []
 
@@ -218,7 +217,5 @@ def test_an_answer_that_drips_costs_no_more_than_the_time_given(openbao: OpenBao
         Thread(target=serve, args=(listener,), daemon=True).start()
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         store = VaultStore({"address": address, "auth": {"method": "none"}}, {})
-        began = time.monotonic()
-        with pytest.raises(StoreUnreachableError):
+        with within(2.0), pytest.raises(StoreUnreachableError):
             store.read(PATH, timeout_s=1.0)
-        assert time.monotonic() - began < 2.0

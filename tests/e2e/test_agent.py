@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.patience import patience
 from lab.support import Home
 from lab.worlds.vendor import Vendor
 from nightporter.operations import agent as operation
@@ -31,12 +32,12 @@ AUTH = {"X-Nightporter-Host": "api.example.com"}
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=15)
+        super().__init__("localhost", timeout=patience(15))
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(15)
+        self.sock.settimeout(patience(15))
         self.sock.connect(self._path)
 
 
@@ -60,7 +61,7 @@ class Agent:
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=patience(20))
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
@@ -72,7 +73,7 @@ class Agent:
     def ask_port(self, address: str, **headers: str) -> tuple[int, dict[str, str], str]:
         found = re.search(r"http://127\.0\.0\.1:(\d+)", self.said)
         assert found
-        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=15)
+        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=patience(15))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return ask(connection, address, named)
 
@@ -243,7 +244,7 @@ def test_systemd_hands_the_socket_over(agent_home: Home, tmp_path: Path) -> None
         assert status == 200
     finally:
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=patience(20)) == 0
         listener.close()
         shutil.rmtree(path)
 
@@ -329,7 +330,7 @@ def test_no_token_is_in_what_the_agent_writes(agent_home: Home, vendor: Vendor) 
         vendor.world.revoke_all()
         said = agent.ask("/metrics")[2] + log.read_text()
         agent.process.send_signal(signal.SIGTERM)
-        said += agent.process.communicate(timeout=20)[1]
+        said += agent.process.communicate(timeout=patience(20))[1]
         agent.start()
     assert '"event": "served"' in said
     assert not any(token in said for token in vendor.world.access_tokens)

@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lab.patience import until
 from lab.support import ROOT, Home, clean_environment
 
 pytestmark = pytest.mark.clients
@@ -71,16 +71,12 @@ def test_the_demo_needs_the_core_alone_and_goes_on_by_hand(clone: Path, empty_ho
     assert re.search(r"^second .*demo/second", done.stdout, re.M)
     subprocess.run([clone / "scripts/demo", "--end"], check=True)
     assert not (clone / ".demo").exists()
-    assert _ends(pid)
+    until(lambda: _is_gone(pid))
 
 
-def _ends(pid: int) -> bool:
-    """Whether the process is gone within ten seconds."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
     return False

@@ -22,6 +22,7 @@ import boto3
 import pytest
 
 from lab.clients import PLACE, client
+from lab.patience import until, within
 from lab.servers.runtime_api import Environment, open_function
 from lab.support import AWS_VARIABLES, ROOT, Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
@@ -513,19 +514,15 @@ def test_killed_in_the_middle_of_an_exchange(function_of: Any, vendor: Vendor) -
     with function_of() as environment:
         kill_while_it_hangs(environment, vendor)
     with function_of() as environment:
-        began = time.monotonic()
-        outcome = environment.invoke({}, timeout_s=40)
+        with within(30):  # a claim lives for 16 s
+            outcome = environment.invoke({}, timeout_s=40)
         assert outcome.kind == "response", environment.said()
         assert vendor.world.is_live(outcome.body["token"])
-        assert time.monotonic() - began < 30  # a claim lives 15 s
 
 
 def kill_while_it_hangs(environment: Environment, vendor: Vendor) -> None:
     environment.api.asks.put(("request-x", b"{}", time.time() + 60))
-    deadline = time.monotonic() + 30
-    while vendor.world.faults and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not vendor.world.faults
+    until(lambda: not vendor.world.faults)
     time.sleep(0.2)
     environment.process.send_signal(signal.SIGKILL)
     environment.process.wait()

@@ -3,10 +3,10 @@ make."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab.browsers import HEAD
+from lab.patience import until
 from lab.support import BIN, Home, clean_environment, free_port
 from lab.worlds.vendor import Vendor
 
@@ -52,6 +53,12 @@ def test_login_in_headless_chromium(empty_home: Home, vendor: Vendor, tmp_path: 
     assert vendor.world.scopes[0] == "api://perspiotalk/access_as_user offline_access"
 
 
+def answers(address: str) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(urllib.request.urlopen(address, timeout=10).status == 200)
+    return False
+
+
 @pytest.fixture
 def other_make() -> Iterator[str]:
     """An OpenID provider built on Authlib's server side."""
@@ -64,12 +71,7 @@ def other_make() -> Iterator[str]:
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"{address}/.well-known/openid-configuration").read()
-                break
-            except OSError:
-                time.sleep(0.1)
+        until(lambda: answers(f"{address}/.well-known/openid-configuration"))
         yield address
     finally:
         process.kill()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import time
 from pathlib import Path
 
 import pytest
 
+from lab.patience import patience
 from lab.support import Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339, pitchpoint_refresh_expiry
@@ -310,7 +312,7 @@ def test_the_sandbox_command_prints_its_address(empty_home: Home) -> None:
         assert parse_rfc3339(document["expires_at"]) - time.time() <= 120
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=patience(10))
 
 
 def test_credentials_set_keeps_other_members_and_refuses_nonsense(home: Home) -> None:
@@ -342,6 +344,7 @@ def test_credentials_set_prompts_at_a_terminal(home: Home) -> None:
     seen = b""
     for answer in (b"typed-user\n", b"typed-secret\n"):
         while b": " not in seen:
+            assert select.select([terminal], [], [], patience(30))[0]
             seen += os.read(terminal, 1000)
         os.write(terminal, answer)
         seen = b""

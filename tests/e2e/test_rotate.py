@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lab.patience import until, within
 from lab.support import Done, Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.core.expiry import format_rfc3339, pitchpoint_refresh_expiry
@@ -119,8 +120,7 @@ def test_killed_half_way_it_does_only_what_is_left(
     many(home, vendor, 12)
     vendor.world.latency_s = 0.3
     process = home.start("rotate", "--jobs", "2", "--processes", processes)
-    while vendor.count("sign-in") < 5:
-        time.sleep(0.02)
+    until(lambda: vendor.count("sign-in") >= 5)
     process.kill()
     process.communicate()
     vendor.world.latency_s = 0
@@ -137,8 +137,7 @@ def test_sigterm_ends_what_has_begun_and_begins_nothing_new(
     many(home, vendor, 12)
     vendor.world.latency_s = 0.5
     process = home.start("rotate", "--jobs", "2", "--processes", processes)
-    while vendor.count("sign-in") < 2:
-        time.sleep(0.02)
+    until(lambda: vendor.count("sign-in") >= 2)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -199,9 +198,10 @@ def test_a_reader_without_a_live_token_says_when_and_by_whom(
     publishing.run("rotate")
     publishing.configure(reader(publishing, vendor))
     began = time.monotonic()
-    done = publishing.run("token", "--min-ttl", "7200")
+    with within(15):
+        done = publishing.run("token", "--min-ttl", "7200")
     assert (done.code, done.out) == (5, "")
-    assert 4 < time.monotonic() - began < 15
+    assert time.monotonic() - began > 4
     assert "was published at 20" in done.err
     assert " by " in done.err
     assert "rotate --access" in done.err
@@ -259,8 +259,7 @@ def test_processes_share_the_work_and_one_reports(home: Home, vendor: Vendor) ->
         file.write(f'base_url = "{vendor.address}"\n')
     vendor.world.latency_s = 0.2
     process = home.start("rotate", "--jobs", "7", "--processes", "3")
-    while vendor.count("sign-in") < 4:
-        time.sleep(0.02)
+    until(lambda: vendor.count("sign-in") >= 4)
     workers = children_of(process.pid)
     out, err = process.communicate(timeout=60)
     assert len(workers) == 3
@@ -275,8 +274,7 @@ def test_a_process_that_dies_fails_its_own_profiles_alone(home: Home, vendor: Ve
     many(home, vendor, 12)
     vendor.world.latency_s = 0.3
     process = home.start("rotate", "--jobs", "2", "--processes", "2")
-    while vendor.count("sign-in") < 4:
-        time.sleep(0.02)
+    until(lambda: vendor.count("sign-in") >= 4)
     os.kill(children_of(process.pid)[0], signal.SIGKILL)
     out, _ = process.communicate(timeout=60)
     found = {report["profile"]: report for report in map(json.loads, out.splitlines())}
@@ -291,13 +289,9 @@ def test_no_process_outlives_the_one_that_reports(home: Home, vendor: Vendor) ->
     many(home, vendor, 12)
     vendor.world.latency_s = 0.3
     process = home.start("rotate", "--jobs", "2", "--processes", "2")
-    while vendor.count("sign-in") < 4:
-        time.sleep(0.02)
+    until(lambda: vendor.count("sign-in") >= 4)
     workers = children_of(process.pid)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     assert vendor.count("sign-in") < 12

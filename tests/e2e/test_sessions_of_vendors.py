@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab.browsers import HEAD
+from lab.patience import line_of
 from lab.support import Home, free_port
 from lab.worlds.vendor import Vendor
 
@@ -250,10 +251,9 @@ def pasted(home: Home, change: str = "") -> tuple[int, str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stderr is not None
-    said = ""
-    while not (found := re.search(r"http://\S+authorize\S+", said)):
-        said += process.stderr.readline()
+    said = line_of(process, process.stderr, "authorize")
+    found = re.search(r"http://\S+authorize\S+", said)
+    assert found
     page = urllib.request.urlopen(found[0]).read().decode()
     import html
 

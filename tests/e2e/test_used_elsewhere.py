@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lab.patience import patience
 from lab.support import Home
 from lab.worlds.vendor import Vendor
 from nightporter.core.lineage import token_digest
@@ -50,7 +51,7 @@ def use_with_curl(vendor: Vendor, token: str) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=patience(20),
         check=True,
     )
     assert "access_token" in json.loads(answer.stdout)

@@ -78,7 +78,7 @@ def test_a_kept_result_never_overwrites_a_newer_session(
     assert fleet.run(home, fault=f"answered:mv {store} {away} && touch {store}").code == 5
     store.unlink()
     away.rename(store)
-    other = fleet.run(fleet.machine(), CLOCK_OFFSET="20")
+    other = fleet.run(fleet.machine(), LEAP="0.1")
     assert other.code == 0, other.err
     newest = fleet.record()
     assert fleet.run(home).code == 0

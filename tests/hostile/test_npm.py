@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import tarfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from lab.clients import client
+from lab.patience import patience, until
 from lab.servers.evil import Evil, open_evil
 from lab.servers.tls import Answer, Guarded, open_guarded
 from lab.support import BIN, Done, Home, pitchpoint_config
@@ -215,11 +215,7 @@ def test_what_a_killed_run_leaves_is_swept(home: Home, checkout: Path, server: G
     fake.chmod(0o755)
     command = [str(BIN / "nightporter"), "run", "--npm", "pitchpoint", "--", str(fake)]
     process = subprocess.Popen(command, env=home.environment, cwd=checkout, start_new_session=True)
-    deadline = time.monotonic() + 30
-    while not list(home.cache.glob("run-*/npmrc")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    (left,) = home.cache.glob("run-*/npmrc")
+    (left,) = until(lambda: list(home.cache.glob("run-*/npmrc")))
     assert left.stat().st_mode & 0o777 == 0o600
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -234,12 +230,9 @@ def test_an_end_is_passed_on_and_cleans_up(home: Home, checkout: Path, server: G
     fake.chmod(0o755)
     command = [str(BIN / "nightporter"), "run", "--npm", "pitchpoint", "--", str(fake)]
     process = subprocess.Popen(command, env=home.environment, cwd=checkout)
-    deadline = time.monotonic() + 30
-    while not (checkout / "pid").exists() or not (checkout / "pid").read_text().strip():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: (checkout / "pid").exists() and (checkout / "pid").read_text().strip())
     process.terminate()
-    assert process.wait(timeout=20) == 128 + signal.SIGTERM
+    assert process.wait(timeout=patience(20)) == 128 + signal.SIGTERM
     assert list(home.cache.glob("run-*")) == []
 
 

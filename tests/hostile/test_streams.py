@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.clients import client
+from lab.patience import patience, within
 from lab.support import BIN, Home
 from lab.worlds.vendor import Vendor
 
@@ -66,10 +67,9 @@ LOGS: Mapping[str, Callable[[Home], str]] = {
 def test_no_log_costs_the_session(rotating: Home, case: str) -> None:
     log = LOGS[case](rotating)
     for _ in range(2):
-        began = time.monotonic()
-        done = rotating.run("token", "--force-refresh", NIGHTPORTER_LOG=log)
+        with within(FAST_S):
+            done = rotating.run("token", "--force-refresh", NIGHTPORTER_LOG=log)
         assert done.code == 0, done.err
-        assert time.monotonic() - began < FAST_S
     if case == "another's file" and os.geteuid() == 0:
         assert Path(log).read_text() == "theirs\n"
 
@@ -118,7 +118,7 @@ def test_an_error_with_a_full_pipe_ends_too(rotating: Home) -> None:
             stdout=subprocess.DEVNULL,
             stderr=writer,
         )
-        assert process.wait(timeout=FAST_S) == 2
+        assert process.wait(timeout=patience(FAST_S)) == 2
     finally:
         os.close(reader)
         os.close(writer)
@@ -136,7 +136,7 @@ def test_the_end_comes_when_it_is_told(rotating: Home) -> None:
         )
         time.sleep(1.5)
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=FAST_S)
+        process.wait(timeout=patience(FAST_S))
     finally:
         os.close(reader)
         os.close(writer)

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.clients import client
+from lab.patience import until
 from lab.support import BIN, ROOT, Home, OpenBao, clean_environment, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.machine import client_input
@@ -956,8 +957,7 @@ def test_a_configuration_that_changes_during_the_exchange_leaves_no_reply(
     with subprocess.Popen([program, "get"], env=home.environment, **streams) as asking:  # type: ignore[call-overload]
         asking.stdin.write(b"r.example.com")
         asking.stdin.close()
-        while vendor.count("sign-in") == 0 and asking.poll() is None:
-            time.sleep(0.02)
+        until(lambda: vendor.count("sign-in") or asking.poll() is not None)
         home.configure(pitchpoint_config(vendor.address, more='hosts = ["other.example.com"]'))
         assert b"Secret" in asking.stdout.read()
     assert not list(home.cache.glob("*.reply"))
@@ -983,11 +983,15 @@ def test_half_an_ask_is_none(helping: Home) -> None:
     os.write(writing, b"protocol=https\nhost=git.example.com")  # ... .evil.example
     program = BIN / "git-credential-nightporter"
     done = subprocess.run(
-        [program, "get"], env=helping.environment, stdin=reading, capture_output=True
+        [program, "get"],
+        env={**helping.environment, "NIGHTPORTER_TIMEOUT": "2"},
+        stdin=reading,
+        capture_output=True,
     )
     os.close(reading)
     os.close(writing)
     assert done.stdout == b""
+    assert b"in time" in done.stderr
 
 
 def test_no_reply_to_a_long_ask(helping: Home) -> None:

@@ -2,7 +2,8 @@
 
 FAULT is EVENT:ACTION; at the first such event, or before a send, after its answer, before a save,
 the process is killed, stopped, or sent a signal, or a shell command is run. CLOCK_OFFSET shifts
-this process's clock. Prints the token; exits as the command would.
+this process's clock. With LEAP a wait of the session takes that part of its time alone, and all
+clocks of this process leap over the rest. Prints the token; exits as the command would.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import sys
 import time
 from typing import Any
 
-_real_time = time.time
+_real_time, _real_monotonic, _real_gettime = time.time, time.monotonic, time.clock_gettime
 _offset = float(os.environ.get("CLOCK_OFFSET", "0"))
-time.time = lambda: _real_time() + _offset
+_part = float(os.environ.get("LEAP", "1"))
+_leapt = 0.0
+time.time = lambda: _real_time() + _offset + _leapt
+time.monotonic = lambda: _real_monotonic() + _leapt
+time.clock_gettime = lambda clock: _real_gettime(clock) + _leapt
 
 from nightporter import Porter  # noqa: E402 - the clock is set first
 from nightporter.core.errors import NightporterError  # noqa: E402
@@ -47,10 +52,18 @@ def fire(event: str) -> None:
         subprocess.run(_action, shell=True, check=True)
 
 
+def sleep(seconds: float) -> None:
+    global _leapt
+    time.sleep(seconds * _part)
+    _leapt += seconds * (1 - _part)
+
+
 class Faulty(driver.Driver):
     """Fires around the effects between claim and result."""
 
     def _do(self, effect: effects.Effect) -> Any:
+        if isinstance(effect, effects.Sleep):
+            return sleep(effect.seconds)
         if isinstance(effect, effects.Send):
             fire("send")
         elif isinstance(effect, effects.Write) and not effect.value.get("claim"):

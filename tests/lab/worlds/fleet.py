@@ -6,7 +6,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 import boto3
 
+from lab.patience import until
 from lab.support import AWS_VARIABLES, ROOT, Done, Home, OpenBao
 from lab.worlds.vendor import Vendor
 from nightporter.stores.local import LocalStore
@@ -136,14 +136,12 @@ def finish(process: subprocess.Popen[str]) -> Done:
 
 
 def wait_until_stopped(process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    def is_stopped() -> bool:
         state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        if state == "T":
-            return
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        time.sleep(0.02)
-    raise AssertionError("it never stopped")
+        return state == "T"
+
+    until(is_stopped)
 
 
 def pitchpoint_profile(address: str, **more: Any) -> str:
