@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
-from lab.patience import within
+from lab.patience import patience, within
 from lab.servers.strict_aws import AwsError, StrictAws, open_strict_aws
 from lab.support import AWS_VARIABLES
 from nightporter.core.errors import (
@@ -174,7 +174,7 @@ def test_no_mfa_code_is_asked_for(files: Path, address: str) -> None:
         input="123456\n",
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=patience(30),
         env=dict(os.environ),
     )
     assert done.stdout.startswith("StoreDeniedError")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.patience import patience
 from lab.support import ROOT, Done, Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.machine import reply
@@ -61,7 +62,7 @@ class Installed:
             input=stdin or "",
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
         )
         return Done(code=done.returncode, out=done.stdout, err=done.stderr)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab.clients import client
+from lab.patience import patience
 from lab.servers.api import open_api
 from lab.support import ROOT, Home, free_port, wait_until_listening
 from lab.worlds.vendor import Vendor
@@ -31,7 +32,7 @@ def open_agent(home: Home) -> Iterator[str]:
         yield f"{directory}/s"
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=patience(20))
         shutil.rmtree(directory)
 
 
@@ -61,11 +62,11 @@ def open_envoy(place: Path, agent_path: str, api_port: int) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=patience(20))
 
 
 def ask(port: int, host: str, method: str = "GET") -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience(30))
     try:
         body = b"x" * 100_000 if method == "POST" else None
         headers = {"Host": host, "Authorization": "Bearer forged"}
@@ -103,6 +104,6 @@ def test_envoy_takes_the_example_as_it_is(tmp_path: Path) -> None:
             [client("envoy"), "--mode", "validate", "-c", str(tmp_path / "envoy.yaml")],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
         )
         assert done.returncode == code, done.stderr[-2000:]

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from lab.clients import client
+from lab.patience import patience
 from lab.servers.api import open_api
 from lab.support import ROOT, Home, free_port, wait_until_listening
 from lab.worlds.vendor import Vendor
@@ -53,11 +54,11 @@ class Activated:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=patience(20))
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=patience(20))
         self.listener.close()
         shutil.rmtree(self.directory)
 
@@ -90,7 +91,7 @@ def open_nginx(place: Path, agent_path: str, api_port: int) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=patience(20))
 
 
 @pytest.mark.clients

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.clients import client, git_backend, git_environment, real_tool, run
+from lab.patience import patience
 from lab.servers.tls import Answer, Call, Guarded, Reply, open_guarded
 from lab.support import BIN, Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
@@ -213,14 +214,16 @@ def test_kubectl_under_cron_at_one_of_rancher_s_clusters(
         configure(home, vendor, f"{server.host}/k8s/clusters/c-abc", "kubectl")
         environment = {"HOME": str(home.path), "PATH": "/usr/bin:/bin"}
         command = [kubectl, "version"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=patience(60)
+        )
         assert "v1.32.4" in done.stdout, done.stderr
         refused = subprocess.run(
             [*command, "--context", "c-other"],
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
         )
         assert refused.returncode != 0
         assert "gives this cluster no token" in refused.stderr

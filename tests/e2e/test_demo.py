@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.patience import until
+from lab.patience import patience, until
 from lab.support import ROOT, Home, clean_environment
 
 pytestmark = pytest.mark.clients
@@ -42,7 +42,7 @@ def demo(place: Path, home: Home, *words: str) -> subprocess.CompletedProcess[st
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=patience(180),
     )
     assert done.returncode == 0, done.stderr
     return done

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from lab.patience import patience
 from lab.support import BIN, Home
 from lab.terminals.terminal import Answers, at_terminal
 from lab.worlds.vendor import Vendor
@@ -188,7 +189,9 @@ def test_init_by_device_code_at_a_terminal(empty_home: Home, vendor: Vendor) -> 
         "--base-url",
         vendor.address,
     ]
-    code, said = at_terminal(empty_home, ["--timeout", "20", "init", "p", *flags], answers)
+    code, said = at_terminal(
+        empty_home, ["--timeout", str(min(patience(5), 20)), "init", "p", *flags], answers
+    )
     assert "demo-secret" not in said
     assert code == 4, said  # nobody approves it
 

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from lab.patience import patience
 from lab.servers.tls import Guarded, open_guarded, token_of
 from lab.support import BIN, Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
@@ -562,7 +563,7 @@ def test_the_real_docker_asks_the_helper(home: Home, vendor: Vendor, registry: G
         [client, "manifest", "inspect", f"{host}/x/y:latest"],
         env=environment,
         capture_output=True,
-        timeout=60,
+        timeout=patience(60),
     )
     sent = [token_of(authorization) for _, _, authorization in registry.seen if authorization]
     assert sent

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.patience import patience
 from lab.servers.tls import Guarded, open_guarded
 from lab.support import BIN, Home, OpenBao, pitchpoint_config
 from lab.worlds.vendor import Vendor
@@ -84,7 +85,7 @@ def run_kubectl(
     file.write_text(config)
     environment = {**home.environment, "KUBECONFIG": str(file)}
     return subprocess.run(
-        [kubectl, *args], env=environment, capture_output=True, text=True, timeout=60
+        [kubectl, *args], env=environment, capture_output=True, text=True, timeout=patience(60)
     )
 
 

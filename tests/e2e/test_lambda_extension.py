@@ -3,6 +3,7 @@ functions in other languages."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from lab.clients import client
+from lab.patience import patience, until
 from lab.servers.runtime_api import Environment, RuntimeApi
 from lab.support import ROOT, Home, free_port
 from lab.worlds.vendor import Vendor
@@ -46,7 +48,7 @@ class Extension:
         time.sleep(0.1)
 
     def ask(self, **headers: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience(20))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request("GET", "/v1/token?profile=pitchpoint", headers=named)
@@ -58,7 +60,7 @@ class Extension:
     def end(self) -> tuple[int, str]:
         """Shuts down: the exit code, and what was printed."""
         self.api.extension_events.put({"eventType": "SHUTDOWN", "shutdownReason": "spindown"})
-        out, _ = self.process.communicate(timeout=20)
+        out, _ = self.process.communicate(timeout=patience(20))
         return self.process.returncode, out
 
 
@@ -97,20 +99,21 @@ def api() -> Iterator[RuntimeApi]:
     server.server_close()
 
 
+def answers(extension: Extension) -> bool:
+    with contextlib.suppress(OSError):
+        extension.ask()
+        return True
+    return False
+
+
 @pytest.fixture
 def extension(home: Home, api: RuntimeApi) -> Iterator[Extension]:
     found = start(home, api)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            found.ask()
-            break
-        except OSError:
-            time.sleep(0.05)
+    until(lambda: answers(found), 20)
     yield found
     if found.process.poll() is None:
         found.process.kill()
-    found.process.communicate(timeout=20)
+    found.process.communicate(timeout=patience(20))
 
 
 def test_the_function_gets_its_token_and_nobody_else(extension: Extension, vendor: Vendor) -> None:
@@ -152,7 +155,7 @@ def test_nothing_is_exchanged_without_time_for_it(extension: Extension, vendor: 
 )
 def test_one_that_can_t_begin_says_so(home: Home, api: RuntimeApi, more: dict[str, str]) -> None:
     found = start(home, api, **more)
-    out, _ = found.process.communicate(timeout=20)
+    out, _ = found.process.communicate(timeout=patience(20))
     assert found.process.returncode == 2
     assert json.loads(out)["error"] == "configuration"
     (kind, document) = api.extension_errors[0]
@@ -193,7 +196,10 @@ def test_a_function_in_node_beside_the_built_layer(
         str(tmp_path),
     ]
     subprocess.run(
-        [*build, "--interpreter", sys.base_prefix], check=True, capture_output=True, timeout=400
+        [*build, "--interpreter", sys.base_prefix],
+        check=True,
+        capture_output=True,
+        timeout=patience(400),
     )
     opt = tmp_path / "opt"
     with zipfile.ZipFile(tmp_path / "nightporter-extension.zip") as archive:
@@ -212,9 +218,7 @@ def test_a_function_in_node_beside_the_built_layer(
             stderr=subprocess.STDOUT,
         )
     try:
-        while not api.extensions:
-            assert extension.process.poll() is None
-            time.sleep(0.05)
+        until(lambda: api.extensions or extension.process.poll() is not None)
         environment = Environment(api, function, tmp_path / "log")
         first = environment.invoke({})
         assert first.body.get("status") == 200, (first, environment.said())

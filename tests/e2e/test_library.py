@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import nightporter
+from lab.patience import patience
 from lab.support import pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.core.errors import NightporterError
@@ -124,5 +125,5 @@ def test_early_renewal_runs_in_a_thread(porter: nightporter.Porter, vendor: Vend
     vendor.world.expires_in = 3600
     assert broker.access_token(min_ttl_s=1) is first
     assert broker._renewer is not None
-    broker._renewer.join(timeout=20)
+    broker._renewer.join(timeout=patience(20))
     assert broker.access_token(min_ttl_s=1).value != first.value

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from lab.jose import pem, rsa_key
+from lab.patience import patience, until
 from lab.servers.strict_clients import Client, Issuer, open_strict_issuer
 from lab.support import Home
 from lab.worlds.vendor import Vendor
@@ -76,7 +76,7 @@ class Heard:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=patience(120),
         )
         assert done.stdout.endswith("the end\n"), done.stderr
         self.err += done.stderr
@@ -216,11 +216,9 @@ def test_the_agent(heard: Heard, vendor: Vendor, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not place.exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    until(lambda: place.exists() or process.poll() is not None)
     assert b" 200 " in asked(str(place), "/v1/token?profile=acme")
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=patience(30))
     heard.text = out + err + (heard.file.read_text() if heard.file.exists() else "")
     heard.holds_none_of("demo-secret", *everything_of(vendor))

@@ -11,6 +11,7 @@ import sys
 import boto3
 import pytest
 
+from lab.patience import patience
 from lab.support import AWS_VARIABLES, Home, OpenBao, pitchpoint_config
 from lab.worlds.vendor import Vendor
 
@@ -56,7 +57,7 @@ def run(home: Home, program: str, **variables: str) -> subprocess.CompletedProce
         env={**home.environment, **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
     )
 
 

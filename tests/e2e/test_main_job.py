@@ -295,7 +295,7 @@ def test_a_closed_standard_output_is_no_traceback(home: Home) -> None:
     process = home.start("token")
     assert process.stdout is not None
     process.stdout.close()
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=patience(30))
     assert "Traceback" not in err
 
 

@@ -16,6 +16,7 @@ import hcl2
 import pytest
 
 from lab.clients import client
+from lab.patience import patience
 from lab.support import ROOT, Home
 from lab.worlds.vendor import Vendor
 from nightporter import aws_lambda
@@ -142,7 +143,7 @@ def test_the_rules_ring_when_they_should() -> None:
             cwd=PLACE,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -156,7 +157,7 @@ def test_prometheus_reads_the_file(watched: Home, vendor: Vendor) -> None:
         input=Path(watched.environment["NIGHTPORTER_METRICS"]).read_text(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -294,7 +295,7 @@ def read_board(board: Any) -> Any:
         input=json.dumps(board),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

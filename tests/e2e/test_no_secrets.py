@@ -3,6 +3,9 @@ it used."""
 
 from __future__ import annotations
 
+import pytest
+
+from lab.patience import patience, until
 from lab.support import Home
 from lab.worlds.vendor import Vendor
 
@@ -57,14 +60,18 @@ def test_the_password_and_the_refresh_token_are_in_the_store_alone(
     assert leaks == []
 
 
-def test_no_secret_in_argv_while_it_runs(home: Home, vendor: Vendor) -> None:
-    vendor.world.latency_s = 1.0
-    process = home.start("token")
-    import time
-    from pathlib import Path
-
-    time.sleep(0.7)
-    argv = Path(f"/proc/{process.pid}/cmdline").read_text()
-    out, _ = process.communicate(timeout=30)
-    assert PASSWORD not in argv
-    assert out.strip() not in argv
+@pytest.mark.parametrize("call", ["sign-in", "refresh"])
+def test_no_secret_in_argv_or_environment_of_any_process(
+    home: Home, vendor: Vendor, call: str
+) -> None:
+    """Of the command and of all that it starts, while the request with the secret is under way."""
+    if call == "refresh":
+        assert home.run("token").code == 0
+    vendor.fail({"kind": "hang", "seconds": patience(1), "call": call})
+    process = home.start("token", "--force-refresh")
+    until(lambda: vendor.count(call))
+    told = home.told_to_processes()
+    out, _ = process.communicate(timeout=patience(30))
+    assert "--force-refresh" in told
+    secrets = [PASSWORD, out.strip(), *vendor.world.refresh_tokens, *vendor.world.access_tokens]
+    assert [secret for secret in secrets if secret in told] == []

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from lab.patience import patience
 from lab.support import Home
 from lab.worlds.vendor import Vendor
 from nightporter.core.expiry import format_rfc3339
@@ -73,7 +74,9 @@ def use_with_curl(vendor: Vendor, token: str) -> None:
     command = ("curl", "-sS", "--fail", "--noproxy", "*", "-u", "demo-client:demo-secret")
     form = ("-d", "grant_type=refresh_token", "--data-urlencode", f"refresh_token={token}")
     address = f"{vendor.address}/oauth2/token"
-    subprocess.run([*command, *form, address], check=True, capture_output=True, timeout=20)
+    subprocess.run(
+        [*command, *form, address], check=True, capture_output=True, timeout=patience(20)
+    )
 
 
 def all_ask(homes: list[Home]) -> list[int]:

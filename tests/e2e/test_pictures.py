@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.patience import patience
 from lab.support import ROOT, Home, clean_environment
 
 pytestmark = pytest.mark.clients
@@ -56,7 +57,7 @@ def test_a_picture_can_be_read(which: str, home: Home, tmp_path: Path) -> None:
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience(120),
     )
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr

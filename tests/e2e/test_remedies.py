@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.patience import patience
 from lab.support import ROOT, Home, OpenBao, clean_environment, free_port
 from lab.worlds.remedies import MEMBERS, PATH, Bench
 from lab.worlds.vendor import Vendor
@@ -670,7 +671,7 @@ def _(bench: Bench) -> None:
     time.sleep(1.6)
     shelf.rename(away)
     shelf.touch()
-    out, err = asking.communicate(timeout=60)
+    out, err = asking.communicate(timeout=patience(60))
     bench.said = out + err
     assert asking.returncode == 5, bench.said
     (command,) = bench.commands("result-spilled")

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from lab.patience import patience
 from lab.support import Home, OpenBao
 from lab.worlds.vendor import Vendor
 from nightporter.core.expiry import format_rfc3339, parse_rfc3339
@@ -90,7 +91,7 @@ def test_a_device_code_that_is_pending_in_a_200(empty_home: Home, vendor: Vendor
     assert found
     time.sleep(1.2)
     urllib.request.urlopen(f"{found[1]}?user_code={found[2]}").read()
-    process.communicate(timeout=30)
+    process.communicate(timeout=patience(30))
     assert process.returncode == 0
     assert empty_home.run("token", "acme").code == 0
 

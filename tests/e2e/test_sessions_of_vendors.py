@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab.browsers import HEAD
-from lab.patience import line_of
+from lab.patience import line_of, patience
 from lab.support import Home, free_port
 from lab.worlds.vendor import Vendor
 
@@ -216,12 +216,14 @@ def test_login_denied(entra: Home, tmp_path: Path) -> None:
 def test_an_answer_with_another_state_is_ignored(
     entra: Home, vendor: Vendor, tmp_path: Path
 ) -> None:
+    told = tmp_path / "told"
     stray = (
-        "try: opener.open(target.replace('state=', 'state=x'))\nexcept Exception as exc: assert"
-        " exc.code == 400"
+        "try: opener.open(target.replace('state=', 'state=x'))\n"
+        f"except Exception as exc: open({str(told)!r}, 'w').write(str(exc.code))"
     )
     done = entra.run("login", "acme", BROWSER=browser(tmp_path, extra=stray))
     assert done.code == 0, done.err
+    assert told.read_text() == "400"
 
 
 def test_nobody_answers(entra: Home, tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ def pasted(home: Home, change: str = "") -> tuple[int, str]:
     import html
 
     target = html.unescape(re.search('id="allow" href="([^"]+)"', page)[1])  # type: ignore[index]  # the page is ours
-    _, err = process.communicate(target + change + "\n", timeout=60)
+    _, err = process.communicate(target + change + "\n", timeout=patience(60))
     return process.returncode, said + err
 
 
@@ -282,7 +284,7 @@ def test_device_code(empty_home: Home, vendor: Vendor) -> None:
     assert found, line
     time.sleep(1.2)
     urllib.request.urlopen(f"{found[1]}?user_code={found[2]}").read()
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=patience(30))
     assert process.returncode == 0, err
     assert vendor.world.is_session_alive(str(record(empty_home)["refresh_token"]))
 
@@ -293,7 +295,7 @@ def test_device_code_denied_and_run_out(empty_home: Home, vendor: Vendor) -> Non
     assert process.stderr is not None
     line = process.stderr.readline()
     vendor.world.answer_device(line.split()[-1], is_approved=False)
-    process.communicate(timeout=30)
+    process.communicate(timeout=patience(30))
     assert process.returncode == 4
     done = empty_home.run("--timeout", "2", "login", "acme")
     assert done.code == 4

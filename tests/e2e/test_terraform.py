@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from lab.clients import PLACE, client
+from lab.patience import patience
 from lab.support import ROOT, clean_environment
 from nightporter.core.config import parse_config
 from nightporter.core.model import Role
@@ -49,7 +50,7 @@ def providers() -> Iterator[dict[str, str]]:
         yield json.loads(process.stdout.readline())
     finally:
         process.stdin.close()
-        process.wait(timeout=20)
+        process.wait(timeout=patience(20))
         process.stdout.close()
 
 
@@ -69,7 +70,9 @@ def terraform(providers: dict[str, str], tmp_path: Path) -> Terraform:
 
     def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [program, f"-chdir={directory}", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=patience(120)
+        )
 
     return run
 
@@ -323,7 +326,12 @@ def test_checkov_finds_nothing_that_is_not_explained() -> None:
         "json",
     ]
     done = subprocess.run(
-        command, cwd=TERRAFORM, env=clean_environment(), capture_output=True, text=True, timeout=300
+        command,
+        cwd=TERRAFORM,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=patience(300),
     )
     report = json.loads(done.stdout)
     failed = {

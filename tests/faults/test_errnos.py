@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lab.patience import within
+from lab.patience import patience, within
 from nightporter.core.errors import (
     NightporterError,
     StoreDeniedError,
@@ -83,7 +83,7 @@ def test_the_cache_costs_the_economy_and_never_an_answer(call: str, tmp_path: Pa
                 cache.keep(TOKEN)
             with broken(call, number, tmp_path):
                 is_taken = call == "lock" and number in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-                deadline = time.monotonic() + (0.05 if is_taken else 60)
+                deadline = time.monotonic() + (0.05 if is_taken else patience(60))
                 with within(1), cache.lock(deadline) as won:
                     assert won is not is_taken
                 cache.keep(TOKEN)

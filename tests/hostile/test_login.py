@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lab.browsers import HEAD
+from lab.patience import patience
 from lab.support import Home
 from lab.worlds.vendor import Vendor
 from nightporter.core.errors import ConfigError, IssuerReplyError, LoginRequiredError
@@ -162,7 +163,7 @@ def test_another_user_of_the_machine_answers_no_login(ipv6: None, family: str) -
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/") as process:
             server.timeout = 20
             server.handle_request()
-            said.append(process.communicate(timeout=20)[0].strip())
+            said.append(process.communicate(timeout=patience(20))[0].strip())
     for item in servers:
         item.server_close()
     assert said == ["403", "200"]

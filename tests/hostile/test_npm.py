@@ -89,7 +89,7 @@ def install(home: Home, checkout: Path, *options: str, words: tuple[str, ...] = 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience(120),
     )
     return Done(code=done.returncode, out=done.stdout, err=done.stderr)
 

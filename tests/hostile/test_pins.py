@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from lab.patience import patience
 from lab.servers.tls import Guarded, open_guarded
 from lab.support import BIN, Done, Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
@@ -45,7 +46,11 @@ def digest(ca: Path) -> str:
 
 def kubectl(home: Home, *words: str, code: int | None = 0) -> Done:
     done = subprocess.run(
-        [KUBECTL, *words], env=home.environment, capture_output=True, text=True, timeout=60
+        [KUBECTL, *words],
+        env=home.environment,
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
     )
     assert code is None or done.returncode == code, done.stderr
     return Done(code=done.returncode, out=done.stdout, err=done.stderr)

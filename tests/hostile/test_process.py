@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.patience import patience, until
 from lab.support import BIN, Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.machine import files
@@ -25,7 +26,7 @@ def under(home: Home, limit: str, script: str, **variables: str) -> str:
         env={**home.environment, **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -66,12 +67,9 @@ def test_an_abort_during_a_sign_in_leaves_no_core(
     environment = {**home.environment, "PYTHONFAULTHANDLER": ""}
     vendor.fail({"kind": "late", "seconds": 8, "call": "sign-in"})
     process = subprocess.Popen(["sh", "-c", words], env=environment, cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while vendor.count("sign-in") == 0 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert vendor.count("sign-in") == 1  # so it holds the password
+    until(lambda: vendor.count("sign-in"))  # so it holds the password
     process.send_signal(signal.SIGABRT)
-    process.wait(timeout=30)
+    process.wait(timeout=patience(30))
     assert [path for path in tmp_path.iterdir() if path.name.startswith("core")] == []
 
 

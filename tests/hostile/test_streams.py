@@ -100,7 +100,7 @@ def test_a_standard_error_that_nobody_drains(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=writer,
-            timeout=60,
+            timeout=patience(60),
         )
     finally:
         os.close(reader)
@@ -145,7 +145,7 @@ def test_the_end_comes_when_it_is_told(rotating: Home) -> None:
 @pytest.mark.parametrize("closing", [">/dev/full", "2>/dev/full", ">&-", "2>&-", ">&- 2>&-"])
 def test_full_and_closed_streams_lose_no_session(rotating: Home, closing: str) -> None:
     command = f"{BIN / 'nightporter'} -v token --force-refresh {closing}"
-    subprocess.run(["sh", "-c", command], env=rotating.environment, timeout=60)
+    subprocess.run(["sh", "-c", command], env=rotating.environment, timeout=patience(60))
     assert rotating.run("token", "--force-refresh").code == 0
 
 
@@ -168,7 +168,7 @@ def test_no_token_in_an_argv_under_any_shell(home: Home, vendor: Vendor, shell: 
         env=home.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
     )
     if "PTRACE" in done.stderr or "ptrace" in done.stderr:
         pytest.skip("no strace is allowed here")

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lab.patience import patience
 from lab.support import BIN, Done, Home, clean_environment, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.core.errors import ConfigError, UntrustedFileError
@@ -266,7 +267,7 @@ def check_as(user: int, group: int, config: Path, **variables: str) -> Done:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
         cwd="/",
     )
     return Done(code=done.returncode, out=done.stdout, err=done.stderr)
@@ -367,7 +368,7 @@ def test_a_read_only_mount_passes(etc: Path) -> None:
         env=clean_environment(NIGHTPORTER_CONFIG=str(config), HOME="/nowhere"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
     )
     if done.returncode in (1, 99) and "nightporter" not in done.stderr:
         pytest.skip("no mounts can be made here")
@@ -404,7 +405,7 @@ def test_what_the_commands_write_passes(empty_home: Home, vendor: Vendor) -> Non
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
         )
         assert done.returncode == 0, done.stderr
         assert home.run("config", "check").code == 0

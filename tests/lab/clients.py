@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.patience import patience
 from lab.servers.tls import Call, Reply
 from lab.support import ROOT, Home
 
@@ -62,7 +63,7 @@ def run(home: Home, *command: str, code: int | None = 0, cwd: Path | None = None
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience(120),
     )
     if code is not None:
         assert done.returncode == code, (

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.patience import patience
+
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -33,7 +35,7 @@ def wait_until_listening(
 ) -> None:
     """Waits until the server takes connections on loopback. Fails with the end of its log where it
     ends before, or takes longer than a minute."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while True:
         with (
             contextlib.suppress(OSError),
@@ -110,7 +112,10 @@ class OpenBao:
             },
         )
         context = ssl.create_default_context(cafile=self.ca_cert) if self.ca_cert else None
-        with _shown_errors(), urllib.request.urlopen(request, timeout=10, context=context) as reply:
+        with (
+            _shown_errors(),
+            urllib.request.urlopen(request, timeout=patience(10), context=context) as reply,
+        ):
             content = reply.read()
         return json.loads(content) if content else {}
 
@@ -170,7 +175,7 @@ def open_openbao(*, tls: bool = False) -> Iterator[OpenBao]:
         )
         assert process.stdout is not None
         ca_cert, said = None, ""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patience(20)
         while time.monotonic() < deadline and process.poll() is None:
             line = process.stdout.readline()
             said += line
@@ -231,6 +236,14 @@ def as_a_user() -> tuple[str, ...]:
     return ("setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}")
 
 
+def _content(file: Path) -> bytes:
+    """What is in a file of /proc; nothing where its process is gone."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
 @dataclass
 class Home:
     """An empty home of its own, in which the real command runs. `before`: words before it, such as
@@ -269,7 +282,7 @@ class Home:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=patience(90),
             cwd=self.path,
         )
         return Done(code=done.returncode, out=done.stdout, err=done.stderr)
@@ -287,6 +300,20 @@ class Home:
     def set_credentials(self, profile: str = "pitchpoint", **members: str) -> None:
         done = self.run("credentials", "set", profile, stdin=json.dumps(members))
         assert done.code == 0, done.err
+
+    def processes(self) -> list[Path]:
+        """The directories in /proc of the living processes that have this home."""
+        wanted = f"HOME={self.path}".encode()
+        return [
+            each
+            for each in Path("/proc").glob("[0-9]*")
+            if wanted in _content(each / "environ").split(b"\0")
+        ]
+
+    def told_to_processes(self) -> str:
+        """The arguments and the environment of each process that has this home."""
+        files = [each / name for each in self.processes() for name in ("cmdline", "environ")]
+        return "\n".join(_content(file).replace(b"\0", b" ").decode() for file in files)
 
     def drop_cache(self) -> None:
         for file in self.cache.glob("*"):

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from lab.patience import patience
 from lab.servers.time_machine import open_time_machine
 from lab.support import BIN, OpenBao, clean_environment, free_port
 from lab.worlds.simulated import Clock, Direct, InMemory, profile_of, session_of
@@ -139,7 +140,7 @@ class Raft(OpenBao):
         )
 
     def _until(self, call: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + patience(30)
         while True:
             try:
                 return call()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lab.patience import patience
 from lab.support import BIN, OpenBao, clean_environment, free_port
 
 T = TypeVar("T")
@@ -148,7 +149,7 @@ class Cluster:
 
 def eventually(ask: Callable[[], T]) -> T:
     """What `ask` returns once it neither fails nor returns nothing."""
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + patience(READY_S)
     while True:
         try:
             if found := ask():

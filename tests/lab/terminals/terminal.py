@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pexpect
 
+from lab.patience import patience
 from lab.support import BIN, Home
 
 BLOCK = re.compile(
@@ -44,7 +45,9 @@ def at_terminal(
     """
     environment = {**home.environment, "TERM": "xterm"}
     line = [*home.before, str(BIN / "nightporter"), *words]
-    child = pexpect.spawn(line[0], line[1:], env=environment, encoding="utf-8", timeout=seconds)
+    child = pexpect.spawn(
+        line[0], line[1:], env=environment, encoding="utf-8", timeout=patience(seconds)
+    )
     said = ""
     for awaited, typed in answers:
         found = child.expect_exact([awaited, pexpect.EOF, pexpect.TIMEOUT])
@@ -120,14 +123,14 @@ class Shell:
             echo=False,
         )
         self._child.delaybeforesend = None
-        self._child.expect_exact(REAL_PROMPT, timeout=SECONDS)
+        self._child.expect_exact(REAL_PROMPT, timeout=patience(SECONDS))
 
     def run(self, command: Command, secrets: Sequence[str]) -> list[str]:
         """The lines that the command brought to the screen, what was typed at its prompts among
         them."""
         waiting, remaining = list(secrets), list(command.shown)
         self._child.send(f"{command.typed}\n")
-        screen, deadline = "", time.monotonic() + SECONDS
+        screen, deadline = "", time.monotonic() + patience(SECONDS)
         while time.monotonic() < deadline:
             try:
                 screen += self._child.read_nonblocking(65_536, timeout=QUIET_S).replace(

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import boto3
 
-from lab.patience import until
+from lab.patience import patience, until
 from lab.support import AWS_VARIABLES, ROOT, Done, Home, OpenBao
 from lab.worlds.vendor import Vendor
 from nightporter.stores.local import LocalStore
@@ -131,7 +131,7 @@ class Fleet:
 
 
 def finish(process: subprocess.Popen[str]) -> Done:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=patience(120))
     return Done(code=process.returncode, out=out, err=err)
 
 

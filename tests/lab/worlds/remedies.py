@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.patience import patience
 from lab.support import BIN, Done, Home, OpenBao, pitchpoint_config
 from lab.worlds.vendor import Vendor
 
@@ -106,7 +107,7 @@ class Bench:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
             cwd=self.home.path,
         )
         return Done(code=done.returncode, out=done.stdout, err=done.stderr)
