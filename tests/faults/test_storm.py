@@ -1,5 +1,5 @@
-"""At Eastern midnight every consumer finds the refresh token dead at once: 60 cold processes, one
-session."""
+"""At Eastern midnight every consumer finds the refresh token dead at once: 60 cold processes in the
+long tier, 20 at every change, one session."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from lab.worlds.storm import run_storm
 from lab.worlds.vendor import Vendor
 
 CONSUMERS = 60
+FEW = 20
 
 
-def long_run(kind: str) -> object:
-    """The other store, in the long tier: two storms a store are enough for every change."""
-    return pytest.param(kind, marks=pytest.mark.long)
+def long_run(*values: object) -> object:
+    """The other store, or the whole storm, in the long tier."""
+    return pytest.param(*values, marks=pytest.mark.long)
 
 
 @pytest.fixture
@@ -27,13 +28,21 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shared]:
 
 
 @pytest.mark.parametrize(
-    "shared", ["vault", pytest.param("moto", marks=pytest.mark.clients)], indirect=True
+    ("shared", "consumers"),
+    [
+        ("vault", FEW),
+        long_run("vault", CONSUMERS),
+        pytest.param("moto", CONSUMERS, marks=pytest.mark.clients),
+    ],
+    indirect=["shared"],
 )
-def test_a_cold_storm_on_an_absent_record(shared: Shared, vendor: Vendor, tmp_path: Path) -> None:
+def test_a_cold_storm_on_an_absent_record(
+    shared: Shared, vendor: Vendor, tmp_path: Path, consumers: int
+) -> None:
     """The world's worst beginning: no record, not a dead one; each process on a host of its own."""
     vendor.world.latency_s = 0.1
-    outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path), CONSUMERS, kills=0)
-    assert outcome.count(0) == CONSUMERS, [done.err for done in outcome.done if done.code][:3]
+    outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path), consumers, kills=0)
+    assert outcome.count(0) == consumers, [done.err for done in outcome.done if done.code][:3]
     assert vendor.count("sign-in") == 1
 
 
@@ -69,11 +78,15 @@ def test_a_rotating_token_is_sent_once(shared: Shared, vendor: Vendor, tmp_path:
     assert fleet.is_alive()
 
 
-@pytest.mark.parametrize("shared", ["vault", long_run("moto")], indirect=True)
+@pytest.mark.parametrize(
+    ("shared", "consumers"),
+    [("vault", FEW), long_run("vault", CONSUMERS), long_run("moto", CONSUMERS)],
+    indirect=["shared"],
+)
 def test_a_wrong_password_is_tried_at_most_three_times(
-    shared: Shared, vendor: Vendor, tmp_path: Path
+    shared: Shared, vendor: Vendor, tmp_path: Path, consumers: int
 ) -> None:
     vendor.world.users = {"svc-acme": "changed"}
-    outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path), CONSUMERS)
-    assert outcome.count(3) == CONSUMERS, [done.err for done in outcome.done if done.code != 3][:3]
+    outcome = run_storm(signing_in_fleet(shared, vendor, tmp_path), consumers)
+    assert outcome.count(3) == consumers, [done.err for done in outcome.done if done.code != 3][:3]
     assert vendor.count("sign-in") <= 3
