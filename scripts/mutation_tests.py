@@ -28,7 +28,8 @@ from mutants import Mutant, planted_tree
 from mutation_copy import COPY, PACKAGE
 
 SERVERS = {"openbao", "moto"}  # fixtures that start a server: their tests come last
-FIXED = ["-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", "--no-header", "-q"]
+FIXED = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", "--hypothesis-seed=0"]
+FIXED += ["--no-header", "-q"]
 # Libraries are loaded before; a fork of a process with threads is what a test of forks wants.
 FIXED += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
 BROKEN = (3, 4)  # pytest itself failed, or was called wrongly

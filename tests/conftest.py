@@ -35,13 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> object:
     """The deadline of a test follows the load; it ends with the stacks of all threads."""
     slower = settings._replace(timeout=patience(settings.timeout))
     return pytest_timeout.pytest_timeout_set_timer(item, slower)
 
 
+@pytest.hookimpl(optionalhook=True)  # with `-p no:xdist` nobody asks
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Half as many again as there are cores: tests wait for processes, servers and clocks."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
