@@ -25,7 +25,7 @@ from mutants import Mutant, mutants_of, planted_tree, sampled
 from mutation_copy import COPY, PACKAGE, ROOT, WORK, make_copy
 from mutation_page import Outcome, Report, write_report
 from mutation_tests import (
-    BROKEN,
+    NOT_RUN,
     Calls,
     Collected,
     Reach,
@@ -38,7 +38,7 @@ from mutation_tests import (
     traced,
     users_of_names,
 )
-from mutation_trials import MISSED, Result, Trial, run_trials
+from mutation_trials import BROKEN, MISSED, Result, Trial, run_trials
 
 TERMINAL = os.dup(1)
 BUDGET_S = 8.0  # the cost of the tests that one fault meets at most
@@ -136,6 +136,9 @@ class Run:
                 yield trial
 
         for trial, result in run_trials(in_time(), parallel=self.parallel, work=WORK / place):
+            if result.value == BROKEN:
+                show(f"broken    {trial.name}  {result.reason}")
+                continue
             outcome = outcome_of(result)
             self.report.add(trial.name, outcome)
             show(f"{outcome.outcome:9} {trial.name}  {outcome.killer}")
@@ -154,7 +157,7 @@ def outcome_of(result: Result) -> Outcome:
     if result.value == MISSED:
         return Outcome("timeout", result.reason)
     exit_code, killer = result.value
-    if exit_code in BROKEN and not killer:
+    if exit_code in NOT_RUN and not killer:
         sys.exit(f"pytest could not run: see {WORK}/*/slot-*/output.txt")
     return Outcome("survived" if exit_code in (0, 5) else "killed", killer)
 
@@ -179,7 +182,7 @@ def load_reach(collected: Collected, parallel: int) -> dict[str, dict[str, Any]]
             }
     for trial, result in run_trials(trials, parallel=parallel, work=WORK / "traces"):
         show(f"traced    {trial.name}")
-        if result.value == MISSED:
+        if result.value in (MISSED, BROKEN):
             show(f"missed    {trial.name}: {result.reason}")
             continue
         known["tests"] |= result.value
@@ -206,6 +209,8 @@ def plant_by_hand(number: int | None, parallel: int) -> int:
     ]
     lives = 0
     for trial, result in run_trials(trials, parallel=parallel, work=WORK / "planted"):
+        if result.value == BROKEN:
+            sys.exit(f"{trial.name}: {result.reason}")
         outcome = outcome_of(result)
         lives += outcome.outcome == "survived"
         print(f"{outcome.outcome:9} {trial.name}  {outcome.killer}", flush=True)

@@ -32,7 +32,7 @@ FIXED = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", "--hyp
 FIXED += ["--no-header", "-q"]
 # Libraries are loaded before; a fork of a process with threads is what a test of forks wants.
 FIXED += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-BROKEN = (3, 4)  # pytest itself failed, or was called wrongly
+NOT_RUN = (3, 4)  # pytest itself failed, or was called wrongly
 
 
 def run_pytest(arguments: Sequence[str], plugin: object) -> int:
@@ -77,7 +77,7 @@ def traced(items: Sequence[pytest.Item], failed: Callable[[], str]) -> dict[str,
     One that fails without any fault says nothing about faults: it is told as such.
     """
     found = {}
-    for item, after in zip(items, [*items[1:], None], strict=True):
+    for item, after in followed(items):
         wall, busy = time.monotonic(), time.process_time()
         with Calls() as calls:
             run_item(item, after)
@@ -88,6 +88,13 @@ def traced(items: Sequence[pytest.Item], failed: Callable[[], str]) -> dict[str,
         facts = {"seconds": round(cost, 3), "calls": sorted(calls.functions())}
         found[item.nodeid] = {**facts, "servers": servers, "fails": failed() == item.nodeid}
     return found
+
+
+def followed(
+    items: Sequence[pytest.Item],
+) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
+    """Yields each item with the next one, whose fixtures pytest keeps."""
+    yield from zip(items, [*items[1:], None][: len(items)], strict=True)
 
 
 def run_item(item: pytest.Item, after: pytest.Item | None) -> None:
@@ -127,7 +134,7 @@ class Collected:
 
         Twice: what fails once is as likely late on a loaded machine."""
         items = [self.items[name] for name in names if name in self.items]
-        for item, after in zip(items, [*items[1:], None], strict=True):
+        for item, after in followed(items):
             for _ in range(2):
                 self.killer = ""
                 run_item(item, after)

@@ -14,13 +14,15 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 MAX_MEMORY = 6 * 2**30  # a fault that collects without an end must not take the machine's memory
-MISSED = "missed"  # in place of a result: the time was over, or the process died
+MISSED = "missed"  # in place of a result: the time was over, or the process was killed
+BROKEN = "broken"  # ... or it failed by itself, which says nothing about the fault
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,7 @@ class Trial:
 
 
 class Result(NamedTuple):
-    """What a trial returned, or MISSED with the reason."""
+    """What a trial returned; else MISSED or BROKEN, with the reason."""
 
     value: Any
     reason: str = ""
@@ -63,7 +65,7 @@ class _Running:
             return Result(MISSED, signal.Signals(os.WTERMSIG(status)).name)
         with contextlib.suppress(OSError, ValueError):
             return Result(json.loads((self.place / "result.json").read_text()))
-        return Result(MISSED, "no result")
+        return Result(BROKEN, f"see {self.place / 'output.txt'}")
 
 
 def run_trials(
@@ -95,7 +97,7 @@ def _run(
                 continue
             _end_group(one.child)
             if not ended:
-                _, status = os.waitpid(one.child, 0)
+                _, status = os.waitpid(one.child, 0)  # SIGKILL, unless it has ended meanwhile
             running.remove(one)
             free.append(one.place)
             yield one.trial, one.result(status)
@@ -117,8 +119,8 @@ def _start(trial: Trial, place: Path) -> int:
     try:
         _settle(place, trial.seconds)
         (place / "result.json").write_text(json.dumps(trial.work()))
-    except BaseException as exc:  # noqa: BLE001  # also pytest's own exits: this process returns to nobody
-        print(f"{type(exc).__name__}: {exc}", flush=True)
+    except BaseException:  # noqa: BLE001 - also pytest's own exits: this process returns to nobody
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(0)
