@@ -229,8 +229,8 @@ def test_a_look_at_the_clock_leaves_nothing_behind(store: LocalStore) -> None:
         ("ENOTDIR", StoreError, "another place"),
         ("ELOOP", StoreError, "another place"),
         ("ENOSYS", StoreError, "another place"),
-        ("EIO", StoreUnreachableError, ""),
-        ("ESTALE", StoreUnreachableError, ""),
+        ("EIO", StoreUnreachableError, "Check the store's address"),
+        ("ESTALE", StoreUnreachableError, "Check the store's address"),
     ],
 )
 def test_an_error_of_the_system_has_words(name: str, kind: type[StoreError], words: str) -> None:
@@ -240,7 +240,6 @@ def test_an_error_of_the_system_has_words(name: str, kind: type[StoreError], wor
     assert type(found) is kind
     assert found.message.startswith("/s/p.json: ")
     assert words in found.hint
-    assert bool(found.hint) is bool(words)
 
 
 def test_a_file_system_without_locks_is_no_place_for_a_store() -> None:
