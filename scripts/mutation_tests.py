@@ -67,7 +67,8 @@ class Calls:
 
     def functions(self) -> set[str]:
         own = f"{COPY / PACKAGE}/"
-        codes = [code for code in self.codes if code.co_filename.startswith(own)]
+        seen = self.codes.copy()  # threads that a test has left behind still add to it
+        codes = [code for code in seen if code.co_filename.startswith(own)]
         return {f"{code.co_filename.removeprefix(own)}:{code.co_qualname}" for code in codes}
 
 
