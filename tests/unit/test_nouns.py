@@ -294,6 +294,6 @@ def test_a_field_that_no_argument_sets_has_its_default() -> None:
     assert [one.name for one in fields(first)] == ["given", "made", "fixed", "later"]
     for wrong in ({}, {"given": 1, "other": 2}, {"given": 1, "made": []}):
         with pytest.raises(TypeError):
-            Box(**wrong)  # type: ignore[arg-type]
+            Box(**wrong)
     with pytest.raises(TypeError, match="each once"):
         Box(1, given=1)  # type: ignore[misc]

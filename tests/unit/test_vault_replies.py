@@ -215,7 +215,7 @@ def test_a_version_of_another_life_is_a_conflict(monkeypatch: pytest.MonkeyPatch
     store._check_same_life("p", mine, T)
     assert len(reads) == 3
     store._check_same_life("p", Version("7", 7), T)
-    monkeypatch.setattr(vault.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr("nightporter.stores.vault.time.monotonic", lambda: 100.0)
     store._seen["p"] = (mine, 99.0)
     store._check_same_life("p", mine, T)
     assert len(reads) == 3
