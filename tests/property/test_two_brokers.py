@@ -264,3 +264,21 @@ def test_a_refused_token_is_not_served_from_the_record(monkeypatch: pytest.Monke
 def forgetful(**members: Any) -> Ask:
     """An ask of a host that has forgotten what was refused."""
     return Ask(**{**members, "is_refused": lambda _value: False})
+
+
+def test_a_successor_on_the_same_machine_is_no_store_set_back() -> None:
+    """A process that is stopped right after it won its claim finds, when it goes on, that another
+    process of its machine has taken over and noted a newer state: the store was not set back."""
+    model = Model("strict", "aa")
+    stopped, other = model.hosts
+    model.start(stopped, seconds=300)
+    while not stopped.claims:
+        model.go_on(stopped)
+    model.start(other, seconds=300)
+    while not other.is_done:
+        model.go_on(other)
+    assert isinstance(other.outcome, Token)
+    while not stopped.is_done:
+        model.go_on(stopped)
+    assert isinstance(stopped.outcome, Token)
+    assert model.problems == []

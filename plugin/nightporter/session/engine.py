@@ -191,6 +191,8 @@ class Attempt(Exchange):
         yield from self.requesting(snapshot, call)
         base = self.base_record(snapshot)
         record = self.counted(base, snapshot, call)
+        # Looked up before the claim: what is seen here after it may be a successor's state.
+        highest = (yield from effects.highest_seen(record.lineage)) if record.lineage else 0
         try:
             taken = yield from self.lease.taking(
                 snapshot,
@@ -208,7 +210,7 @@ class Attempt(Exchange):
             )
             return snapshot
         if taken is not None:
-            yield from self.checking_state(taken, call)
+            yield from self.checking_state(taken, call, highest)
             return taken
         yield from effects.sleeping(self.session.runtime.uniform(0.02, 0.15))
         return (yield from self.reading())
@@ -237,16 +239,16 @@ class Attempt(Exchange):
         assert self.known.credentials is not None
         return transitions.with_attempt(base, self.known.credentials.key, now)
 
-    def checking_state(self, taken: Snapshot, call: Call) -> Flow[None]:
-        """A won claim shows the newest state of the store. Where this machine has seen a newer one
-        of the same lineage, the store was set back, and a token that may rotate is not sent.
+    def checking_state(self, taken: Snapshot, call: Call, highest: int) -> Flow[None]:
+        """A won claim shows the newest state of the store. Where this machine had seen a newer one
+        of the same lineage (`highest`), the store was set back, and a token that may rotate is not
+        sent.
 
         Raises: StoreRolledBackError.
         """
         record = taken.record
         if record is None or record.lineage is None or not self.sight.is_own(taken):
             return
-        highest = yield from effects.highest_seen(record.lineage)
         if record.generation >= highest:
             if record.generation > highest:  # what is known already needs no write
                 yield effects.Note(record.lineage, record.generation)
