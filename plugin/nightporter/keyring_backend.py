@@ -8,24 +8,37 @@ question, and NotImplementedError for a change, which is how keyring's chainer m
 from __future__ import annotations
 
 import time
-from urllib.parse import unquote
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
 
 from keyring.backend import KeyringBackend
 from keyring.credentials import SimpleCredential
 from keyring.errors import PasswordDeleteError, PasswordSetError
 
-from nightporter.cli.helpers.call import HelperCall, open_call
+from nightporter.cli.helpers.call import HelperCall, note_mishap, open_call
 from nightporter.cli.terminal import Options, say
 from nightporter.client.broker import Broker
 from nightporter.client.configuration import has_config, load_config
+from nightporter.client.identity import open_notes
 from nightporter.core.errors import ConfigError, NightporterError
-from nightporter.core.hosts import BadAskError, Target, parse_target, profile_for
+from nightporter.core.hosts import (
+    DEFAULT_PORTS,
+    BadAskError,
+    Target,
+    parse_target,
+    profile_for,
+    profiles_for,
+)
 from nightporter.core.model import Profile
 from nightporter.machine.access_cache import KEYRING_SERVICE
 from nightporter.machine.places import read_environment
+from nightporter.machine.plain_asks import PlainAsks
 from nightporter.machine.seal import SERVICE as SEAL_SERVICE
 
-PLAIN_S = 60.0
+PLAIN_HTTP = (
+    "host-not-allowed",
+    "it asked for a host of `hosts` by plain http, so it got no answer",
+)
 
 
 class NightporterKeyring(KeyringBackend):
@@ -37,7 +50,7 @@ class NightporterKeyring(KeyringBackend):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # keyring leaves it bare
-        self._plain: dict[str, float] = {}  # hosts that were asked for by plain http, and when
+        self._plain = PlainAsks(open_notes(read_environment()))
 
     def get_credential(self, service: str, username: str | None) -> SimpleCredential | None:
         """User name and token for an address or a bare host, None where it is not ours or can't
@@ -52,25 +65,34 @@ class NightporterKeyring(KeyringBackend):
             target = parse_target(address, has_path=True)
         except BadAskError:
             return None  # many services are no hosts at all
-        if self._follows_plain_http(service, target):
-            return None
         try:
             if not has_config(None, read_environment()):
                 return None  # installed beside somebody's keyring, and not used
             with open_call("keyring", Options()) as call:
-                return _credential(call, target, username or named)
+                return self._answer(call, address, target, username or named)
         except NightporterError as exc:
             say(f"{exc.message} [{exc.reference}]")
             return None
 
-    def _follows_plain_http(self, service: str, target: Target) -> bool:
-        """Whether a bare host is asked for just after an `http://` address of it: pip and uv would
-        send the token there in clear."""
-        now = time.monotonic()
-        if target.scheme == "http":
-            self._plain[target.authority] = now
-        is_bare = "://" not in service
-        return is_bare and now - self._plain.get(target.authority, -PLAIN_S) < PLAIN_S
+    def _answer(
+        self, call: HelperCall, address: str, target: Target, username: str | None
+    ) -> SimpleCredential | None:
+        is_bare = "://" not in address
+        if is_bare and self._plain.is_recent(target.authority, time.time()):
+            return None
+        found = _credential(call, target, username)
+        if found is None and target.scheme == "http":
+            self._note_plain_http(call, address)
+        return found
+
+    def _note_plain_http(self, call: HelperCall, address: str) -> None:
+        """Remembers the host of an `http://` address as pip and uv ask for it next, bare: they
+        would send the token there in clear."""
+        profiles = call.porter.config.profiles.values()
+        for bare in _bare_spellings(address):
+            for profile in profiles_for(bare, profiles):
+                self._plain.note(bare.authority, time.time())
+                note_mishap("keyring", profile.name, *PLAIN_HTTP)
 
     def get_password(self, service: str, username: str) -> str | None:
         """The token alone."""
@@ -101,6 +123,14 @@ def _without_user(service: str) -> tuple[str, str | None]:
     if not (separator and at) or ":" in user or "@" in user:
         return service, None
     return f"{scheme}://{rest[len(user) + 1 :]}", unquote(user)
+
+
+def _bare_spellings(address: str) -> Iterator[Target]:
+    """Yields what a client can mean by the bare host of an `http://` address, which is taken for
+    https: with its port as written, and without http's own."""
+    parts = urlsplit(address)
+    for host in {parts.netloc, parts.netloc.removesuffix(f":{DEFAULT_PORTS['http']}")}:
+        yield parse_target(host)
 
 
 def _credential(call: HelperCall, target: Target, username: str | None) -> SimpleCredential | None:

@@ -183,6 +183,18 @@ def test_a_link_in_a_cache_s_place_is_replaced_and_not_followed(tmp_path: Path) 
     assert (tmp_path / "there/kept").exists()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted by /proc")
+def test_a_directory_in_a_file_s_place_is_not_trusted_and_leaves_nothing_open(
+    file: Path,
+) -> None:
+    """`os.fdopen` raised IsADirectoryError, and left the descriptor to nobody."""
+    file.unlink()
+    file.mkdir(mode=0o700)
+    before = os.listdir("/proc/self/fd")
+    assert [read_private(str(file)) for _ in range(3)] == [None] * 3
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_file_in_a_directory_s_place_is_no_directory(file: Path) -> None:
     assert not open_private_directory(str(file))
     assert not is_private_directory(str(file))

@@ -102,6 +102,11 @@ def open_helper_failures(environment: Mapping[str, str]) -> HelperFailures:
     nowhere."""
     from nightporter.machine.helper_failures import HelperFailures  # deferred: for helpers alone
 
+    return HelperFailures(open_notes(environment))
+
+
+def open_notes(environment: Mapping[str, str]) -> Directory | Memory:
+    """The place of small notes that are of no profile: where the cached tokens are, or nowhere."""
     if environment.get("NIGHTPORTER_CACHE") == "off" or is_lambda(environment):
-        return HelperFailures(Memory())
-    return HelperFailures(Directory(cache_directories(environment)))
+        return Memory()
+    return Directory(cache_directories(environment))

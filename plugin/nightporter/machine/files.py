@@ -162,16 +162,16 @@ def read_private(path: str, *, close_if_readable: bool = False) -> bytes | None:
             return None  # (no name at all is fine: it was replaced while we opened it)
         if not _is_private(status):
             os.fchmod(descriptor, 0o600)
-        content = _read_up_to(descriptor, MAX_FILE_BYTES + 1, status.st_size)
+        content = read_up_to(descriptor, MAX_FILE_BYTES + 1, status.st_size)
     finally:
         with contextlib.suppress(OSError):  # what was read is whole
             os.close(descriptor)
     return content if len(content) <= MAX_FILE_BYTES else None
 
 
-def _read_up_to(descriptor: int, most: int, expected: int) -> bytes:
+def read_up_to(descriptor: int, most: int, expected: int) -> bytes:
     """Returns at most so many bytes of a file, in one read where it has the expected size: a file
-    object takes five calls and a buffer of the most."""
+    object takes five calls and a buffer of the most, and neither takes nor closes a directory."""
     found = os.read(descriptor, min(expected + 1, most))
     while len(found) != expected and len(found) < most:
         piece = os.read(descriptor, most - len(found))

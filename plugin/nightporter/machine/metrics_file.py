@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
 import threading
 import time
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from nightporter.core import metrics
 from nightporter.core.errors import ConfigError
 from nightporter.core.events import Event
-from nightporter.machine.files import open_lock
+from nightporter.machine.files import is_own_regular_file, open_lock, read_up_to
 
 LOCK_S = 0.5
 MAX_WAITING = 1_000  # events of one process whose file can't be written
@@ -121,11 +120,13 @@ def _read_own(path: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | _NO_LINK)
     except FileNotFoundError:
         return ""
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+    try:
+        if not is_own_regular_file(descriptor):
             raise PermissionError(path)
-        return file.read(MAX_BYTES).decode("utf-8", "replace")
+        size = os.fstat(descriptor).st_size
+        return read_up_to(descriptor, MAX_BYTES, size).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: str, content: bytes) -> None:

@@ -206,7 +206,8 @@ def _directories(environment: Mapping[str, str]) -> list[str]:
 def _read(directory: str, name: str) -> str | None:
     """A reply file's text, if directory and file are ours alone."""
     place = os.lstat(directory)
-    descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(f"{directory}/{name}", flags)
     try:
         status = os.fstat(descriptor)
         is_ours = place.st_uid == status.st_uid == os.geteuid() and status.st_nlink == 1

@@ -67,7 +67,10 @@ def cargo(request: Request) -> Plan:
     content = change_toml(there, change, source=path)
     return Plan(
         steps=(Write(path=path, content=content, gist=gist),) if content != there else (),
-        notes=("see it work with: cargo login --registry NAME, or cargo fetch in a package",),
+        notes=(
+            "see it work with: cargo login --registry NAME, or cargo fetch in a package",
+            _warning("its .cargo/config.toml", "CARGO_HTTP_PROXY and CARGO_HTTP_CAINFO to yours"),
+        ),
     )
 
 
@@ -133,8 +136,17 @@ def pip(request: Request) -> Plan:
                 f" https://{user}@HOST/simple/"
             ),
             f"see it work with: pip download --no-deps -i https://{user}@HOST/simple/ PACKAGE",
+            _warning("its requirements files", "PIP_KEYRING_PROVIDER=disabled"),
             *others,
         ),
+    )
+
+
+def _warning(files: str, pins: str) -> str:
+    """What no protocol tells us of a checkout, and the client's own remedy."""
+    return (
+        f"in a checkout that you don't trust, {files} can turn off the check of TLS or name a"
+        f" proxy, and so read the token: set {pins} there (plugin/docs/security.md)"
     )
 
 
@@ -177,6 +189,7 @@ def uv(request: Request) -> Plan:
         else (
             f"name the user in the index address: https://{user}@HOST/simple/",
             f"see it work with: uv pip compile --default-index https://{user}@HOST/simple/ -",
+            _warning("its uv.toml and pyproject.toml", f"UV_CONFIG_FILE={path}"),
             *users.named_in(there, request.profile, path),
         )
     )
