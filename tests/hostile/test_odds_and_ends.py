@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,6 +17,7 @@ from nightporter.core import checks
 from nightporter.core.model import Claim
 from nightporter.keyring_backend import NightporterKeyring
 from nightporter.machine.places import cache_directories
+from nightporter.machine.plain_asks import KEPT_S
 from nightporter.machine.process import is_dead
 
 
@@ -117,7 +119,8 @@ def test_a_line_break_in_a_variable_is_no_other_variable(home: Home) -> None:
 def test_a_bare_host_after_its_plain_http_address(
     home: Home, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """pip asks for the address, then for the host alone, and sends what it gets in clear."""
+    """pip and uv ask for the address, then in another process for the host alone, and send what
+    they get in clear."""
     home.configure(pitchpoint_config(vendor.address, more='hosts = ["git.example.com"]'))
     for name, value in home.environment.items():
         monkeypatch.setenv(name, value)
@@ -125,4 +128,25 @@ def test_a_bare_host_after_its_plain_http_address(
     assert backend.get_credential("http://git.example.com/simple/", None) is None
     assert backend.get_credential("git.example.com", None) is None
     assert backend.get_credential("https://git.example.com/simple/", None) is not None
+    assert NightporterKeyring().get_credential("git.example.com", None) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://git.example.com:443/", "HTTP://u@GIT.example.com/x", "http://git.example.com:80/"],
+)
+def test_a_bare_host_is_one_host_however_its_address_was_spelled(
+    home: Home, vendor: Vendor, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Another host of ours, and the same one once a minute is over, have their answer."""
+    hosts = 'hosts = ["git.example.com", "else.example.com"]'
+    home.configure(pitchpoint_config(vendor.address, more=hosts))
+    for name, value in home.environment.items():
+        monkeypatch.setenv(name, value)
+    assert NightporterKeyring().get_credential(address, None) is None
+    assert NightporterKeyring().get_credential("git.example.com", None) is None
+    assert NightporterKeyring().get_credential("git.example.com:443", None) is None
+    assert NightporterKeyring().get_credential("else.example.com", None) is not None
+    later = time.time() + KEPT_S
+    monkeypatch.setattr(time, "time", lambda: later)
     assert NightporterKeyring().get_credential("git.example.com", None) is not None
