@@ -41,6 +41,9 @@ class Result(NamedTuple):
     reason: str = ""
 
 
+LATE = Result(MISSED, "SIGKILL")  # its wall time was over
+
+
 @dataclass(eq=False)
 class _Running:
     trial: Trial
