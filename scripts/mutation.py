@@ -23,7 +23,7 @@ from typing import Any
 
 from mutants import Mutant, mutants_of, planted_tree, sampled
 from mutation_copy import COPY, PACKAGE, ROOT, WORK, make_copy
-from mutation_page import Outcome, Report, write_report
+from mutation_page import Outcome, Report, files_in, write_report
 from mutation_tests import (
     NOT_RUN,
     Calls,
@@ -240,16 +240,6 @@ def replaced(sound: str, entry: Mapping[str, Any]) -> str:
     return sound.replace(entry["was"], entry["becomes"])
 
 
-def chosen_files(names: list[str], rooms: list[str]) -> list[str]:
-    """Returns the source files that are meant, relative to the package."""
-    base = COPY / PACKAGE
-    found: list[Path] = []
-    for name in names or rooms:
-        path = base / name
-        found += [path] if path.is_file() else sorted(path.rglob("*.py"))
-    return list(dict.fromkeys(str(path.relative_to(base)) for path in found))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="scripts/mutate")
     parser.add_argument("names", nargs="*", help="Rooms or files of the package.")
@@ -273,7 +263,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     report = Report.load(WORK / "known.json")
     run = Run(report, table, options.jobs, time.monotonic() + 60 * options.minutes)
-    for file in chosen_files(options.names, table["rooms"]):
+    for path in files_in(COPY / PACKAGE, options.names or table["rooms"]):
+        file = str(path.relative_to(COPY / PACKAGE))
         run.take(file, options.seed, options.sample, again=options.again, fresh=options.fresh)
     if run.pending:
         run.decide()

@@ -167,9 +167,16 @@ def digests_now() -> dict[str, str]:
     """Returns the digest of each file that can be measured, as it is now."""
     return {
         str(path.relative_to(PACKAGE)): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        for room in tomllib.loads(TABLE.read_text())["rooms"]
-        for path in (PACKAGE / room).rglob("*.py")
+        for path in files_in(PACKAGE, tomllib.loads(TABLE.read_text())["rooms"])
     }
+
+
+def files_in(package: Path, names: Iterable[str]) -> list[Path]:
+    """Returns the source files of rooms, and files that are named themselves."""
+    found: list[Path] = []
+    for path in (package / name for name in names):
+        found += [path] if path.is_file() else sorted(path.rglob("*.py"))
+    return list(dict.fromkeys(found))
 
 
 def summary() -> tuple[str, int]:

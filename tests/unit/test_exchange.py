@@ -221,6 +221,15 @@ def test_a_lost_reused_token_is_sent_once_more() -> None:
     assert found.pauses == [0.25]
 
 
+@pytest.mark.parametrize("text", [REUSED, SIGN_IN])
+def test_what_is_lost_is_not_sent_again_where_no_time_is_left(text: str) -> None:
+    """The next ask sends it."""
+    found = world(text, LOST, ISSUED, **({"generation": 4} if text == REUSED else {}))
+    with pytest.raises(OutcomeUnknownError):
+        obtain(found.session, Ask(deadline=BOOT + 0.25, min_ttl_s=60))
+    assert len(found.sent) == 1
+
+
 def test_a_lost_strict_token_is_not_sent_again_in_a_hurry() -> None:
     """Its record is looked at until the ask's deadline; claim and mark stay for the next holder."""
     found = world(ROTATING, LOST, generation=4)
