@@ -312,7 +312,8 @@ def test_discovery_leads_nowhere_else(change: dict[str, Any], status: int, words
     of = discovered()
     with pytest.raises(IssuerReplyError, match=words):
         adapter(of).with_discovery(of, answer({**METADATA, **change}, status))
-    for odd in ([], "x", None):
+    senseless: list[object] = [[], "x", None]
+    for odd in senseless:
         with pytest.raises(IssuerReplyError, match="serves no metadata"):
             adapter(of).with_discovery(of, answer(odd))
 
@@ -355,9 +356,12 @@ def test_pitchpoint_s_paths_and_members() -> None:
     request = issuer_for(of).refresh_request(of, Secret("R"), None)
     assert request.url == of.base_url + "/user-management-services-ws/oauth2/002/refreshIdToken"
     assert json.loads(request.body) == {"refresh_token": "R"}
-    for name in ("username", "password"):
+    for lacking, name in (
+        (replace(USER, username=None), "username"),
+        (replace(USER, password=None), "password"),
+    ):
         with pytest.raises(ValueError, match=f"it lacks the member '{name}'"):
-            issuer_for(of).sign_in_request(of, replace(USER, **{name: None}))
+            issuer_for(of).sign_in_request(of, lacking)
     assert issuer_for(of).revocation_request(of, Secret("R"), None) is None
     assert issuer_for(of).discovery_request(of) is None
     assert issuer_for(of).asked_scope(of, Call.REFRESH) is None
@@ -412,9 +416,10 @@ def test_a_row_s_dialect() -> None:
             "extra_output": ["url"],
         }
     )
-    assert (found.dead, found.busy, found.refused) == ({"d"}, {"b"}, {"r"})
+    assert [*found.dead, *found.busy, *found.refused] == ["d", "b", "r"]
     assert found.codes == {"d", "b", "r"}
-    assert (found.token_types, found.access_life_s) == ({"bearer", "bot"}, 7_200)
+    assert found.token_types == {"bearer", "bot"}
+    assert found.access_life_s == 7_200
     assert (found.life_field, found.output) == ("left", ("url",))
     assert seconds(7) == 7
 
