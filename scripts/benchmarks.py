@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import math
 import os
@@ -21,12 +22,13 @@ import threading
 import time
 import timeit
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import bench_peers
 import cachetools
 
 import nightporter
@@ -188,7 +190,6 @@ def start(rounds: int) -> None:
                 target=target,
             )
         _doors(home, bare, rounds)
-        _peers(home, bare, rounds)
 
 
 def _doors(home: Home, bare: list[str], rounds: int) -> None:
@@ -228,39 +229,6 @@ ASKS = {
         '"kind":"get","operation":"read","args":[]}\n'
     ),
 }
-PIPED = "printf 'protocol=https\\nhost=git.example.com\\n'"
-
-
-def _peers(home: Home, bare: list[str], rounds: int) -> None:
-    """Others with a cached answer, where they are at hand."""
-    ring = Path(__file__).parent.parent / ".clients/venv/bin/keyring"
-    fill = f"{PIPED} | git credential-cache --timeout=600 get"
-    others = {
-        "git credential-cache get": ["sh", "-c", fill] if shutil.which("git") else None,
-        "keyring get (no backend)": (
-            [str(ring), "get", "nothing", "nobody"] if ring.exists() else None
-        ),
-        "aws eks get-token": _found("aws", "eks", "get-token", "--cluster-name", "x"),
-        "git-credential-oauth get": _found("git-credential-oauth", "get"),
-    }
-    for name, words in others.items():
-        if words is None:
-            print(f"{name}: not on this machine")
-            continue
-        paired(
-            name,
-            lambda words=words: subprocess.run(
-                words, env=home.environment, capture_output=True, check=False
-            ),  # type: ignore[misc]
-            lambda: run_quietly(bare, home.environment),
-            "python -c pass",
-            max(3, rounds // 3),
-        )
-
-
-def _found(program: str, *arguments: str) -> list[str] | None:
-    path = shutil.which(program)
-    return [path, *arguments] if path else None
 
 
 def imports(rounds: int) -> None:
@@ -521,68 +489,34 @@ def warm(rounds: int) -> None:
             )
 
 
-PEERS = {
-    "google-auth before_request": (
-        """
-from google.oauth2.credentials import Credentials
-import datetime
-held = Credentials("token", expiry=datetime.datetime.utcnow() + datetime.timedelta(days=1))
-headers = {}
-call = lambda: held.before_request(None, "GET", "https://host.example/", headers)
-"""
-    ),
-    "powertools parameters": (
-        """
-from aws_lambda_powertools.utilities.parameters import BaseProvider
-class Provider(BaseProvider):
-    def _get(self, name, **_options): return "token"
-    def _get_multiple(self, path, **_options): return {}
-provider = Provider()
-call = lambda: provider.get("pitchpoint", max_age=100_000)
-"""
-    ),
-    "aws_secretsmanager_caching": (
-        """
-import os
-os.environ |= {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
-from aws_secretsmanager_caching import SecretCache
-class Client:
-    class meta:
-        config = type("Config", (), {"user_agent_extra": ""})
-    def describe_secret(self, SecretId): return {"VersionIdsToStages": {"v": ["AWSCURRENT"]}}
-    def get_secret_value(self, **_names): return {"SecretString": "token", "VersionId": "v"}
-cache = SecretCache(client=Client())
-call = lambda: cache.get_secret_string("pitchpoint")
-"""
-    ),
-}
-PEER_TIMING = """
-import timeit, time
-call()
-base = {"a": (time.time() + 1e6, "token")}
-def by_hand():
-    entry = base.get("a")
-    return entry[1] if entry and entry[0] > time.time() else None
-print(min(timeit.repeat(call, number=20_000, repeat=5)) / 20_000 * 1e9)
-print(min(timeit.repeat(by_hand, number=100_000, repeat=5)) / 100_000 * 1e9)
-"""
-
-
-def peers(_rounds: int) -> None:
-    """What others take for a held token in a process, where they are at hand
-    (`scripts/clients`)."""
-    python = Path(__file__).parent.parent / ".clients/venv/bin/python"
-    if not python.exists():
-        print("peers: run ./scripts/clients first")
-        return
-    for name, code in PEERS.items():
-        command = [str(python), "-W", "ignore", "-c", code + PEER_TIMING]
-        done = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
-        if done.returncode:
-            print(f"{name}: not at hand ({(done.stderr.strip().splitlines() or ['?'])[-1]})")
-            continue
-        ours, theirs = (float(line) for line in done.stdout.split())
-        keep(Row(name=f"peer: {name}", ours=ours, against="dict + clock", theirs=theirs, unit="ns"))
+def peers(rounds: int) -> None:
+    """What others take for what they hold already, and ours in the same run: programs against a
+    bare interpreter, libraries against a dict and a clock."""
+    with tempfile.TemporaryDirectory() as room, open_sandbox(_world()) as vendor:
+        place = Path(room)
+        home = _local_home(place, vendor)
+        bare = [sys.executable, "-c", "pass"]
+        helper = str(BIN / "git-credential-nightporter")
+        given = ASKS["git credential get"]
+        ours: dict[str, tuple[list[str], str, Mapping[str, str]]] = {
+            "token": ([str(BIN / "nightporter"), "token"], "", home.environment),
+            "git credential get": ([helper, "get"], given, home.environment),
+        }
+        for words, asked, environment in [*ours.values(), *ours.values()]:
+            run_quietly(words, dict(environment), asked)
+            time.sleep(0.1)
+        (place / "peers").mkdir()
+        with bench_peers.open_programs(place / "peers") as theirs:
+            for name, (words, asked, environment) in {**ours, **theirs}.items():
+                paired(
+                    name,
+                    functools.partial(run_quietly, words, dict(environment), asked),
+                    functools.partial(run_quietly, bare, home.environment),
+                    "python -c pass",
+                    rounds,
+                )
+    for name, mine, other in bench_peers.time_libraries():
+        keep(Row(name=name, ours=mine, against="dict + clock", theirs=other, unit="ns"))
 
 
 def memory(_rounds: int) -> None:

@@ -25,7 +25,7 @@ WAITS_S = {"bazel": 8.0}  # Bazel gives up after 10 s
 
 def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoReturn:
     """Runs the command line (sys.argv without `arguments`) and exits by the contract's table.
-    `is_spelled`: the launcher has read the client's message, and hands it on in hexadecimal."""
+    `is_spelled`: the launcher has read the client's message, and hands it on as numbers."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _harden()
     if os.environ.get("KUBERNETES_EXEC_INFO") and not _is_for_kubectl(arguments):

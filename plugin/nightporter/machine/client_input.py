@@ -55,7 +55,7 @@ def read_spelled(descriptor: int) -> bytes:
         if words.split()[-1] == b"124":
             raise LateInputError
         raise OSError("the client's message could not be read")
-    return bytes.fromhex(words.decode("ascii")).removeprefix(BYTE_ORDER_MARK)
+    return bytes(map(int, words.split())).removeprefix(BYTE_ORDER_MARK)
 
 
 def cut_at_blank(message: bytes) -> bytes:

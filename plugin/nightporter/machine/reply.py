@@ -112,7 +112,7 @@ class Ask:
             return None
         name = "".join(f"+{word}" for word in arguments).replace("/", "=")
         if given is not None:
-            name += f"+{_sum(given)}"
+            name += f"+{sum(given)}"  # as the launcher counts: asks with the same sum share a file
         return f"{name}.reply" if len(name) <= 200 else None
 
     def compose(self) -> str | None:
@@ -134,7 +134,9 @@ class Ask:
 
     def _input(self) -> list[str]:
         """As `od` spells it, which loses no byte."""
-        return [] if self.given is None else [f"INPUT {self.given.hex(' ')}".rstrip()]
+        if self.given is None:
+            return []
+        return [" ".join(["INPUT", *map(str, self.given)])]
 
     def _variables(self) -> list[str]:
         environment = self.environment
@@ -148,14 +150,6 @@ class Ask:
             info = environment["KUBERNETES_EXEC_INFO"].removesuffix("\n")
             lines.append(f"KUBERNETES_EXEC_INFO={info}")
         return lines
-
-
-def _sum(given: bytes) -> int:
-    """A number that the launcher can count too: asks with the same one share a file."""
-    found = 0
-    for byte in given:
-        found = (found * 33 + byte) % 16_777_213
-    return found
 
 
 def _sha256(value: bytes) -> str:
