@@ -1,5 +1,5 @@
-"""Any bytes that a client writes, and any bytes in a reply file: what the door serves is what Python
-would serve, and else Python gets the same bytes.
+"""Any bytes that a client writes, and any bytes in a reply file: what the door serves is what
+Python would serve, and else Python gets the same bytes.
 
 A few examples in the quick tier, where dash is the shell; bash and busybox with the clients;
 `./scripts/fuzz doors` tries them at length.
