@@ -15,6 +15,7 @@ from nightporter.core.errors import ConfigError
 from nightporter.core.findings import Findings
 from nightporter.core.model import (
     Config,
+    Credentials,
     Grant,
     Identity,
     Profile,
@@ -235,6 +236,44 @@ def partner_id_sent(value: Any) -> str:
 
 def test_a_partner_id_of_0_is_one() -> None:
     assert [partner_id_sent(value) for value in ("0", '"0"', "-1")] == ["0", "0", "-1"]
+
+
+def partner_id_of(which: Profile, client: Credentials | None) -> str:
+    request = issuer_for(which).refresh_request(which, Secret("r"), client)
+    return str(request.headers["partnerId"])
+
+
+@pytest.mark.parametrize("value", ["2147483648", "-2147483649", "x", "1.5", "7\r\nX-Evil: 1"])
+def test_a_secret_s_partner_id_that_is_no_int32_is_never_a_header(value: str) -> None:
+    """The document's int32: into a header goes nothing but a number."""
+    which = profile(issuer="vault-ist")
+    with pytest.raises(ValueError, match="signed 32-bit"):
+        partner_id_of(which, Credentials(version="1", partner_id=value))
+
+
+@pytest.mark.parametrize("value", ["2147483647", "-2147483648"])
+def test_the_last_int32_is_one(value: str) -> None:
+    which = profile(issuer="vault-ist")
+    assert partner_id_of(which, Credentials(version="1", partner_id=value)) == value
+
+
+def test_a_partner_id_comes_from_the_profile_before_the_secret() -> None:
+    """With neither, what is missing is named as the secret would have it."""
+    own = profile("partner_id = 7", issuer="vault-ist")
+    other = profile('fields = { partner_id = "PARTNER" }', issuer="vault-ist")
+    secret = Credentials(version="1", partner_id="9")
+    assert (partner_id_of(own, secret), partner_id_of(other, secret)) == ("7", "9")
+    for client in (None, Credentials(version="1")):
+        with pytest.raises(ValueError, match="lacks the member 'PARTNER'"):
+            partner_id_of(other, client)
+
+
+def test_vault_ist_is_never_signed_in_to() -> None:
+    """Its session is seeded; a request that is made up would go to nobody's address."""
+    which = profile("partner_id = 7", issuer="vault-ist")
+    user = Credentials(version="1", username="u", password=Secret("p"))
+    with pytest.raises(ValueError, match="documents no sign-in"):
+        issuer_for(which).sign_in_request(which, user)
 
 
 # What goes with a token, and what ends an idle session.
