@@ -86,6 +86,7 @@ class ExtensionsApi:
         """No time limit: between two invocations there may be hours."""
         named = {"Lambda-Extension-Identifier": self._identifier} if self._identifier else {}
         connection = http.client.HTTPConnection(self._address)
+        connection.set_debuglevel(0)  # a function's own one is of its class: it prints requests
         try:
             connection.request(method, API + path, body, {**named, **headers})
             answer = connection.getresponse()
