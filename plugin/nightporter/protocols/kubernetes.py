@@ -117,8 +117,8 @@ def check_cluster(ask: ExecAsk, profile: Profile) -> None:
 
 
 def is_cluster_of(server: object, profile: Profile) -> bool:
-    """Returns whether a cluster's server is in the profile's `hosts`."""
-    """A path is compared where the entry has one (Rancher serves many clusters behind one host)."""
+    """Returns whether a cluster's server is in the profile's `hosts`. A path is compared where the
+    entry has one (Rancher serves many clusters behind one host)."""
     if not isinstance(server, str) or "?" in server or "#" in server:
         return False
     try:
