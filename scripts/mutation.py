@@ -137,7 +137,7 @@ class Run:
                 yield trial
 
         for trial, result in run_trials(in_time(), parallel=self.parallel, work=WORK / place):
-            if result.value == BROKEN:
+            if is_broken(result):
                 show(f"broken    {trial.name}  {result.reason}")
                 continue
             if result == LATE:  # a lock that waits for ever, or a machine that is too busy to say
@@ -159,12 +159,18 @@ def importing_trial(mutant: Mutant, code: CodeType, wanted: Sequence[str], cost_
     return Trial(mutant.key, work, START_S + cost_s)
 
 
+def is_broken(result: Result) -> bool:
+    """Returns whether a trial says nothing: it failed by itself, or pytest could not begin."""
+    if result.value in (BROKEN, MISSED):
+        return bool(result.value == BROKEN)
+    exit_code, killer = result.value
+    return exit_code in NOT_RUN and not killer
+
+
 def outcome_of(result: Result) -> Outcome:
     if result.value == MISSED:
         return Outcome("timeout", result.reason)
     exit_code, killer = result.value
-    if exit_code in NOT_RUN and not killer:
-        sys.exit(f"pytest could not run: see {WORK}/*/slot-*/output.txt")
     return Outcome("survived" if exit_code in (0, 5) else "killed", killer)
 
 
@@ -215,8 +221,8 @@ def plant_by_hand(number: int | None, parallel: int) -> int:
     ]
     lives = 0
     for trial, result in run_trials(trials, parallel=parallel, work=WORK / "planted"):
-        if result.value == BROKEN:
-            sys.exit(f"{trial.name}: {result.reason}")
+        if is_broken(result):
+            sys.exit(f"{trial.name}: pytest could not run it {result.reason}")
         outcome = outcome_of(result)
         lives += outcome.outcome == "survived"
         print(f"{outcome.outcome:9} {trial.name}  {outcome.killer}", flush=True)

@@ -243,7 +243,12 @@ def run_importing(
 ) -> tuple[int, str]:
     """Runs tests of some files in this process, which has not imported the package yet, with a
     module's code replaced. Returns pytest's exit code and the first test that failed."""
-    sys.meta_path.insert(0, Planted(file, code))
+    planted = Planted(file, code)
+    sys.meta_path.insert(0, planted)
+    try:
+        importlib.import_module(planted.name)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, no test could miss it
+        return 1, f"{planted.name} can't be imported: {type(exc).__name__}"
     chosen = Chosen(wanted)
     exit_code = run_pytest(["-x", *files], chosen)
     return exit_code, chosen.killer
