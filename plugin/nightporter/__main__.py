@@ -13,6 +13,7 @@ import time
 
 from nightporter.machine import client_input
 from nightporter.machine import reply as reply_files
+from nightporter.machine.room import with_room
 
 PR_SET_DUMPABLE = 4  # prctl(2)
 TYPE_CHECKING = False
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoR
         sys.stdin = io.TextIOWrapper(
             io.BytesIO(given), encoding="utf-8"
         )  # for what reads it from here on
-    _run(arguments)
+    with_room(lambda: _run(arguments))
 
 
 def _answer_at_once(arguments: list[str], is_spelled: bool) -> bytes | None:
@@ -66,6 +67,7 @@ def _run(arguments: list[str]) -> NoReturn:
     """Runs the command: plain forms and helpers without click, and without a collector."""
     import gc
 
+    gc.disable()
     from nightporter.cli import (  # deferred: `main` answers most asks alone
         fast,
         terminal,
@@ -80,11 +82,11 @@ def _run(arguments: list[str]) -> NoReturn:
     if parsed is None and not is_helper:
         from nightporter.cli import app  # deferred: click, which the ordinary forms do without
 
+        gc.enable()  # a job over a thousand profiles, an agent
         sys.exit(terminal.exit_code_of(lambda: app.run(arguments)))
-    from nightporter.net.lean import leave_out_charsets
+    from nightporter.net import lean  # deferred: click's commands may need all of a library
 
-    leave_out_charsets()
-    gc.disable()
+    lean.import_less()
     if parsed is not None:
         code = terminal.exit_code_of(lambda: fast.answer(*parsed))
     else:

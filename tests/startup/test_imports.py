@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lab.support import Home, clean_environment
-from nightporter.machine.shallow import import_apart
+from nightporter.client.connections import open_store
+from nightporter.core.errors import ConfigError
+from nightporter.core.model import StoreConfig
+from nightporter.machine.room import with_room
+from nightporter.stores import vault_login
 
 HEAVY = ("requests", "hvac", "boto3", "botocore", "urllib3", "keyring", "cachetools", "asyncio")
 SLOW = (
@@ -73,15 +79,8 @@ def test_a_cached_answer_loads_no_network_library(home: Home) -> None:
     assert loaded & set(SLOW) == set()
 
 
-def test_requests_does_without_charset_detection_in_the_command() -> None:
-    """Not loaded, nothing said, and a text without a stated encoding is read as UTF-8."""
-    code = (
-        "from nightporter.net.lean import leave_out_charsets; leave_out_charsets()\n"
-        "import requests, sys\n"
-        "reply = requests.Response(); reply._content = 'Grüße'.encode()\n"
-        "assert reply.text == 'Grüße', reply.text\n"
-        "print(sys.modules['charset_normalizer'], sys.modules['chardet'])"
-    )
+def run_code(code: str) -> str:
+    """Returns what the code prints, in a Python of its own; a word on standard error fails."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=clean_environment(),
@@ -89,12 +88,113 @@ def test_requests_does_without_charset_detection_in_the_command() -> None:
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("None None\n", "")
+    assert done.stderr == ""
+    return done.stdout
 
 
-def test_a_module_is_imported_in_a_thread_and_its_failure_reaches_the_caller() -> None:
-    """So that a store whose library is missing is named as such."""
-    assert import_apart("colorsys").rgb_to_hsv(0, 0, 0) == (0.0, 0.0, 0)
-    with pytest.raises(ModuleNotFoundError) as caught:
-        import_apart("no_such_module_at_all")
-    assert caught.value.name == "no_such_module_at_all"
+def test_requests_does_without_charset_detection_in_the_command() -> None:
+    """Not loaded, nothing said, and a text without a stated encoding is read as UTF-8."""
+    code = (
+        "from nightporter.net.lean import import_less; import_less()\n"
+        "import requests, sys\n"
+        "reply = requests.Response(); reply._content = 'Grüße'.encode()\n"
+        "assert reply.text == 'Grüße', reply.text\n"
+        "print(sys.modules['charset_normalizer'], sys.modules['chardet'])"
+    )
+    assert run_code(code) == "None None\n"
+
+
+ON_DEMAND = {"hvac.v1", "hvac.api.system_backend", "idna.core", "importlib.metadata"}
+
+
+def test_the_command_loads_of_hvac_and_urllib3_what_it_uses() -> None:
+    """The store of Vault as the command opens it; a library's user gets the whole hvac."""
+    code = "import nightporter.stores.vault, nightporter.stores.vault_login"
+    lean = "from nightporter.net.lean import import_less; import_less(); "
+    assert modules_of(lean + code) & ON_DEMAND == set()
+    assert modules_of(code) >= ON_DEMAND
+
+
+def test_what_was_put_off_is_there_as_soon_as_it_is_asked_for() -> None:
+    """Names of a package's own code and its modules, by every way to ask; other names are missing
+    as they always were."""
+    code = (
+        "from nightporter.net.lean import import_less; import_less()\n"
+        "import hvac.adapters, hvac.api.secrets_engines.kv_v2, idna, sys, urllib3.http2.probe\n"
+        "assert not hasattr(hvac, '__wrapped__') and 'hvac.v1' not in sys.modules\n"
+        "assert hvac.utils is sys.modules['hvac.utils'] and 'hvac.v1' not in sys.modules\n"
+        "assert hvac.Client('http://127.0.0.1:1', token='t').secrets.kv.v2\n"
+        "from hvac.api.auth_methods import AppRole\n"
+        "assert AppRole in hvac.api.AuthMethods.implemented_classes\n"
+        "assert idna.encode('bücher.example') == b'xn--bcher-kva.example'\n"
+        "assert callable(urllib3.http2.inject_into_urllib3)\n"
+        "for name in ('hvac', 'idna'):\n"
+        "    assert not hasattr(sys.modules[name], 'nothing'), name\n"
+        "try:\n"
+        "    import hvac.nothing\n"
+        "except ModuleNotFoundError as exc:\n"
+        "    print(exc.name)"
+    )
+    assert run_code(code) == "hvac.nothing\n"
+
+
+def test_every_login_of_vault_is_found_in_the_command() -> None:
+    """Each imports a module of hvac when it runs."""
+    source = Path(vault_login.__file__).read_text()
+    imports = re.findall(r"from hvac\.api\S+ import (?!\()\w+", source)
+    assert len(imports) == 4
+    lean = "from nightporter.net.lean import import_less; import_less()\n"
+    assert run_code(lean + "\n".join(imports)) == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults as Linux does")
+def test_no_call_below_meets_a_border_of_the_stack() -> None:
+    """Twenty calls from any depth map no memory; without the room some depth maps it for each."""
+    code = (
+        "import resource\n"
+        "from nightporter.machine.room import with_room\n"
+        "def leaf(a=1, b=2, c=3, d=4, e=5, f=6, g=7, h=8): return max(a, b, c, d, e, f, g, h)\n"
+        "def calls():\n"
+        "    for _ in range(20): leaf()\n"
+        "def worst(depth):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    calls()\n"
+        "    here = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "    return max(here, worst(depth - 1)) if depth else here\n"
+        "print(with_room(lambda: worst(600)), worst(600))"
+    )
+    inside, outside = map(int, run_code(code).split())
+    assert inside < 10
+    assert outside >= 20 or sys.version_info >= (3, 14)  # which gives no chunk back at once
+
+
+def test_a_refresh_of_a_token_that_is_reused_asks_for_no_time_zone(home: Home) -> None:
+    """zoneinfo takes longer to load than all else that such an exchange decides."""
+    home.environment["NIGHTPORTER_CACHE"] = "off"
+    assert home.run("token").code == 0  # signs in
+    command = "from nightporter.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", command, "token"],
+        env=home.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "requests.adapters" in done.stderr
+    assert "zoneinfo" not in done.stderr
+
+
+def test_a_store_whose_library_is_missing_is_named_as_such(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the name of what is missing, wherever in its imports that was found."""
+    monkeypatch.setitem(sys.modules, "hvac", None)
+    monkeypatch.delitem(sys.modules, "nightporter.stores.vault", raising=False)
+    with pytest.raises(ConfigError, match="needs the package 'hvac'"):
+        open_store(StoreConfig(name="v", type="vault", options={}), {}, lambda _text: None)
+
+
+def test_what_runs_with_room_returns_and_raises_as_without() -> None:
+    assert with_room(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        with_room(lambda: 1 // 0)

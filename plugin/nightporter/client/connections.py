@@ -7,6 +7,7 @@ answer never pays for them.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -16,7 +17,7 @@ from nightporter.core.model import Profile, StoreConfig
 from nightporter.issuers import issuer_for
 from nightporter.machine import lambda_time, process
 from nightporter.machine.places import data_directory, spill_directory
-from nightporter.machine.shallow import import_apart
+from nightporter.machine.room import with_room
 from nightporter.machine.trust import check_named_file
 from nightporter.stores import STORES
 
@@ -35,7 +36,7 @@ def open_store(
     """
     description = STORES[store.type]
     try:
-        module = import_apart(description.adapter)
+        module = _imported(description.adapter)
     except ModuleNotFoundError as exc:
         from nightporter.machine.installation import install_hint  # deferred: only a failure
 
@@ -44,6 +45,11 @@ def open_store(
             hint=install_hint(description, missing=exc.name),
         ) from exc
     return module.open_store(store.options, environment, notify, data_directory())  # type: ignore[no-any-return]  # by name
+
+
+def _imported(name: str) -> Any:
+    """Returns the module; importing it compiles many regular expressions."""
+    return with_room(lambda: importlib.import_module(name))
 
 
 class _LazyTransport:
@@ -64,7 +70,7 @@ class _LazyTransport:
     ) -> Any:
         if self._transport is None:
             # deferred: an answer without an exchange needs no network library
-            http = import_apart("nightporter.net.http")
+            http = _imported("nightporter.net.http")
             self._transport = http.Transport(
                 self._profile, self._environment, check_file=check_named_file
             )

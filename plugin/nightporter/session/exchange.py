@@ -38,6 +38,7 @@ from nightporter.core.model import (
     IssuedTokens,
     Profile,
     Role,
+    Rotation,
     Secret,
     SessionRecord,
     Token,
@@ -330,7 +331,11 @@ class Exchange:
         """Returns the record after the exchange."""
         record = self.base_of_result(snapshot)
         record = replace(record, told=self.told_after(snapshot, heard.issued, call))
-        expires_at = self.session.issuer.refresh_expires_at(self.profile, heard.at_s)
+        keeps_end = call is Call.REFRESH and self.profile.rotation is Rotation.REUSED
+        # not asked for in vain: time zones take longer to load than all else that is done here
+        expires_at = (
+            None if keeps_end else self.session.issuer.refresh_expires_at(self.profile, heard.at_s)
+        )
         if call is Call.REFRESH:
             return transitions.refreshed_record(
                 record,

@@ -22,10 +22,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import hvac
 import hvac.exceptions
 import requests
 import urllib3
+from hvac.adapters import JSONAdapter
+from hvac.api.auth_methods.token import Token
+from hvac.api.secrets_engines.kv_v2 import KvV2
 
 from nightporter.core.checks import url_problem
 from nightporter.core.errors import (
@@ -92,7 +94,7 @@ class VaultStore:
         self._notify = notify
         self._mount: str = options.get("mount", "secret")
         self._login = Login(options.get("auth", {"method": "token"}), environment)
-        self._client: hvac.Client | None = None
+        self._client: JSONAdapter | None = None
         self._logged_in = False
         self._is_known = False  # whether Vault has looked our token up
         self._marks: list[object] = []  # of the files of certificates
@@ -106,9 +108,9 @@ class VaultStore:
     # The port.
 
     def read(self, path: str, *, timeout_s: float) -> Stored:
-        def ask(client: hvac.Client) -> Stored:
+        def ask(client: JSONAdapter) -> Stored:
             try:
-                reply = client.secrets.kv.v2.read_secret_version(
+                reply = KvV2(client).read_secret_version(
                     _quoted(path), mount_point=self._mount, raise_on_deleted_version=False
                 )
             except hvac.exceptions.InvalidPath as exc:
@@ -236,9 +238,9 @@ class VaultStore:
 
     def sweep(self, path: str, *, timeout_s: float) -> bool:
         # The TTL is a soft delete: what it took away can be undeleted until it is destroyed.
-        def ask(client: hvac.Client) -> int | None:
+        def ask(client: JSONAdapter) -> int | None:
             try:
-                client.secrets.kv.v2.read_secret_version(
+                KvV2(client).read_secret_version(
                     _quoted(path), mount_point=self._mount, raise_on_deleted_version=True
                 )
             except hvac.exceptions.InvalidPath as exc:
@@ -258,8 +260,8 @@ class VaultStore:
     def _destroy(self, path: str, newest: int, timeout_s: float) -> None:
         numbers = list(range(max(1, newest - 10), newest + 1))
 
-        def destroy(client: hvac.Client) -> Any:
-            return client.secrets.kv.v2.destroy_secret_versions(
+        def destroy(client: JSONAdapter) -> Any:
+            return KvV2(client).destroy_secret_versions(
                 _quoted(path), numbers, mount_point=self._mount
             )
 
@@ -276,8 +278,8 @@ class VaultStore:
             wanted[f"{self._mount}/data/{_quoted(path)}"] = ("create", "read", "update")
             wanted[f"{self._mount}/metadata/{_quoted(path)}"] = ("create", "update")
 
-        def ask(client: hvac.Client) -> dict[str, Any]:
-            reply = client.adapter.post("/v1/sys/capabilities-self", json={"paths": list(wanted)})
+        def ask(client: JSONAdapter) -> dict[str, Any]:
+            reply = client.post("/v1/sys/capabilities-self", json={"paths": list(wanted)})
             found: dict[str, Any] = (reply.json() if hasattr(reply, "json") else reply)["data"]
             return found
 
@@ -301,13 +303,13 @@ class VaultStore:
         """That of the mount, where its configuration may be read; else what became of the last
         write, which who reads the secret may see."""
 
-        def ask_mount(client: hvac.Client) -> int:
-            reply = client.adapter.get(f"/v1/{self._mount}/config")
+        def ask_mount(client: JSONAdapter) -> int:
+            reply = client.get(f"/v1/{self._mount}/config")
             return _duration_s(reply["data"].get("delete_version_after"))
 
-        def ask_last(client: hvac.Client) -> int:
+        def ask_last(client: JSONAdapter) -> int:
             try:
-                reply = client.adapter.get(f"/v1/{self._mount}/data/{_quoted(path)}")
+                reply = client.get(f"/v1/{self._mount}/data/{_quoted(path)}")
                 data: Mapping[str, Any] = reply["data"]
             except hvac.exceptions.InvalidPath as exc:
                 data = data_of(exc) or {}
@@ -332,7 +334,7 @@ class VaultStore:
         if self._logged_in:
             self._timeout_s = 2.0
             with contextlib.suppress(Exception):  # a lease that stays expires
-                client.auth.token.revoke_self()
+                Token(client).revoke_self()
         client.session.close()
 
     # Writing.
@@ -340,8 +342,8 @@ class VaultStore:
     def _put(
         self, path: str, value: Mapping[str, Any], expected: Version, timeout_s: float
     ) -> _Written:
-        def put(client: hvac.Client) -> _Written:
-            reply = client.secrets.kv.v2.create_or_update_secret(
+        def put(client: JSONAdapter) -> _Written:
+            reply = KvV2(client).create_or_update_secret(
                 _quoted(path),
                 secret=dict(value),
                 cas=int(expected.token or 0),
@@ -388,8 +390,8 @@ class VaultStore:
         remains = remains_of(value, max_bytes=MAX_CUSTOM_BYTES)
         custom = {} if remains is None else {"custom_metadata": {REMAINS_KEY: remains}}
 
-        def post(members: Mapping[str, Any]) -> Callable[[hvac.Client], Any]:
-            return lambda client: client.secrets.kv.v2.update_metadata(
+        def post(members: Mapping[str, Any]) -> Callable[[JSONAdapter], Any]:
+            return lambda client: KvV2(client).update_metadata(
                 _quoted(path),
                 max_versions=1,
                 delete_version_after=f"{seconds}s",
@@ -451,8 +453,8 @@ class VaultStore:
         if self._is_version_2:
             return
 
-        def ask(client: hvac.Client) -> object:
-            reply = client.adapter.get(f"/v1/sys/internal/ui/mounts/{self._mount}/{_quoted(path)}")
+        def ask(client: JSONAdapter) -> object:
+            reply = client.get(f"/v1/sys/internal/ui/mounts/{self._mount}/{_quoted(path)}")
             return (reply["data"].get("options") or {}).get("version")
 
         if self._call(ask, f"any right below {self._mount}/", timeout_s) != "2":
@@ -467,7 +469,7 @@ class VaultStore:
 
     # The connection.
 
-    def _call(self, ask: Callable[[hvac.Client], T], right: str, timeout_s: float) -> T:
+    def _call(self, ask: Callable[[JSONAdapter], T], right: str, timeout_s: float) -> T:
         """Returns what `ask` returns, within the time: name look-up, login and all."""
         self._timeout_s = timeout_s
         self._refresh_connection()
@@ -485,7 +487,7 @@ class VaultStore:
                 self._client = None  # the thread still holds it; the next call opens another
                 raise
 
-    def _ask(self, ask: Callable[[hvac.Client], T]) -> T:
+    def _ask(self, ask: Callable[[JSONAdapter], T]) -> T:
         """Runs one request, logging in where it is needed; a denied one is repeated once with a
         fresh login.
 
@@ -518,7 +520,7 @@ class VaultStore:
             return
         with contextlib.suppress(hvac.exceptions.VaultError, requests.exceptions.RequestException):
             try:
-                client.auth.token.lookup_self()
+                Token(client).lookup_self()
             except hvac.exceptions.Forbidden as exc:
                 if is_of_policy(exc):
                     return
@@ -549,7 +551,7 @@ class VaultStore:
             return
         if old is not None and self._logged_in:
             with contextlib.suppress(Exception):  # it may have run out
-                old.auth.token.revoke_self()
+                Token(old).revoke_self()
 
     @property
     def _address(self) -> str:
@@ -566,7 +568,7 @@ class VaultStore:
         named = (name for name in VARIABLES[key] if self._environment.get(name))
         return next(named, key)
 
-    def _open(self) -> hvac.Client:
+    def _open(self) -> JSONAdapter:
         if self._client is not None:
             return self._client
         if not self._address:
@@ -586,15 +588,14 @@ class VaultStore:
             client_cert_key=self._source("client_cert"),
             check_file=check_named_file,
         )
-        client = hvac.Client(
-            url=self._address.rstrip("/"),
+        # What hvac.Client sends with, without the Client, which has an object for each API of Vault
+        # and takes VAULT_TOKEN, ~/.vault-token and VAULT_CLIENT_CERT by itself.
+        client = JSONAdapter(
+            base_uri=self._address.rstrip("/"),
             verify=session.verify,
-            # else hvac takes VAULT_CLIENT_CERT by itself, without a look at whether it is there
             cert=session.cert,
             proxies=environment_proxies(self._address, self._environment),
             namespace=self._option("namespace"),
-            # else hvac takes VAULT_TOKEN and ~/.vault-token by itself, also for a login elsewhere
-            token="",
             session=session,
             allow_redirects=False,
         )

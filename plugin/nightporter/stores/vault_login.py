@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import hvac.exceptions
+from hvac.adapters import JSONAdapter
 
 from nightporter.core.errors import ConfigError, StoreDeniedError, UntrustedFileError
 from nightporter.core.values import dataclass, field
@@ -40,7 +41,7 @@ class Login:
         self._auth = auth
         self._environment = environment
 
-    def run(self, client: hvac.Client, address: str) -> VaultToken:
+    def run(self, client: JSONAdapter, address: str) -> VaultToken:
         """Returns a token, after a login where the method has one.
 
         Raises: StoreDeniedError, ConfigError, and what hvac raises.
@@ -50,7 +51,7 @@ class Login:
             return VaultToken(text="", is_ours=False)  # the listener adds its own
         if method == "token":
             return VaultToken(text=self._given_token(), is_ours=False)
-        logins: Mapping[str, Callable[[hvac.Client], Any]] = {
+        logins: Mapping[str, Callable[[JSONAdapter], Any]] = {
             "approle": self._approle,
             "userpass": self._userpass,
             "kubernetes": self._kubernetes,
@@ -116,27 +117,35 @@ class Login:
     def _mount(self) -> dict[str, str]:
         return {"mount_point": self._auth["mount"]} if "mount" in self._auth else {}
 
-    def _approle(self, client: hvac.Client) -> Any:
-        return client.auth.approle.login(
+    def _approle(self, client: JSONAdapter) -> Any:
+        from hvac.api.auth_methods.approle import AppRole  # deferred: a login needs no other
+
+        return AppRole(client).login(
             self._auth["role_id"], self._secret_id(), use_token=False, **self._mount
         )
 
-    def _userpass(self, client: hvac.Client) -> Any:
+    def _userpass(self, client: JSONAdapter) -> Any:
+        from hvac.api.auth_methods.userpass import Userpass
+
         password = self._variable("password_env")
-        return client.auth.userpass.login(
+        return Userpass(client).login(
             self._auth["username"], password, use_token=False, **self._mount
         )
 
-    def _kubernetes(self, client: hvac.Client) -> Any:
-        jwt = self._text_of(self._auth.get("jwt_file", SERVICE_ACCOUNT_JWT), "jwt_file")
-        return client.auth.kubernetes.login(self._auth["role"], jwt, use_token=False, **self._mount)
+    def _kubernetes(self, client: JSONAdapter) -> Any:
+        from hvac.api.auth_methods.kubernetes import Kubernetes
 
-    def _jwt(self, client: hvac.Client) -> Any:
+        jwt = self._text_of(self._auth.get("jwt_file", SERVICE_ACCOUNT_JWT), "jwt_file")
+        return Kubernetes(client).login(self._auth["role"], jwt, use_token=False, **self._mount)
+
+    def _jwt(self, client: JSONAdapter) -> Any:
+        from hvac.api.auth_methods.jwt import JWT
+
         jwt = self._text_of(self._auth["jwt_file"], "jwt_file")
         path = self._auth.get("mount", "jwt")
-        return client.auth.jwt.jwt_login(self._auth["role"], jwt, use_token=False, path=path)
+        return JWT(client).jwt_login(self._auth["role"], jwt, use_token=False, path=path)
 
-    def _aws(self, client: hvac.Client) -> Any:
+    def _aws(self, client: JSONAdapter) -> Any:
         """A signed sts:GetCallerIdentity, which Vault sends to AWS to learn who we are."""
         signed = self._sign_caller_identity()
         headers = json.dumps({name: [value] for name, value in signed.headers.items()})
