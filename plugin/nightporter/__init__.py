@@ -6,10 +6,9 @@ each name below is loaded when it is first used.
 
 from __future__ import annotations
 
-from time import monotonic, time
-
 TYPE_CHECKING = False  # without importing typing, which costs more than this module
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from nightporter.client.bearer import BearerAuth, httpx_auth
@@ -53,7 +52,8 @@ _HOMES = {
     "load_config": "nightporter.client.porter",
 }
 _porter: Porter | None = None
-_warm: dict[str | None, tuple[float, float, Token]] = {}
+_warm: dict[str | None, tuple[float, Token]] = {}
+_warm_clock: Callable[[], float]  # there as soon as `_warm` holds something
 
 
 def get_token(
@@ -66,8 +66,8 @@ def get_token(
     """An access token of the profile, from the configuration in its usual places; see
     `Porter.get_token`."""
     try:  # as in Porter.get_token, one call earlier: this is the path that programs live on
-        wall, steady, token = _warm[profile]
-        if wall > time() and steady > monotonic() and min_ttl is None and not force_refresh:
+        until, token = _warm[profile]
+        if until > _warm_clock() and min_ttl is None and not force_refresh:
             return token
     except KeyError:
         pass
@@ -92,12 +92,12 @@ async def aget_token(
 
 def default_porter() -> Porter:
     """The porter behind `get_token`, opened when it is first needed."""
-    global _porter, _warm
+    global _porter, _warm, _warm_clock
     if _porter is None:
         from nightporter.client.porter import Porter
 
         _porter = Porter()
-        _warm = _porter.warm
+        _warm_clock, _warm = _porter.warm_clock, _porter.warm  # in this order, for other threads
     return _porter
 
 

@@ -15,7 +15,9 @@ import requests
 
 import nightporter
 from lab.patience import patience
+from nightporter.client.broker import Broker
 from nightporter.core.model import Secret, Token
+from nightporter.machine import process
 from nightporter.machine.access_cache import KEPT_TOKENS, AccessCache, Directory, sweep
 
 CONFIG = '[profiles.p]\nissuer = "pitchpoint"\ncredentials = "c"\nbase_url = "http://127.0.0.1:1"\n'
@@ -40,12 +42,58 @@ def test_a_slow_issuer_leaves_the_loop_its_executor(monkeypatch: pytest.MonkeyPa
     porter.close()
 
 
+class Clock:
+    """Seconds since boot, which a test sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_held_token_is_looked_at_again_after_a_second_whatever_the_machine_did_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By `Porter` and by the module, on the clock that a suspend doesn't stop."""
+    clock, asks = Clock(), []
+    monkeypatch.setattr(process, "boot_clock", lambda: clock)
+    monkeypatch.setenv("NIGHTPORTER_CONFIG_TOML", CONFIG)
+    monkeypatch.setattr(nightporter, "_porter", None)
+    monkeypatch.setattr(nightporter, "_warm", {})
+    token = Token(
+        Secret("t"), token_type="Bearer", expires_at_s=2**40, obtained_at_s=0, ends_s=3700.0
+    )
+
+    def access_token(broker: Broker, **_options: object) -> Token:
+        asks.append(clock.now)
+        return token
+
+    monkeypatch.setattr(Broker, "access_token", access_token)
+    monkeypatch.setattr(Broker, "warm_left_s", lambda _self, token: token.ends_s - clock.now)
+    for ask in (nightporter.default_porter().get_token, nightporter.get_token):
+        nightporter.default_porter().warm.clear()
+        clock.now = 100.0
+        for moment in (100.0, 100.9, 101.1, 3699.5, 3699.9, 3700.1, 3700.1):
+            clock.now = moment
+            assert ask("p") is token
+        assert asks == [100.0, 101.1, 3699.5, 3700.1, 3700.1]
+        asks.clear()
+
+
+def test_a_function_s_clock_is_the_wall_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen environment's own clocks may stand still for hours."""
+    assert process.boot_clock() is not time.time
+    assert process.boot_time() == pytest.approx(process.boot_clock()(), abs=5)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
+    assert process.boot_clock() is time.time
+
+
 def test_authorization_can_be_pickled_and_copied() -> None:
     """googleapis/google-auth-library-python#1478, googleapis/python-storage#1012: workers get a
     session with it. Tokens, locks and connections don't travel."""
     porter = nightporter.Porter(CONFIG)
     token = Token(Secret("hunter2"), token_type="Bearer", expires_at_s=2**40, obtained_at_s=0)
-    porter.warm[None] = (float("inf"), float("inf"), token)
+    porter.warm[None] = (float("inf"), token)
     session = requests.Session()
     session.auth = nightporter.BearerAuth("p", porter=porter)
     content = pickle.dumps(session)

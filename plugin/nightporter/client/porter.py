@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,7 +78,8 @@ class Porter:
         self._emit = self._metered(_audited(emit, self._environment), is_library=is_library)
         self._notify = notify or _log_warning
         self._brokers: dict[str, Broker] = {}
-        self.warm: dict[str | None, tuple[float, float, Token]] = {}
+        self.warm: dict[str | None, tuple[float, Token]] = {}
+        self.warm_clock = process.boot_clock()
         self._lock = threading.Lock()
         self._refusals = 0
         self._pool: Pool | None = None
@@ -132,12 +132,11 @@ class Porter:
         warm = self.warm.get(profile)
         if (
             warm is not None
-            and warm[0] > time.time()
-            and warm[1] > time.monotonic()
+            and warm[0] > self.warm_clock()
             and min_ttl is None
             and not force_refresh
         ):
-            return warm[2]
+            return warm[1]
         broker, refusals = self.broker_for(profile), self._refusals
         if (
             left_s := lambda_time.remaining_s()
@@ -194,11 +193,10 @@ class Porter:
         locks, connections and tokens are its own."""
         return _open_again, (self.config, *self._given)
 
-    def _warm_entry(self, broker: Broker, token: Token) -> tuple[float, float, Token]:
-        """Until when this very token is the answer: by both clocks, since either may be stepped or
-        stand still."""
-        left_s = min(broker.warm_left_s(token), WARM_S)
-        return (time.time() + left_s, time.monotonic() + left_s, token)
+    def _warm_entry(self, broker: Broker, token: Token) -> tuple[float, Token]:
+        """Until when this very token is the answer, on the clock that its own end is counted on:
+        one that neither stands still nor is set."""
+        return (self.warm_clock() + min(broker.warm_left_s(token), WARM_S), token)
 
     def broker_for(self, profile: str | None) -> Broker:
         """The broker of a profile.

@@ -8,13 +8,14 @@ environments look alike.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from nightporter.core.model import Claim
 
@@ -51,19 +52,25 @@ def _start_of(pid: int) -> str | None:
     return status.rpartition(")")[2].split()[19] if status else None
 
 
-def boot_time() -> float:
-    """Seconds on the clock that runs since this machine's boot, through suspends too, and that
-    nobody sets.
+def boot_clock() -> Callable[[], float]:
+    """Returns the clock that runs since this machine's boot, through suspends too, and that nobody
+    sets.
 
     In Lambda the wall clock: a frozen environment's own clocks may stand still for hours, and AWS
     sets its wall clock.
     """
     if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
-        return time.time()
+        return time.time
     try:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        time.clock_gettime(time.CLOCK_BOOTTIME)
     except (AttributeError, OSError):  # not Linux
-        return time.monotonic()
+        return time.monotonic
+    return functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+
+
+def boot_time() -> float:
+    """Seconds on `boot_clock`."""
+    return boot_clock()()
 
 
 def boot_mark() -> str | None:
