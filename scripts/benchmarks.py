@@ -163,6 +163,12 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _children_s() -> float:
+    """Seconds of the processor that ended children have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run_quietly(command: list[str], environment: dict[str, str], given: str = "") -> None:
     done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True)
     if done.returncode:
@@ -192,7 +198,7 @@ def start(rounds: int) -> None:
             ("bazel get", [command, "credential", "bazel", "get"], 0.6),
             ("terraform get", [command, "credential", "terraform", "get", "git.example.com"], 0.6),
             ("pnpm", [command, "credential", "pnpm", "pitchpoint"], 0.6),
-            ("cargo, without a door", [command, "credential", "cargo"], 1.5),
+            ("cargo, without a door", [command, "credential", "cargo", "--cargo-plugin"], 1.5),
         ]
         for name, words, target in asks:
             given = ASKS.get(name, "")
@@ -668,8 +674,11 @@ def storm(consumers: int) -> None:
             vendor = Vendor(stack.enter_context(open_sandbox(world)), world)
             shared = stack.enter_context(open_shared(kind, _Servers(stack), room))
             fleet = signing_in_fleet(shared, vendor, room, share_access_token=True)
+            used = [_children_s()]
             outcome = run_storm(fleet, consumers, kills=0)
+            used.append(_children_s())
             alone = statistics.median(run_storm(fleet, 1, kills=0).seconds for _ in range(3))
+            used.append(_children_s())
         lines = [line.split() for done in outcome.done for line in done.err.splitlines()]
         said = [words[1] for words in lines if len(words) > 1]
         reads = said.count("read")
@@ -686,6 +695,15 @@ def storm(consumers: int) -> None:
                 against="one alone, over the cores",
                 theirs=alone * consumers / (os.cpu_count() or 1),
                 unit="s",
+                target=1.2,
+            )
+        )
+        keep(
+            Row(  # which other work on the machine moves less
+                name=f"storm, {kind}, CPU of a consumer",
+                ours=(used[1] - used[0]) / consumers * 1000,
+                against="CPU of one alone",
+                theirs=(used[2] - used[1]) / 3 * 1000,
                 target=1.2,
             )
         )

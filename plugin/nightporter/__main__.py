@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 WAITS_S = {"bazel": 8.0}  # Bazel gives up after 10 s
+CARGO_HELLO = '{"v": [1]}'  # as protocols.cargo has it, whose import costs as much as a bare start
 
 
 def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoReturn:
@@ -37,6 +38,8 @@ def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoR
             to=2,
         )
         os._exit(2)
+    if reply_files.converses(arguments):
+        _converse(arguments)
     given = _answer_at_once(arguments, is_spelled)
     _forbid_dumps()
     if given is not None:
@@ -61,6 +64,29 @@ def _answer_at_once(arguments: list[str], is_spelled: bool) -> bytes | None:
     if reply is not None and _write(f"{reply}\n"):
         os._exit(0)
     return given
+
+
+def _converse(arguments: list[str]) -> None:
+    """Answers line by line from reply files, and exits when the client ends; returns where a line
+    has none, with what is left as standard input."""
+    if not _write(f"{CARGO_HELLO}\n"):
+        return
+    lines = client_input.read_lines(
+        0,
+        max_bytes=reply_files.MAX_INPUT,
+        wait_s=client_input.wait_of(arguments, os.environ),
+    )
+    try:
+        for line in lines:
+            reply = reply_files.answer(reply_files.Ask(arguments, os.environ, line), time.time())
+            if reply is None:
+                sys.stdin = client_input.Conversation(line, lines)
+                return
+            if not _write(f"{reply}\n"):
+                break
+    except (OSError, client_input.LateInputError):
+        pass  # the end of the conversation
+    os._exit(0)
 
 
 def _run(arguments: list[str]) -> NoReturn:

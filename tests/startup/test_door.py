@@ -6,6 +6,7 @@ started.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -35,9 +36,11 @@ from lab.worlds.door import (
     keep_helper_replies,
 )
 from lab.worlds.vendor import Vendor
+from nightporter.__main__ import CARGO_HELLO
 from nightporter.machine import client_input
 from nightporter.machine import reply as door
 from nightporter.machine.reply_writer import MAX_REPLIES, SETTLED_S, Basis, leave
+from nightporter.protocols import cargo as protocols_cargo
 
 SHELLS = [
     "dash",
@@ -860,3 +863,62 @@ def test_no_reply_to_a_long_ask(helping: Home) -> None:
     assert b"Secret" in helper(helping, "docker", given)
     assert b"Secret" in helper(helping, "docker", given)
     assert not [file for file in helping.cache.glob("*.reply") if "docker" in file.name]
+
+
+# cargo's conversation: no door, but Python answers it before it imports anything.
+
+CARGO = ["credential", "cargo", "--cargo-plugin"]
+CARGO_ASK = (
+    b'{"v":1,"registry":{"index-url":"sparse+https://git.example.com/i/","name":"ours"},'
+    b'"kind":"get","operation":"read","args":[]}\n'
+)
+
+
+def cargo(home: Home, given: bytes) -> list[bytes]:
+    return helper(home, "cargo", given, "--cargo-plugin").splitlines(keepends=True)
+
+
+def test_cargo_s_second_answer_is_a_reply(helping: Home, vendor: Vendor) -> None:
+    """The same to the byte, and still one line for each ask."""
+    hello, first = cargo(helping, CARGO_ASK)
+    assert hello.decode().strip() == protocols_cargo.HELLO == CARGO_HELLO
+    assert json.loads(first)["Ok"]["kind"] == "get"
+    assert at_door(helping, CARGO_ASK, CARGO) == first
+    assert cargo(helping, CARGO_ASK * 2) == [hello, first, first]
+    assert vendor.count("sign-in") == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        CARGO_ASK.replace(b"git.", b"other."),
+        CARGO_ASK.replace(b"git", b"g\0it"),
+        CARGO_ASK[:40],
+        CARGO_ASK.replace(b"\n", b"\r\n"),
+        CARGO_ASK.replace(b'"get"', b'"logout"'),
+        b"\n",
+    ],
+)
+def test_what_cargo_asks_after_a_reply_is_answered_as_ever(other: bytes, helping: Home) -> None:
+    """The line, and those after it, reach what answers them without a reply; no second hello."""
+    hello, first = cargo(helping, CARGO_ASK)
+    expected = cargo(helping, other)[1:]
+    first = cargo(helping, CARGO_ASK)[1]  # a logout has taken the token away
+    assert cargo(helping, CARGO_ASK + other) == [hello, first, *expected]
+
+
+def test_a_cargo_that_waits_for_each_answer_gets_it(helping: Home) -> None:
+    """Its pipe stays open until it has what it wants."""
+    first = cargo(helping, CARGO_ASK)[1]
+    program = BIN / "cargo-credential-nightporter"
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([program, *CARGO[2:]], env=helping.environment, **streams) as asking:  # type: ignore[call-overload]
+        assert json.loads(asking.stdout.readline()) == {"v": [1]}
+        for ask in (CARGO_ASK, CARGO_ASK.replace(b"git.", b"other."), CARGO_ASK):
+            asking.stdin.write(ask)
+            asking.stdin.flush()
+            answer = asking.stdout.readline()
+            assert (answer == first) == (ask == CARGO_ASK)
+        asking.stdin.close()
+        assert asking.stdout.read() == b""
+    assert asking.returncode == 0

@@ -8,6 +8,7 @@ nothing that a bare interpreter hasn't.
 
 from __future__ import annotations
 
+import io
 import os
 import time
 
@@ -86,6 +87,32 @@ def read_lines(descriptor: int, *, max_bytes: int, wait_s: float = WAIT_S) -> It
         end = rest.find(b"\n") + 1 or max_bytes
         yield rest[:end]
         rest = rest[end:]
+
+
+class Conversation:
+    """What is left of a conversation whose first lines have been read: stands in for standard
+    input. The client has been greeted already."""
+
+    def __init__(self, first: bytes, rest: Iterator[bytes]) -> None:
+        self._first: bytes | None = first
+        self._rest = rest
+
+    @property
+    def buffer(self) -> Conversation:
+        """Its bytes."""
+        return self
+
+    def fileno(self) -> int:
+        """There is none: what was read is not in it any more."""
+        raise io.UnsupportedOperation("fileno")
+
+    def readline(self, _limit: int = -1) -> bytes:
+        """Returns the next line, empty at the end.
+
+        Raises: LateInputError, OSError.
+        """
+        first, self._first = self._first, None
+        return next(self._rest, b"") if first is None else first
 
 
 def wait_of(

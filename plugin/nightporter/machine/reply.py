@@ -49,6 +49,8 @@ SECRET_VARIABLES = ("VAULT_TOKEN", "BAO_TOKEN")  # whose values are in no file
 # Whose answer to `get` hangs on nothing but the ask: on standard input, or on the command line.
 HELPERS = ("git", "docker", "bazel")
 HELPERS_WITHOUT_INPUT = ("terraform", "pnpm")
+# cargo holds a conversation: each line is an ask. Python alone answers it, the launcher doesn't.
+CONVERSATIONS = (("credential", "cargo"), ("credential", "cargo", "--cargo-plugin"))
 MAX_INPUT = (1 << 20) + 1  # a byte more than any protocol takes
 MAX_ASK = 4096  # bytes of a kept ask, which some answers repeat
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")
@@ -72,6 +74,12 @@ def takes_input(arguments: Sequence[str]) -> bool:
     kept."""
     is_helper = len(arguments) > 2 and arguments[0] == "credential" and arguments[1] in HELPERS
     return is_helper and arguments[-1] == "get" and not set(arguments) & {"-h", "--help"}
+
+
+def converses(arguments: Sequence[str]) -> bool:
+    """Whether the line is one of a helper that is asked line by line, and whose replies are
+    kept."""
+    return tuple(arguments) in CONVERSATIONS
 
 
 def _takes_none(arguments: Sequence[str]) -> bool:
@@ -103,7 +111,8 @@ class Ask:
     def file_name(self) -> str | None:
         """The name of the reply file; None where none is kept."""
         arguments, given = self.arguments, self.given
-        if not arguments or takes_input(arguments) != (given is not None):
+        has_input = takes_input(arguments) or converses(arguments)
+        if not arguments or has_input != (given is not None):
             return None
         if given is None and not _takes_none(arguments):
             return None

@@ -3,6 +3,8 @@ were."""
 
 from __future__ import annotations
 
+import sys
+
 from nightporter.cli.helpers.call import (
     HelperCall,
     open_call,
@@ -13,6 +15,7 @@ from nightporter.cli.helpers.call import (
 from nightporter.cli.terminal import Options, say
 from nightporter.core.errors import NightporterError
 from nightporter.core.hosts import BadAskError, Target
+from nightporter.machine.client_input import Conversation
 from nightporter.protocols import cargo
 
 
@@ -24,7 +27,8 @@ def serve(arguments: list[str], options: Options) -> int:
             " --help`"
         )
         return 2
-    write_output(cargo.HELLO)
+    if not isinstance(sys.stdin, Conversation):
+        write_output(cargo.HELLO)
     for line in read_requests(options, cargo.MAX_BYTES):
         if line.strip():
             write_output(_reply(line, options))
@@ -40,7 +44,7 @@ def _reply(line: bytes, options: Options) -> str:
         if ask.target is None:
             return cargo.render_error("url-not-supported")
         with open_call("cargo", options) as call:
-            return _answer(ask, ask.target, call)
+            return _answer(ask, ask.target, call, line)
     except BadAskError as exc:
         return cargo.render_error("other", f"nightporter refuses the request: {exc}")
     except NightporterError as exc:
@@ -49,7 +53,7 @@ def _reply(line: bytes, options: Options) -> str:
         return cargo.render_error("other", f"{exc.message} [{exc.reference}]; {exc.hint}")
 
 
-def _answer(ask: cargo.CargoAsk, target: Target, call: HelperCall) -> str:
+def _answer(ask: cargo.CargoAsk, target: Target, call: HelperCall, line: bytes) -> str:
     broker = call.broker_for(target)
     if broker is not None and ask.profile_named() not in (None, broker.profile.name):
         broker = None
@@ -66,4 +70,6 @@ def _answer(ask: cargo.CargoAsk, target: Target, call: HelperCall) -> str:
     if is_login:
         return cargo.render_done("login")
     with_type = broker.profile.helper_options["cargo_authorization"] == "bearer"
-    return cargo.render(token, reported_expiry=reported_expiry(broker, token), with_type=with_type)
+    reply = cargo.render(token, reported_expiry=reported_expiry(broker, token), with_type=with_type)
+    call.leave_reply(broker, token, reply, line)
+    return reply
