@@ -90,8 +90,8 @@ def read_lines(descriptor: int, *, max_bytes: int, wait_s: float = WAIT_S) -> It
 
 
 class Conversation:
-    """What is left of a conversation whose first lines have been read: stands in for standard
-    input. The client has been greeted already."""
+    """What is left of a conversation whose first lines have been read, in place of standard input.
+    The client has been greeted already."""
 
     def __init__(self, first: bytes, rest: Iterator[bytes]) -> None:
         self._first: bytes | None = first
