@@ -115,10 +115,14 @@ def test_bills_of_materials(tmp_path: Path) -> None:
 
 
 def test_the_base_image_is_named_by_who_builds_it() -> None:
-    """By digest: a default could only be a tag, which can be moved."""
+    """By digest: a default could only be a tag, which can be moved. A tag ends the build."""
     text = (ROOT / "plugin/packaging/Containerfile").read_text()
-    assert re.findall(r"^ARG PYTHON(.*)$", text, re.M) == [""]
+    assert set(re.findall(r"^ARG PYTHON(.*)$", text, re.M)) == {""}
     assert set(re.findall(r"^FROM (\S+)", text, re.M)) == {"${PYTHON}"}
+    (check,) = re.findall(r"^RUN (case .* esac) ", text, re.M)
+    for name, code in (("python:3.13-slim", 1), (f"x/python@sha256:{'0' * 64}", 0), ("", 1)):
+        done = subprocess.run(["sh", "-c", check], env={"PYTHON": name}, capture_output=True)
+        assert done.returncode == code
 
 
 def test_the_steps_of_the_container_file(home: Home, tmp_path: Path) -> None:
@@ -136,7 +140,11 @@ def test_the_steps_of_the_container_file(home: Home, tmp_path: Path) -> None:
             shutil.copy(file, tmp_path / "src")
     (steps,) = re.findall(r"^RUN (.*?)(?<!\\)$", text, re.M | re.S)
     steps = steps.replace("/opt/", f"{tmp_path}/opt/").replace("/src/", f"{tmp_path}/src/")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PYTHON": f"python@sha256:{'0' * 64}",
+    }
     subprocess.run(["sh", "-ec", steps], check=True, env=environment, capture_output=True)
     program = tmp_path / "opt/nightporter/bin/nightporter"
     done = subprocess.run([program, "token"], env=home.environment, capture_output=True, text=True)
