@@ -4,6 +4,7 @@ printed; and what it prints for leaving removes it."""
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab.clients import client
+from lab.clones import NEWER, clone_of_two
 from lab.support import ROOT, Home, OpenBao
 from lab.worlds.vendor import Vendor
 
@@ -76,6 +78,58 @@ def _run(home: Home, *words: str) -> None:
 
 # How this machine reaches its package index: the installers need it, nightporter doesn't.
 OF_INSTALLERS = ("PIP_", "UV_", "SSL_CERT", "REQUESTS_CA", "HTTPS_PROXY", "NO_PROXY", "no_proxy")
+PAGE, README = ROOT / "plugin/docs/install.md", ROOT / "README.md"
+
+
+def row_of(way: str) -> list[str]:
+    """The commands of a row of the page: install, upgrade, remove."""
+    (row,) = re.findall(rf"^\| {way}\b[^|]*\|(.*)\|$", PAGE.read_text(), re.M)
+    return [cell.strip().strip("`") for cell in row.split("|")]
+
+
+@pytest.mark.parametrize("way", ["pipx", "uv", "pip"])
+def test_the_ways_of_the_table(way: str, tmp_path: Path) -> None:
+    """Each row of the page is typed in a clone: it installs, takes up what is new, and leaves no
+    command behind. The README has the same rows."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(OF_INSTALLERS)}
+    home = Home(tmp_path / "home", {**kept, "PIPX_HOME": f"{tmp_path}/pipx"})
+    commands = home.path / ".local/bin"
+    if way == "pip":
+        _run(home, sys.executable, "-m", "venv", str(home.path / "venv"))
+        commands = home.path / "venv/bin"
+    python = Path(sys.executable).parent
+    tools = Path(client("pipx")).parent
+    home.environment["PATH"] = f"{commands}:{tools}:{python}:{home.environment['PATH']}"
+    upstream = clone_of_two(tmp_path / "upstream")
+    _run(home, "git", "clone", "-q", str(upstream), str(home.path / "clone"))
+    _run(home, "git", "-C", str(home.path / "clone"), "reset", "-q", "--hard", "HEAD~1")
+    install, upgrade, remove = row_of(way)
+    assert all(f"`{command}`" in README.read_text() for command in (install, upgrade, remove))
+
+    def typed(command: str) -> None:
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=home.path / "clone",
+            env=home.environment,
+            capture_output=True,
+            text=True,
+            input="y\n",
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+    def is_new() -> bool:
+        (module,) = home.path.parent.rglob("site-packages/nightporter/aws_lambda.py")
+        return NEWER in module.read_text()
+
+    typed(install)
+    assert not is_new()
+    typed(upgrade)
+    assert is_new()
+    typed(f"{commands}/nightporter --version")
+    typed(remove)
+    assert not (commands / "nightporter").exists()
+
+
 WAYS = [by_pipx, by_uv, by_pip, by_uv_without_pip]
 
 

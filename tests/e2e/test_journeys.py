@@ -1,18 +1,18 @@
 """From an empty HOME to the first credential: how many commands and how many questions it takes.
 
-A number that grows is a change that every user pays for. Beside them: `aws configure` takes 1
-command and 4 questions, `gh auth login` 1 and 4, `vault login` 1 and 1, `kubelogin setup` 1 command
-with 3 options and a kubectl command.
+A number that grows is a change that every user pays for. `test_transcripts.py` counts what the
+documents show, and `test_peers.py` other tools.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 
 import pytest
 
-from lab.support import BIN, Home, OpenBao
+from lab.support import AWS_VARIABLES, BIN, Home, OpenBao
 from lab.terminals.terminal import Answers, at_terminal
 from lab.worlds.vendor import Vendor
 
@@ -92,18 +92,21 @@ def test_a_second_account(empty_home: Home, vendor: Vendor) -> None:
     assert journey.cost == (2, 0)
 
 
+@pytest.mark.parametrize("store", ["vault", "aws-secrets-manager"])
 def test_the_next_machine_types_no_password(
-    empty_home: Home, vendor: Vendor, openbao: OpenBao
+    store: str, empty_home: Home, vendor: Vendor, request: pytest.FixtureRequest
 ) -> None:
-    """The secret and the session are in Vault already."""
-    mount = openbao.mount()
-    openbao.put(mount, "prod/pitchpoint", json.loads(MEMBERS))
-    empty_home.environment |= {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.token}
-    flags = (
-        *("--issuer", "pitchpoint", "--base-url", vendor.address, "--store", "vault"),
-        *("--store-set", f"mount={mount}", "--credentials", "prod/pitchpoint"),
-    )
-    Journey(empty_home).type("init", *flags)
+    """The secret and the session are in the store already."""
+    profile = ("--issuer", "pitchpoint", "--base-url", vendor.address, "--store", store)
+    if store == "vault":
+        openbao: OpenBao = request.getfixturevalue("openbao")
+        place = ("--store-set", f"mount={openbao.mount()}")
+        empty_home.environment |= {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.token}
+    else:
+        place = ("--endpoint-url", request.getfixturevalue("moto"))
+        empty_home.environment |= AWS_VARIABLES
+    flags = (*profile, *place, "--credentials", f"prod/{secrets.token_hex(4)}")
+    Journey(empty_home).type("init", *flags, stdin=MEMBERS)
     empty_home.config_file.unlink()
     empty_home.drop_cache()
     journey = Journey(empty_home)

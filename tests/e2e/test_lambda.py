@@ -90,6 +90,23 @@ def test_rotate_handler_reports_and_measures(
     )
 
 
+def test_the_page_counts_what_is_billed(function: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Custom metrics are the largest part of the costs that lambda.md shows."""
+    aws_lambda.rotate_handler({}, Context())
+    aws_lambda.rotate_handler({"access": True}, Context())
+    billed = set()
+    for line in lines(capsys.readouterr().out):
+        for directive in line.get("_aws", {}).get("CloudWatchMetrics", []):
+            for metric in directive["Metrics"]:
+                for dimensions in directive["Dimensions"]:
+                    values = tuple(line[name] for name in dimensions)
+                    billed.add((metric["Name"], tuple(dimensions), values))
+    page = (ROOT / "plugin/docs/lambda.md").read_text()
+    assert f"| {len(billed)} custom metrics |" in page
+    alarms = (ROOT / "terraform/modules/aws/alarms.tf").read_text()
+    assert f"| {len(re.findall(r'^    [a-z0-9-]+ *= [{]', alarms, re.M))} alarms |" in page
+
+
 def test_rotate_handler_fails_at_the_end_and_counts_refusals(
     function: Home, vendor: Vendor, capsys: pytest.CaptureFixture[str]
 ) -> None:

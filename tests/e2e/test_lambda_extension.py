@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from lab.clients import client
+from lab.pages import block
 from lab.patience import patience, until
 from lab.servers.runtime_api import Environment, RuntimeApi
 from lab.support import ROOT, Home, free_port
@@ -164,13 +165,10 @@ def test_one_that_can_t_begin_says_so(home: Home, api: RuntimeApi, more: dict[st
 
 NODE = """
 const api = `http://${process.env.AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime/invocation`;
-const porter = `http://127.0.0.1:${process.env.NIGHTPORTER_EXTENSION_PORT}`;
 
 async function handler(event) {
-  const answer = await fetch(`${porter}/v1/token?profile=pitchpoint`, {
-    headers: { "X-Nightporter-Token": process.env.AWS_SESSION_TOKEN },
-  });
-  return { status: answer.status, ...(await answer.json()) };
+  BLOCK
+  return { status: answer.status, access_token };
 }
 
 for (;;) {
@@ -209,7 +207,8 @@ def test_a_function_in_node_beside_the_built_layer(
             (opt / item.filename).chmod(item.external_attr >> 16 & 0o777)
     assert not (opt / "python").exists()  # Python's functions would pay for it
     extension = start(home, api, str(opt / "extensions/nightporter"), PATH="/nowhere")
-    (tmp_path / "bootstrap.mjs").write_text(NODE)
+    shown = block("plugin/docs/lambda.md", "node").replace(":2775/", f":{extension.port}/")
+    (tmp_path / "bootstrap.mjs").write_text(NODE.replace("BLOCK", shown))
     with (tmp_path / "log").open("wb") as log:
         function = subprocess.Popen(
             [node, str(tmp_path / "bootstrap.mjs")],

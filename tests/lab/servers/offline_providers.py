@@ -3,9 +3,9 @@
 ``read_schema`` rebuilds the schema of chosen types from a ``cdktn-provider-*`` wheel.
 ``Providers`` serves such schemas to the real terraform over plugin protocol 6 on a unix
 socket; ``environment`` gives what terraform must find in its environment to use them.
-Nothing is created: a plan marks computed values unknown, a data source answers with
-``answers`` or placeholders, and an apply is refused (``terraform test`` with
-``mock_provider`` never asks for one).
+A plan marks computed values unknown, a data source answers with ``answers`` or placeholders.
+An apply is refused (``terraform test`` with ``mock_provider`` never asks for one), unless there
+are ``hands`` that make things at a stand-in of the cloud.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent import futures
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NotRequired, Self, TypedDict
+from typing import Any, NotRequired, Protocol, Self, TypedDict
 
 import grpc
 import msgpack
@@ -359,10 +359,40 @@ def _read_only_set(block: Block, value: Mapping[str, Any]) -> Iterator[str]:
                 yield from _read_only_set(nested["block"], element)
 
 
+class Maker(Protocol):
+    """Makes, changes and removes resources. Each returns the computed attributes that it knows."""
+
+    def create(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def update(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def delete(self, kind: str, values: Mapping[str, Any]) -> None: ...
+
+
+def _is_unknown(value: Any) -> bool:
+    return isinstance(value, msgpack.ExtType)
+
+
+def _without_unknown(value: Any) -> Any:
+    """The value with None for what is not known yet."""
+    if isinstance(value, dict):
+        return {name: _without_unknown(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_unknown(part) for part in value]
+    return None if _is_unknown(value) else value
+
+
+# What a change of this attribute makes anew: the schemas don't tell.
+_REPLACED_BY = {"aws_lambda_layer_version": "source_code_hash"}
+
+
 class _Provider(grpc.GenericRpcHandler):
-    def __init__(self, schema: Schema, answers: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, schema: Schema, answers: Mapping[str, Mapping[str, Any]], hands: Maker | None
+    ) -> None:
         self._schema = schema
         self._answers = answers
+        self._hands = hands
         self._methods: dict[str, Callable[[dict[int, bytes]], bytes]] = {
             "GetProviderSchema": self._get_schema,
             "ValidateResourceConfig": lambda request: self._validate(request, "resource"),
@@ -373,9 +403,7 @@ class _Provider(grpc.GenericRpcHandler):
             ),
             "ReadResource": lambda request: _encode((1, request[2])),
             "PlanResourceChange": self._plan,
-            "ApplyResourceChange": lambda _: _encode(
-                (3, _encode((1, 1), (2, "offline provider: no apply")))
-            ),
+            "ApplyResourceChange": self._apply,
             "ReadDataSource": lambda request: _encode((1, self._read(request, "data"))),
             "OpenEphemeralResource": lambda request: _encode((3, self._read(request, "ephemeral"))),
         }
@@ -429,7 +457,38 @@ class _Provider(grpc.GenericRpcHandler):
         for name in block["attributes"]:
             if name.endswith("_wo"):  # write-only: never in a plan
                 planned[name] = None
-        return _encode((1, _encode((1, msgpack.packb(planned)))))
+        prior = msgpack.unpackb(_decode(request[2])[1], strict_map_key=False)
+        name = _REPLACED_BY.get(request[1].decode(), "")
+        is_replaced = bool(prior and name and prior[name] != planned[name])
+        path = [(2, _encode((1, _encode((1, name)))))] if is_replaced else []
+        return _encode((1, _encode((1, msgpack.packb(planned)))), *path)
+
+    def _apply(self, request: dict[int, bytes]) -> bytes:
+        if self._hands is None:
+            return _encode((3, _encode((1, 1), (2, "offline provider: no apply"))))
+        kind = request[1].decode()
+        prior, planned = (
+            msgpack.unpackb(_decode(request[number])[1], strict_map_key=False) for number in (2, 3)
+        )
+        try:
+            state = self._changed(self._hands, kind, prior, planned)
+        except Exception as exc:
+            complaint = _encode((1, 1), (2, f"{kind}: {type(exc).__name__}"), (3, str(exc)))
+            return _encode((1, request[2]), (3, complaint))
+        return _encode((1, _encode((1, msgpack.packb(state)))))
+
+    def _changed(self, hands: Maker, kind: str, prior: Any, planned: Any) -> Any:
+        """Does what the plan says. Returns the new state, None for nothing."""
+        if planned is None:
+            hands.delete(kind, prior)
+            return None
+        values = _without_unknown(planned)
+        found = hands.create(kind, values) if prior is None else hands.update(kind, values)
+
+        def fill(type_: Any, name: str) -> Any:
+            return found[name] if name in found else _placeholder(type_, name)
+
+        return _fill(self._schema["resource"][kind], values, fill)
 
     def _read(self, request: dict[int, bytes], kind: str) -> bytes:
         name = request[1].decode()
@@ -449,7 +508,10 @@ class Providers:
     """Serves ``schemas`` (by source address, "hashicorp/aws") until closed."""
 
     def __init__(
-        self, schemas: Mapping[str, Schema], answers: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        schemas: Mapping[str, Schema],
+        answers: Mapping[str, Mapping[str, Any]] | None = None,
+        hands: Maker | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="tf-")
         self._servers: list[grpc.Server] = []
@@ -459,7 +521,7 @@ class Providers:
             server = grpc.server(
                 futures.ThreadPoolExecutor(8), options=[("grpc.max_send_message_length", -1)]
             )
-            server.add_generic_rpc_handlers((_Provider(schema, answers or {}),))
+            server.add_generic_rpc_handlers((_Provider(schema, answers or {}, hands),))
             server.add_insecure_port(f"unix:{socket}")
             server.start()
             self._servers.append(server)
@@ -508,9 +570,9 @@ def used_types(files: Iterable[Path]) -> set[str]:
     return found
 
 
-def main(wheels: Path, directories: list[Path]) -> None:
+def main(wheels: Path, directories: list[Path], moto: str | None) -> None:
     """Serves the types that the directories use, prints the environment for terraform, and ends
-    with its input."""
+    with its input. `moto`: where what the first directory has is made; None: nowhere."""
     files = [file for directory in directories for file in directory.rglob("*.tf")]
     types = used_types(files)
     schemas = {}
@@ -518,7 +580,12 @@ def main(wheels: Path, directories: list[Path]) -> None:
         (wheel,) = wheels.glob(f"cdktn_provider_{vendor}-*.whl")
         mine = {name for name in types if name.rpartition(".")[2].startswith(f"{vendor}_")}
         schemas[f"hashicorp/{vendor}"] = read_schema(wheel, mine)
-    with Providers(schemas, ANSWERS) as served:
+    hands, answers = None, dict[str, Mapping[str, Any]](ANSWERS)
+    if moto is not None:
+        from lab.servers.aws_hands import REGION, Hands  # boto3: a second that others save
+
+        hands, answers["aws_region"] = Hands(moto, directories[0]), {"region": REGION}
+    with Providers(schemas, answers, hands) as served:
         print(json.dumps(served.environment(Path("unused"))), flush=True)
         sys.stdin.read()
 
@@ -530,4 +597,8 @@ ANSWERS = {
 }
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
+    main(
+        Path(sys.argv[1]),
+        [Path(argument) for argument in sys.argv[2:]],
+        os.environ.get("MOTO_ADDRESS"),
+    )

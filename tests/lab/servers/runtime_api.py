@@ -146,7 +146,12 @@ class Environment:
 
 @contextlib.contextmanager
 def open_function(
-    python: Path, directory: Path, layer: Path, source: str | None, variables: Mapping[str, str]
+    python: Path,
+    directory: Path,
+    layer: Path,
+    source: str | None,
+    variables: Mapping[str, str],
+    handler: str = "app.handler",
 ) -> Iterator[Environment]:
     """A function in an environment of its own, the layer unpacked where `/opt` would be.
 
@@ -161,7 +166,7 @@ def open_function(
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
         "HOME": "/nowhere",
-        "_HANDLER": "app.handler",
+        "_HANDLER": handler,
         "LAMBDA_TASK_ROOT": str(directory),
         "AWS_LAMBDA_FUNCTION_NAME": "np",
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
@@ -178,7 +183,7 @@ def open_function(
     log = directory / "log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [python, "-m", "awslambdaric", "app.handler"],
+            [python, "-m", "awslambdaric", handler],
             env=environment,
             cwd=directory,
             stdin=subprocess.DEVNULL,

@@ -8,102 +8,21 @@ small servers here.
 from __future__ import annotations
 
 import contextlib
-import http.client
+import hashlib
 import json
 import subprocess
-import zipfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import boto3
-import pytest
-
-from lab.clients import PLACE, VENV, client, git_backend
-from lab.servers.internet import Internet, open_internet
-from lab.servers.runtime_api import open_function
-from lab.servers.tls import Call, Reply, open_guarded
-from lab.support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao
-from lab.worlds.vendor import Vendor
-
-CREDENTIALS = {"username": "svc-acme", "password": "correct-horse"}
-CONFIG = """
-[profiles.pitchpoint]
-issuer = "pitchpoint"
-credentials = "prod/pitchpoint"
-hosts = [{hosts}]
-"""
-APP = """\
-import nightporter
-import requests
-
-auth = nightporter.BearerAuth("pitchpoint")
-
-def handler(event, context):
-    return requests.get("https://orders.example.com/v1/orders", auth=auth, timeout=10).json()
-"""
-APP_CONFIG = """\
-[stores.aws]
-type = "aws-secrets-manager"
-
-[profiles.pitchpoint]
-issuer = "pitchpoint"
-credentials = "prod/pitchpoint"
-"""
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
-LAMBDA_PYTHON = PLACE / "lambda-python3.13/bin/python"
-
-
-@dataclass
-class World:
-    """What there is to build a stage from. `openbao` and `moto` start their servers when they are
-    called."""
-
-    directory: Path
-    vendor: Vendor
-    openbao: Callable[[], OpenBao]
-    moto: Callable[[], str]
-
-    @contextlib.contextmanager
-    def guarded(self, answers: Mapping[str, Any], **more: Any) -> Iterator[int]:
-        """The port of a server that takes only the vendor's tokens."""
-        is_live = self.vendor.world.is_live
-        with open_guarded(
-            self.directory, is_live=is_live, answers=answers, is_plain=True, **more
-        ) as server:
-            yield server.port
-
-    @contextlib.contextmanager
-    def home(self, places: Mapping[str, int], **variables: str) -> Iterator[tuple[Home, Internet]]:
-        """A home whose way out leads to these places, with our commands on PATH as pipx would put
-        them there."""
-        there = {"api.pointservices.com:443": _port(self.vendor.address), **places}
-        with open_internet(self.directory, there) as internet:
-            home = Home(self.directory / "home", {**internet.environment, **variables})
-            commands = home.path / ".local/bin"
-            commands.mkdir(parents=True)
-            for program in BIN.glob("*nightporter"):
-                (commands / program.name).symlink_to(program)
-            for program in (BIN / "kubectl", VENV / "aws", VENV / "http"):
-                if program.exists():
-                    (commands / program.name).symlink_to(program)
-            home.environment["PATH"] = f"{commands}:/usr/local/bin:/usr/bin:/bin"
-            home.environment["USER"] = "anna"
-            yield home, internet
-
-
-def _port(address: str) -> int:
-    return int(address.rpartition(":")[2])
+from lab.browsers import HEAD
+from lab.clients import client, git_backend
+from lab.jose import pem_of_public, rsa_key, signed_by
+from lab.servers.tls import Reply
+from lab.support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao, free_port
+from lab.terminals import amazon
+from lab.terminals.world import CONFIG, CREDENTIALS, World, port_of
 
 
 @contextlib.contextmanager
@@ -181,12 +100,13 @@ def _emptied(bao: OpenBao) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def vault_admin(world: World) -> Iterator[Home]:
+def vault_admin(world: World, places: Mapping[str, int] | None = None) -> Iterator[Home]:
     """An administrator of an empty Vault, at the machine that is to be set up."""
     bao = world.openbao()
     for path in ("sys/auth/approle", "sys/mounts/team"):  # another stage has made them
         bao.call("DELETE", path)
-    with world.home({"vault.example.com:8200": _port(bao.address)}) as (home, _):
+    places = {"vault.example.com:8200": port_of(bao.address), **(places or {})}
+    with world.home(places) as (home, _):
         (home.path / ".local/bin/vault").symlink_to(BIN / "bao")
         home.environment |= {
             "VAULT_ADDR": "https://vault.example.com:8200",
@@ -201,9 +121,9 @@ def vault_admin(world: World) -> Iterator[Home]:
 
 
 @contextlib.contextmanager
-def vault_reader(world: World) -> Iterator[Home]:
+def vault_reader(world: World, places: Mapping[str, int] | None = None) -> Iterator[Home]:
     """The same administrator, after the scheduled job has run."""
-    with vault_admin(world) as home:
+    with vault_admin(world, places) as home:
         bao = world.openbao()
         bao.call("POST", "sys/mounts/team", {"type": "kv", "options": {"version": "2"}})
         bao.put("team", "prod/pitchpoint", CREDENTIALS)
@@ -218,98 +138,147 @@ def vault_reader(world: World) -> Iterator[Home]:
 
 
 @contextlib.contextmanager
-def aws(world: World) -> Iterator[Home]:
-    """An account of AWS, as far as moto plays it, whose functions run by AWS's own runtime
-    client."""
-    if not LAMBDA_PYTHON.exists():
-        pytest.skip("Lambda's runtime is not installed; ./scripts/clients installs it")
-    moto = _port(world.moto())
-    amazon = "eu-west-1.amazonaws.com:443"
-    with (
-        world.guarded({"/v1/orders": {"orders": [4711]}}) as orders,
-        contextlib.ExitStack() as stack,
-    ):
-        running: dict[str, Any] = {}
-
-        def invoke(call: Call) -> Reply:
-            environment = home.environment
-            if "run" not in running:
-                running["run"] = stack.enter_context(_function(world.directory, moto, environment))
-            outcome = running["run"].invoke(json.loads(call.body or b"{}"))
-            error = {} if outcome.kind == "response" else {"X-Amz-Function-Error": "Unhandled"}
-            return Reply(json.dumps(outcome.body).encode(), kind="application/json", headers=error)
-
-        functions = {"/2015-03-31/functions/orders/invocations": invoke, "/*": _forward(moto)}
-        with open_guarded(
-            world.directory, is_live=lambda _: True, answers=functions, is_plain=True
-        ) as front:
-            services = {f"{name}.{amazon}": moto for name in ("secretsmanager", "sts")}
-            services["iam.amazonaws.com:443"] = moto
-            places = {"orders.example.com:443": orders, f"lambda.{amazon}": front.port, **services}
-            with world.home(places, **AWS_VARIABLES) as (home, _):
-                home.environment["AWS_PAGER"] = ""
-                files = {
-                    "app.py": APP,
-                    "nightporter.toml": APP_CONFIG,
-                    "account.json": json.dumps(CREDENTIALS) + "\n",
-                    "trust.json": json.dumps(TRUST) + "\n",
-                }
-                for name, content in files.items():
-                    (home.path / name).write_text(content)
-                (home.path / "nightporter").symlink_to(ROOT)
-                subprocess.run([ROOT / "scripts/build-layer"], check=True, capture_output=True)
-                yield home
+def vault_refused(world: World) -> Iterator[Home]:
+    """The machine of the scheduled job, whose secret id has been destroyed."""
+    with vault_reader(world) as home:
+        bao = world.openbao()
+        role = {"token_policies": ["job"], "role_id": "job"}
+        bao.call("POST", "auth/approle/role/job", role)
+        words = (home.path / "profile").read_text().split()
+        policy = home.run("policy", "--role", "full", *words).out
+        bao.call("PUT", "sys/policies/acl/job", {"policy": policy})
+        place = home.path / "secret-id"
+        place.write_text("destroyed")
+        place.chmod(0o600)
+        flags = [f"--auth={key}" for key in ("method=approle", "role_id=job")]
+        flags.append(f"--auth=secret_id_file={place}")
+        done = home.run("init", "--issuer", "pitchpoint", *words, *flags, "--no-check")
+        assert done.code == 0, done.err
+        yield home
 
 
-def _forward(port: int) -> Callable[[Call], Reply]:
-    def answer(call: Call) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        dropped = ("connection", "content-length", "transfer-encoding", "expect")
-        headers = {name: value for name, value in call.headers.items() if name not in dropped}
-        query = f"?{call.query}" if call.query else ""
-        connection.request(call.method, f"{call.path}{query}", body=call.body, headers=headers)
-        reply = connection.getresponse()
-        body = reply.read()
-        return Reply(
-            body, status=reply.status, kind=reply.getheader("Content-Type", "application/json")
-        )
+CI_CONFIG = """\
+[stores.vault]
+type = "vault"
+mount = "team"
+auth = { method = "jwt", role = "deploy", jwt_file = "~/ci.jwt" }
 
-    return answer
-
-
-def _amazon(service: str, moto: int) -> Any:
-    identity = {
-        "aws_access_key_id": "AKIAFULL",
-        "aws_secret_access_key": "x",
-        "region_name": "eu-west-1",
-    }
-    return boto3.client(service, endpoint_url=f"http://127.0.0.1:{moto}", **identity)
+[profiles.pitchpoint]
+issuer = "pitchpoint"
+credentials = "prod/pitchpoint"
+role = "refresh-only"
+"""
 
 
 @contextlib.contextmanager
-def _function(directory: Path, moto: int, environment: Mapping[str, str]) -> Iterator[Any]:
-    """The function `orders` as it was made: its code, its layer, its variables."""
-    found = _amazon("lambda", moto).get_function_configuration(FunctionName="orders")
-    variables = found["Environment"]["Variables"]
-    (layer_arn,) = (layer["Arn"] for layer in found["Layers"])
-    assert layer_arn.endswith("layer:nightporter:1")
-    layer, task = directory / "opt", directory / "task"
-    with zipfile.ZipFile(ROOT / "dist/nightporter-layer.zip") as archive:
-        archive.extractall(layer)
-    with zipfile.ZipFile(directory / "home/app.zip") as archive:
-        archive.extractall(task)
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if name.startswith("AWS_") or "PROXY" in name.upper()
+def vault_ci(world: World) -> Iterator[Home]:
+    """The same team's CI system, whose tokens Vault believes; and the API that its jobs call."""
+    with world.guarded({"/v1/orders": {"orders": [4711]}}) as orders:
+        with vault_reader(world, {"orders.example.com:443": orders}) as home:
+            bao, key = world.openbao(), rsa_key()
+            bao.call("DELETE", "sys/auth/jwt")
+            bao.call("POST", "sys/auth/jwt", {"type": "jwt"})
+            bao.call(
+                "POST",
+                "auth/jwt/config",
+                {"jwt_validation_pubkeys": [pem_of_public(key.public_key())]},
+            )
+            now = int(time.time())
+            claims = {"sub": "repo:acme/orders", "aud": "vault", "iat": now, "nbf": now - 60}
+            token = home.path / "ci.jwt"
+            token.write_text(signed_by(key, exp=now + 600, **claims))
+            token.chmod(0o600)
+            (home.path / "nightporter.toml").write_text(CI_CONFIG)
+            yield home
+
+
+@contextlib.contextmanager
+def docker(world: World) -> Iterator[Home]:
+    """A registry at reg.example.com, with one image."""
+    client("docker")
+    config = b"{}"
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": kind,
+            "config": {
+                "mediaType": "application/vnd.docker.container.image.v1+json",
+                "size": len(config),
+                "digest": f"sha256:{hashlib.sha256(config).hexdigest()}",
+            },
+            "layers": [],
+        }
+    ).encode()
+    digest = {"Docker-Content-Digest": f"sha256:{hashlib.sha256(manifest).hexdigest()}"}
+    answers = {
+        "/v2/": {},
+        "/v2/acme/orders/manifests/latest": Reply(manifest, kind=kind, headers=digest),
+        "/v2/acme/orders/blobs/*": config,
     }
-    trusted = {
-        name: environment[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
-    }
-    with open_function(
-        LAMBDA_PYTHON, task, layer, None, {**kept, **trusted, **variables}
-    ) as running:
-        yield running
+    with world.guarded(answers) as port:
+        with world.home({"reg.example.com:443": port}) as (home, _):
+            yield home
+
+
+BROWSER = f"""{HEAD}
+consent = urllib.request.urlopen(address).read().decode()
+allow = html.unescape(re.search('id="allow" href="([^"]+)"', consent)[1])
+urllib.request.urlopen(allow).read()
+"""
+
+
+@contextlib.contextmanager
+def browser(world: World) -> Iterator[Home]:
+    """A desktop, whose browser has somebody in front of it who agrees to everything."""
+    there = {"login.microsoftonline.com:443": port_of(world.vendor.address)}
+    with world.home(there) as (home, _):
+        program = world.directory / "browser"
+        program.write_text(BROWSER)
+        program.chmod(0o755)
+        home.environment["BROWSER"] = f"{program} %s"
+        yield home
+
+
+@contextlib.contextmanager
+def headless(world: World) -> Iterator[Home]:
+    """A machine without a browser. Its user enters the code elsewhere, a second after it came."""
+    ended = threading.Event()
+
+    def approve() -> None:
+        while not ended.wait(1):
+            for pending in list(world.vendor.world.pending.values()):
+                world.vendor.world.answer_device(pending.user_code, is_approved=True)
+
+    with world.home({"login.microsoftonline.com:443": port_of(world.vendor.address)}) as (home, _):
+        person = threading.Thread(target=approve)
+        person.start()
+        try:
+            yield home
+        finally:
+            ended.set()
+            person.join()
+
+
+@contextlib.contextmanager
+def developer(world: World) -> Iterator[Home]:
+    """A laptop with an identity of AWS, in an account without a secret."""
+    moto, region = port_of(world.moto()), "eu-central-1"  # none of another stage
+    places = {f"{name}.{region}.amazonaws.com:443": moto for name in ("secretsmanager", "sts")}
+    identity = {**AWS_VARIABLES, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    with world.home(places, **identity) as (home, _):
+        yield home
+
+
+@contextlib.contextmanager
+def agent(world: World) -> Iterator[Home]:
+    """A machine whose profile has a password already."""
+    with laptop(world) as home:
+        home.set_credentials(**CREDENTIALS)
+        runtime = home.path / "run"
+        runtime.mkdir(mode=0o700)
+        home.environment |= {"XDG_RUNTIME_DIR": str(runtime), "PORT": str(free_port())}
+        yield home
 
 
 @contextlib.contextmanager
@@ -344,7 +313,7 @@ def signed_in(world: World) -> Iterator[Home]:
 def two_stores(world: World) -> Iterator[Home]:
     """A laptop that is to move from the embedded store to Vault."""
     bao = world.openbao()
-    with world.home({"vault.example.com:8200": _port(bao.address)}, VAULT_TOKEN=bao.token) as (
+    with world.home({"vault.example.com:8200": port_of(bao.address)}, VAULT_TOKEN=bao.token) as (
         home,
         _,
     ):
@@ -390,7 +359,15 @@ STAGES: Mapping[str, Callable[[World], Any]] = {
     "git": git,
     "vault-admin": vault_admin,
     "vault-reader": vault_reader,
-    "lambda": aws,
+    "vault-ci": vault_ci,
+    "vault-refused": vault_refused,
+    "docker": docker,
+    "browser": browser,
+    "headless": headless,
+    "developer": developer,
+    "agent": agent,
+    "lambda": amazon.by_hand,
+    "deploy": amazon.by_terraform,
     "laptop": laptop,
     "signed-in": signed_in,
     "refused": refused,

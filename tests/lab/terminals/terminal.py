@@ -123,6 +123,7 @@ class Shell:
             echo=False,
         )
         self._child.delaybeforesend = None
+        self.answered = 0  # questions so far
         self._child.expect_exact(REAL_PROMPT, timeout=patience(SECONDS))
 
     def run(self, command: Command, secrets: Sequence[str]) -> list[str]:
@@ -141,16 +142,26 @@ class Shell:
                 pexpect.TIMEOUT
             ):  # nothing more for now: somebody is waited for, or there is more to do
                 last = screen.rpartition("\n")[2]
+            if command.typed.endswith(" &"):
+                if not _has_said(screen):
+                    continue
+                return screen.replace(REAL_PROMPT, "").splitlines()
             if screen.endswith(REAL_PROMPT):
                 return screen.removesuffix(REAL_PROMPT).splitlines()
             answer = _answer_to(last, remaining, waiting)
             if answer is not None:
                 self._child.send(f"{answer}\n")
+                self.answered += 1
                 screen += "" if last in HIDDEN else f"{answer}\n"
         raise AssertionError(f"`{command.typed}` did not end: {screen[-800:]}")
 
     def close(self) -> None:
         self._child.close(force=True)
+
+
+def _has_said(screen: str) -> bool:
+    """Whether a server in the background has said that it is ready: the prompt is there before."""
+    return REAL_PROMPT in screen and screen.endswith("\n")
 
 
 def _answer_to(last: str, remaining: list[str], secrets: list[str]) -> str | None:
@@ -172,6 +183,9 @@ CHANGING = (
     (r"\b\d+[dhms]( \d+[dhms])*\b", "<duration>"),
     (r"\[[#.]{12}\]", "<bar>"),
     (r"\b[0-9a-f]{64}\b", "<digest>"),
+    (r"\bcode [0-9A-F]{8}\b", "code <user code>"),
+    (r"https://login\.microsoftonline\.com/\S+/authorize\?\S+", "<login>"),
+    (r"^\[\d\] \d+$", "<job>"),
     (r"sandbox\.[A-Za-z0-9_-]+(\.\.\.)?", "<token>"),
     (r"\b\d+\.\d+ s\b", "<seconds>"),
     (r'"duration_s": [0-9.]+', '"duration_s": <seconds>'),
