@@ -16,9 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Start": ("install", "vault", "lambda", "local"),
-    "Operate": ("operations", "secrets-manager", "terraform/index", "errors"),
-    "Integrate": ("clients", "vendors", "adding"),
+    "Start": ("first-hour", "install", "vault", "lambda", "secrets-manager", "local"),
+    "Operate": ("operations", "runbooks", "terraform/index", "Errors <errors>"),
+    "Integrate": ("clients", "agent", "vendors", "adding"),
     "Understand": ("sessions", "security", "architecture", "glossary", "decisions/index"),
     "Refer": (
         "commands",
