@@ -15,7 +15,7 @@ import pytest
 from lab.support import ROOT, Home, words_left
 from nightporter import __version__
 from nightporter.cli import app, helpers, setups
-from nightporter.cli.frame import EXAMPLES, GLOBALS, examples_of
+from nightporter.cli.frame import EXAMPLES, GLOBALS, PAGES, examples_of, page_of
 from nightporter.cli.manual import render
 
 PAGE = ROOT / "plugin/man/nightporter.1"
@@ -58,7 +58,28 @@ def test_each_help_says_what_a_user_needs(
     assert "--timeout" in rest
     assert "--timeout" not in own
     assert "Examples:" in shown
+    (page,) = re.findall(r"^Page: (\S+) of the repository\.$", rest, re.M)
+    assert (ROOT / page).exists()
     assert "Exit codes" in shown or "exit codes" in shown
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=NAMES)
+def test_each_description_is_whole_sentences(words: list[str], command: click.Command) -> None:
+    """Of its first line and of each paragraph: it begins with a capital and ends with a stop."""
+    paragraphs = (command.help or "").split("\n\n")
+    assert paragraphs[0]
+    for paragraph in map(str.strip, paragraphs):
+        if paragraph.startswith("\b"):  # as it is typed
+            continue
+        assert re.match(r"[A-Z\-`]|npm ", paragraph), (words, paragraph)
+        assert re.search(r"[.:]$", paragraph), (words, paragraph)
+
+
+def test_a_page_of_a_command_speaks_of_it() -> None:
+    """The page that the help names has the command's name."""
+    assert set(PAGES) == {words[0] for words, _ in COMMANDS}
+    for name in PAGES:
+        assert re.search(rf"\b{name}\b", (ROOT / page_of(name)).read_text()), name
 
 
 def example_commands() -> list[list[str]]:

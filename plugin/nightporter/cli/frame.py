@@ -138,10 +138,40 @@ Documentation: `man nightporter`, README.md and plugin/docs of the repository,
 `nightporter explain REFERENCE` for the last line of an error."""
 COMMAND_END = "Variables and exit codes: nightporter --help, or man nightporter."
 
+# The page of plugin/docs that tells more about each command.
+PAGES: Mapping[str, str] = {
+    "agent": "agent",
+    "completion": "install",
+    "config": "configuration",
+    "credential": "clients",
+    "credentials": "operations",
+    "doctor": "operations",
+    "exec-credential": "clients",
+    "explain": "errors",
+    "init": "first-hour",
+    "login": "vendors",
+    "logout": "install",
+    "policy": "operations",
+    "rotate": "operations",
+    "run": "clients",
+    "sandbox": "vendors",
+    "seed": "vendors",
+    "setup": "clients",
+    "status": "operations",
+    "timeline": "operations",
+    "token": "commands",
+    "uninstall": "install",
+}
+
 
 def examples_of(name: str) -> list[str]:
     """Returns the lines of a command's examples; none for a command that needs none."""
     return EXAMPLES.get(name, "").strip().splitlines()
+
+
+def page_of(name: str) -> str:
+    """Returns the page that tells more about a command, from the root of the repository."""
+    return f"plugin/docs/{PAGES.get(name, 'commands')}.md"
 
 
 def _take(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -275,6 +305,7 @@ class _Helped(click.Command):
         if self.epilog is None:
             formatter.write_paragraph()
             formatter.write_text(COMMAND_END)
+            formatter.write_text(f"Page: {page_of(_top_name(ctx))} of the repository.")
         super().format_epilog(ctx, formatter)
 
 

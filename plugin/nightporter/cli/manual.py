@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import click
 
-from nightporter.cli.frame import GLOBALS, examples_of
+from nightporter.cli.frame import GLOBALS, examples_of, page_of
 
 HEAD = '.TH NIGHTPORTER 1 "" "nightporter" "User Commands"'
 FILES = """\
@@ -79,6 +79,7 @@ def _commands(group: click.Group, parent: click.Context) -> Iterator[str]:
 def _examples(name: str) -> Iterator[str]:
     if lines := examples_of(name):
         yield f".PP\n.nf\n{_lines(chr(10).join(lines))}\n.fi"
+        yield f".PP\nPage: {_inline(page_of(name))}"
 
 
 def _options(command: click.Command, context: click.Context, *, is_global: bool) -> Iterator[str]:
