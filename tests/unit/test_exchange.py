@@ -23,7 +23,7 @@ from nightporter.core.errors import (
     StoreDeniedError,
     StoreValueError,
 )
-from nightporter.core.model import Ask, Secret
+from nightporter.core.model import Ask, Secret, Token
 from nightporter.core.values import replace
 from nightporter.session.engine import obtain
 from nightporter.session.exchange import remedy
@@ -434,6 +434,44 @@ def test_a_result_that_is_too_large_is_saved_without_its_access_token() -> None:
     found.send = send  # type: ignore[method-assign]
     assert obtain(found.session, ask()).value == "A2"
     assert (found.kept().refresh_token, found.kept().access_token) == (Secret("R2"), None)
+
+
+# Records that are not ours.
+
+
+def test_a_record_of_somebody_else_s_gets_its_claim_back_and_nothing_more() -> None:
+    """Every member stays as it was where nothing was sent; a sign-in that succeeds replaces it."""
+    found = world(SIGN_IN, AWAY, AWAY, AWAY, AWAY, AWAY)
+    members = {"schema": 1, "something": "else", "generation": 7}
+    found.values["r"] = (dict(members), 1)
+    failure(found, IssuerUnreachableError)
+    assert found.values["r"][0] == {**members, "claim": None}
+    assert [facts for event, facts in found.events if event == "foreign-record"]
+    found.answers = [ISSUED]
+    again = Ask(deadline=BOOT + found.slept_s + 30, min_ttl_s=60)
+    assert obtain(found.session, again).value == "A2"
+    assert found.kept().refresh_token == Secret("R2")
+    assert found.kept().generation == 8
+
+
+def test_a_reader_gets_what_is_published_and_sends_nothing() -> None:
+    """Nor does it look at the session's record."""
+    found = world(SHARING + 'role = "read-only"\n')
+    found.session.publish(
+        Token(
+            Secret("P"),
+            token_type="Bearer",
+            expires_at_s=NOW + 600,
+            obtained_at_s=float(NOW),
+            generation=5,
+        ),
+        BOOT + 5,
+    )
+    found.events.clear()
+    token = obtain(found.session, ask())
+    assert (token.value, token.generation) == ("P", 5)
+    assert found.sent == []
+    assert [facts["path"] for event, facts in found.events if event == "read"] == ["a"]
 
 
 # What is missing before anything is sent.

@@ -10,6 +10,7 @@ from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError
 from nightporter.core.hosts import (
     BadAskError,
+    Target,
     entry_problem,
     parse_path,
     parse_rule,
@@ -259,3 +260,11 @@ def test_an_entry_with_an_odd_path_is_no_entry_for_the_whole_host(entry: str) ->
     assert entry_problem(entry)
     with pytest.raises(BadAskError):
         parse_rule(entry)
+
+
+def test_a_wildcard_stands_for_a_label() -> None:
+    """Not for nothing before the dot, and not for two."""
+    rule = parse_rule("*.b.example")
+    for host, fits in ((".b.example", False), ("b.example", False), ("a.b.example", True)):
+        assert rule.matches(Target(scheme="https", host=host, port=443)) is fits
+    assert not rule.matches(Target(scheme="https", host="c.a.b.example", port=443))
