@@ -32,7 +32,7 @@ from nightporter.stores.aws import Connection
 from nightporter.stores.secrets_manager import SecretsManagerStore
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
-T = 10.0
+T = patience(10.0)
 PATH = "prod/pitchpoint/refresh-token"
 
 

@@ -16,13 +16,14 @@ from typing import Any
 import botocore.credentials
 import pytest
 
+from lab.patience import patience
 from lab.servers.strict_aws import StrictAws, open_strict_aws
 from nightporter.core.errors import StoreDeniedError
 from nightporter.session.port import ABSENT
 from nightporter.stores.secrets_manager import SecretsManagerStore
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
-T = 10.0
+T = patience(10.0)
 PATH = "prod/pitchpoint/refresh-token"
 START = "https://corp.example/start"
 

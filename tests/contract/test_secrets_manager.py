@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
+from lab.patience import patience
 from lab.servers.strict_aws import StrictAws, open_strict_aws
 from lab.support import free_port
 from nightporter.core.errors import (
@@ -28,7 +29,7 @@ from nightporter.session.port import ABSENT
 from nightporter.stores.secrets_manager import SecretsManagerStore, derived_id
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
-T = 10.0
+T = patience(10.0)
 PATH = "prod/pitchpoint/refresh-token"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
-from lab.patience import until
+from lab.patience import patience, until
 from lab.support import OpenBao, free_port, open_openbao
 from nightporter.core.errors import (
     ConfigError,
@@ -32,7 +32,7 @@ from nightporter.core.expiry import format_rfc3339, parse_rfc3339
 from nightporter.session.port import ABSENT, KEEP_EXPIRY, Version
 from nightporter.stores.vault import VaultStore
 
-T = 10.0
+T = patience(10.0)
 CREDENTIALS, SESSION = "prod/pitchpoint", "prod/pitchpoint/refresh-token"
 
 

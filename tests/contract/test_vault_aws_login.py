@@ -11,6 +11,7 @@ from typing import Any
 import botocore.auth
 import pytest
 
+from lab.patience import patience
 from lab.servers.vault_aws_auth import AwsAuth
 from lab.servers.vault_front import front
 from lab.support import Home, OpenBao, pitchpoint_config
@@ -24,7 +25,7 @@ from nightporter.stores import STORES
 from nightporter.stores.vault import VaultStore
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
-T = 10.0
+T = patience(10.0)
 PATH = "prod/pitchpoint/refresh-token"
 KEYS = {"AKIAFULL": "not-a-real-secret", "AKIAOTHER": "hunter2"}
 

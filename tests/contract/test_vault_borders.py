@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
-from lab.patience import until
+from lab.patience import patience, until
 from lab.servers.vault_front import Answer, Asked, front
 from lab.support import BIN, OpenBao, clean_environment, free_port, open_openbao
 from nightporter.core.errors import (
@@ -32,7 +32,7 @@ from nightporter.core.errors import (
 from nightporter.session.port import ABSENT, Version
 from nightporter.stores.vault import VaultStore
 
-T = 10.0
+T = patience(10.0)
 PATH = "prod/pitchpoint/refresh-token"
 
 

@@ -14,7 +14,7 @@ import hvac.exceptions
 import pytest
 import requests.exceptions
 
-from lab.patience import within
+from lab.patience import patience, within
 from lab.servers.vault_front import Answer, Asked, front
 from lab.support import OpenBao
 from nightporter.core.errors import (
@@ -29,7 +29,7 @@ from nightporter.session.port import ABSENT, Version
 from nightporter.stores.vault import VaultStore
 from nightporter.stores.vault_errors import error_of
 
-T = 10.0
+T = patience(10.0)
 PATH = "prod/pitchpoint/refresh-token"
 ADDRESS = "https://vault.example"
 

@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
+from lab.patience import patience
 from lab.support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.core import errors
@@ -287,6 +288,7 @@ def events(home: Home) -> list[dict[str, Any]]:
 
 def test_what_happens_to_a_session_is_one_line_each(home: Home, vendor: Vendor) -> None:
     home.environment["NIGHTPORTER_LOG"] = str(home.path / "audit.log")
+    home.environment["NIGHTPORTER_TIMEOUT"] = str(patience(30))
     home.run("token")
     home.run("token")  # from the cache: nothing happens to the session
     names = [event["event"] for event in events(home)]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.patience import patience
+from lab.patience import patience, until
 from lab.support import ROOT, Home, OpenBao, clean_environment, free_port
 from lab.worlds.remedies import MEMBERS, PATH, Bench
 from lab.worlds.vendor import Vendor
@@ -666,9 +666,9 @@ def _(bench: Bench) -> None:
         f'[stores.shelf]\ntype = "local"\npath = "{shelf}"\n' + bench.home.config_file.read_text()
     )
     bench.typed("nightporter seed ist", bench.vendor.world.new_refresh_token())
-    bench.vendor.fail({"kind": "late", "seconds": 2})
+    bench.vendor.fail({"kind": "late", "seconds": min(patience(2), 12)})
     asking = bench.home.start("token")
-    time.sleep(1.6)
+    until(lambda: bench.vendor.count("refresh"))
     shelf.rename(away)
     shelf.touch()
     out, err = asking.communicate(timeout=patience(60))

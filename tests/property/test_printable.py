@@ -17,6 +17,7 @@ import tomlkit
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from lab.patience import patience
 from lab.support import ROOT, Home, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.cli import app, fast, helpers, terminal
@@ -91,11 +92,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with open_sandbox(world) as address, pytest.MonkeyPatch.context() as patch:
         for name, value in home.environment.items():
             patch.setenv(name, value)
-        patch.setenv("NIGHTPORTER_TIMEOUT", "2")
+        patch.setenv("NIGHTPORTER_TIMEOUT", str(min(patience(2), 20)))
         stage = Stage(home, Vendor(address, world), patch)
         stage.configure()
         home.set_credentials(username="svc-acme", password="correct-horse")
-        assert stage.run("token", NIGHTPORTER_TIMEOUT="60") == 0, stage.shown
+        assert stage.run("token", NIGHTPORTER_TIMEOUT=str(patience(60))) == 0, stage.shown
         yield stage
 
 
@@ -138,7 +139,7 @@ def from_vendor(stage: Stage, text: str) -> None:
         stage.vendor.world.faults.clear()
     stage.home.record_file().unlink(missing_ok=True)  # what was refused is remembered there
     stage.home.drop_cache()
-    stage.run("token", NIGHTPORTER_TIMEOUT="60")
+    stage.run("token", NIGHTPORTER_TIMEOUT=str(patience(60)))
 
 
 def from_configuration(stage: Stage, text: str) -> None:
