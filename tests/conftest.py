@@ -13,8 +13,11 @@ from hypothesis import HealthCheck, settings
 from lab.patience import patience
 from lab.support import AWS_VARIABLES, Home, OpenBao, open_moto, open_openbao, pitchpoint_config
 from lab.worlds.vendor import Vendor
+from nightporter import Porter
+from nightporter.session.port import ABSENT
 from nightporter.simulator.server import open_sandbox
 from nightporter.simulator.world import World
+from nightporter.stores.local import LocalStore
 
 # A shell that starts us in the background makes us ignore SIGINT, and every command that a test
 # starts after us.
@@ -110,3 +113,15 @@ def home(empty_home: Home, vendor: Vendor) -> Home:
     empty_home.configure(pitchpoint_config(vendor.address))
     empty_home.set_credentials(username="svc-acme", password="correct-horse")
     return empty_home
+
+
+@pytest.fixture
+def porter(vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Porter]:
+    """A program's own Porter: a profile whose credentials are in a store of the program's own."""
+    monkeypatch.setenv("NIGHTPORTER_CACHE_DIR", str(tmp_path / "cache"))
+    credentials = {"username": "svc-acme", "password": "correct-horse"}
+    store = LocalStore(str(tmp_path / "store"))
+    store.write("prod/pitchpoint", credentials, ABSENT, None, timeout_s=5)
+    stores = f'[stores.here]\ntype = "local"\npath = "{tmp_path / "store"}"\n'
+    with Porter(pitchpoint_config(vendor.address, stores=stores)) as porter:
+        yield porter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,28 +11,8 @@ import pytest
 import requests
 
 import nightporter
-from lab.support import pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.client.bearer import BearerAuth, httpx_auth
-from nightporter.session.port import ABSENT
-from nightporter.stores.local import LocalStore
-
-
-@pytest.fixture
-def porter(
-    vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[nightporter.Porter]:
-    monkeypatch.setenv("NIGHTPORTER_CACHE_DIR", str(tmp_path / "cache"))
-    LocalStore(str(tmp_path / "store")).write(
-        "prod/pitchpoint",
-        {"username": "svc-acme", "password": "correct-horse"},
-        ABSENT,
-        None,
-        timeout_s=5,
-    )
-    stores = f'[stores.here]\ntype = "local"\npath = "{tmp_path / "store"}"\n'
-    with nightporter.Porter(pitchpoint_config(vendor.address, stores=stores)) as porter:
-        yield porter
 
 
 def age(porter: nightporter.Porter, seconds: float = 120) -> None:

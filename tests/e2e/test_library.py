@@ -11,25 +11,8 @@ import pytest
 
 import nightporter
 from lab.patience import patience
-from lab.support import pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.core.errors import NightporterError
-from nightporter.session.port import ABSENT
-from nightporter.stores.local import LocalStore
-
-
-@pytest.fixture
-def porter(vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nightporter.Porter:
-    monkeypatch.setenv("NIGHTPORTER_CACHE_DIR", str(tmp_path / "cache"))
-    LocalStore(str(tmp_path / "store")).write(
-        "prod/pitchpoint",
-        {"username": "svc-acme", "password": "correct-horse"},
-        ABSENT,
-        None,
-        timeout_s=5,
-    )
-    stores = f'[stores.here]\ntype = "local"\npath = "{tmp_path / "store"}"\n'
-    return nightporter.Porter(pitchpoint_config(vendor.address, stores=stores))
 
 
 def test_a_token(porter: nightporter.Porter, vendor: Vendor) -> None:
