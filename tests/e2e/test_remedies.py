@@ -44,6 +44,7 @@ ELSEWHERE = {
     "store": "no remedy of its own; one of its places: test_doctor_remedies.py::test_a_local",
     "issuer": "the root of its family: nothing raises it alone",
     "write-budget": "a day must pass: test_secrets_manager.py::test",
+    "implausible-token": "a planted token: test_planted.py::test_doctor_tells_a_planted_token",
     "cluster-not-pinned": "kubectl and a cluster: test_pins.py::test_doctor_warns_of_a_ca",
     "clock-skew": "the clock of the machine: test_doctor_remedies.py::test_a_clock_that_differs",
     "lambda-init": "in a function: test_lambda.py::test_a_function_from_cold_to_warm",

@@ -166,6 +166,34 @@ def test_a_planted_published_token(shared: Home, vendor: Vendor, generation: int
     assert vendor.world.is_live(now["access_token"])
 
 
+def plant_published(home: Home, **members: object) -> None:
+    file = home.data / "prod%2Fpitchpoint%2Faccess.json"
+    document = json.loads(file.read_text())
+    document["value"] |= {"access_token": "EVIL", **members}
+    document["version"] += 1
+    file.write_text(json.dumps(document))
+
+
+def test_doctor_tells_a_planted_token(shared: Home) -> None:
+    """It had no word, and status told when a token ends that nobody is given. What doctor says to
+    type writes over both."""
+    assert shared.run("rotate", "--access", "--all").code == 0
+    assert "implausible-token" not in shared.run("doctor").out
+    never = "9999-12-31T23:59:59Z"
+    shared.set_record(access_token="EVIL", access_token_expires_at=never)
+    plant_published(shared, expires_at=never)
+    said = shared.run("doctor").out
+    assert "published at 'prod/pitchpoint/access' can't be one of ours" in said
+    assert "shared at 'prod/pitchpoint/refresh-token' can't be one of ours" in said
+    status = shared.run("status").out
+    assert "given to nobody" in status
+    assert "9999" not in status
+    for command in ("token pitchpoint --force-refresh", "rotate pitchpoint --access"):
+        assert f"nightporter {command}" in said
+        assert shared.run(*command.split()).code == 0
+    assert "implausible-token" not in shared.run("doctor").out
+
+
 def read_only(home: Home, vendor: Vendor) -> Done:
     more = 'role = "read-only"\npublish_access_token = "prod/pitchpoint/access"'
     home.configure(pitchpoint_config(vendor.address, more=more))

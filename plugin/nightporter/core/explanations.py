@@ -324,6 +324,15 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Nothing: a claim expires after 16 s, or after 64 s where a second send would end the"
         " session.",
     ),
+    "implausible-token": Explanation(
+        "The store holds an access token that nightporter did not write so: it would live for more"
+        " than a day after its exchange, comes from the future, is no bearer token, or is of"
+        " another issuer. Nobody is given it. Whoever may write there could have planted it.",
+        "Run `nightporter token PROFILE --force-refresh` and `nightporter rotate PROFILE --access`,"
+        " which write over it.",
+        "Then see in the store's audit log who wrote it, and take that right away: `nightporter"
+        " policy PROFILE --role ROLE` prints what each role needs.",
+    ),
     "session-idle": Explanation(
         "The vendor ends sessions that nobody refreshes for a while (`idle_life`). That is soon.",
         "Run `nightporter rotate` now, and on a schedule.",

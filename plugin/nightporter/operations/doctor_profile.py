@@ -18,7 +18,7 @@ from nightporter.core.errors import (
 from nightporter.core.expiry import format_rfc3339
 from nightporter.core.limits import STRICT_CLAIM_S
 from nightporter.core.model import Ask, Profile, Role, SessionRecord
-from nightporter.core.record import idle_end
+from nightporter.core.record import idle_end, parse_published
 from nightporter.core.told import NOTHING
 from nightporter.core.values import replace
 from nightporter.operations.findings import Finding, failure, fault, ok, warning
@@ -73,6 +73,7 @@ class ProfileDoctor:
             yield ok(f"an access token is published at {place!r}", self._profile.name)
             return
         yield from self._labels()
+        yield from self._published(deadline)
         yield from self._spilled(deadline)
         snapshot = self._session.read(deadline)
         yield from self._life()
@@ -80,6 +81,15 @@ class ProfileDoctor:
             whom = f"the store {self._profile.store.name!r}"
             yield from _skewed(snapshot.now - time.time(), whom, self._profile.name)
         yield from self._found(snapshot)
+
+    def _published(self, deadline: float) -> Iterator[Finding]:
+        """Whether what readers are to be given is a token that they would take."""
+        path = self._profile.publish_access_token
+        if path is None or self._profile.role is not Role.FULL:
+            return
+        value = self._session.read_path(path, deadline).value
+        if value is not None and parse_published(value, self._profile, now=time.time()) is None:
+            yield _implausible(f"published at {path!r}", self._profile.name)
 
     def _missing_rights(self) -> Iterator[Finding]:
         profile, store = self._profile, self._session.store
@@ -197,6 +207,8 @@ class ProfileDoctor:
             yield warning("session-idle", what, name)
         if record.claim and self._session.is_claim_alive(snapshot):
             yield warning("session-claimed", f"claimed by {record.claim.holder}", name)
+        if record.access_token and transitions.shared_ends_at(record, now=now) is None:
+            yield _implausible(f"shared at {profile.refresh_token!r}", name)
         yield from self._waits(record, now)
         yield from self._told(record)
         yield from self._budget(record)
@@ -294,6 +306,11 @@ class ProfileDoctor:
         yield ok(f"the issuer answers at {address} ({way})", profile.name)
         if reply.skew_s is not None:
             yield from _skewed(reply.skew_s, "the issuer", profile.name)
+
+
+def _implausible(where: str, profile: str) -> Finding:
+    what = f"the access token {where} can't be one of ours, and nobody is given it"
+    return warning("implausible-token", what, profile)
 
 
 def _skewed(skew_s: float, whom: str, profile: str) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from nightporter.core.record import idle_end
 from nightporter.core.told import NOTHING, Told
 from nightporter.core.values import dataclass, field, replace
 from nightporter.machine.helper_failures import HelperFailure
-from nightporter.session.transitions import Snapshot, is_marked
+from nightporter.session.transitions import Snapshot, is_marked, shared_ends_at
 
 PUBLISHED_S = 1.0  # for a look at a published token
 
@@ -233,15 +233,21 @@ class _Page:
             return []
         return [_row("idle", f"dies {relative(ends_at - self.now)}, if not refreshed")]
 
+    def shared_token(self, record: SessionRecord) -> list[str]:
+        if record.access_token is None:
+            return []
+        ends = shared_ends_at(record, now=self.now)
+        if ends is None:
+            return [_row("shared token", "not one of ours, and given to nobody")]
+        return self.life("shared token", record.issued_at or self.now, ends)
+
     def record(self, record: SessionRecord) -> list[str]:
         rows = [
             *self.refresh_token(record),
             _row("generation", f"{record.generation}, {_origin(record)}"),
             *self.told(record.told or NOTHING),
         ]
-        begun, ends = record.issued_at or self.now, record.access_token_expires_at
-        if ends is not None:
-            rows += self.life("shared token", begun, ends)
+        rows += self.shared_token(record)
         rows += self.watched(record)
         if record.claim:
             until = relative(record.claim.until - self.now)
