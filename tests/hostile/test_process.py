@@ -54,6 +54,27 @@ def test_nobody_may_look_into_the_process() -> None:
     assert done.stdout.split() == ["1", "0"], done.stderr
 
 
+INSIDE = """
+import ctypes, os, resource
+from nightporter import __main__
+from nightporter.cli import fast
+def look(*_args):
+    dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+    print(dumpable, resource.getrlimit(resource.RLIMIT_CORE)[0], os.environ.get("SSLKEYLOGFILE"))
+fast.answer = look
+__main__.main(["token"])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
+def test_the_command_is_closed_before_it_holds_a_secret(home: Home, tmp_path: Path) -> None:
+    """All three at the place where a token is obtained: each would hide that another is missing."""
+    words = f"ulimit -c 1000; exec {sys.executable} -c '{INSIDE}'"
+    environment = {**home.environment, "SSLKEYLOGFILE": str(tmp_path / "keys")}
+    done = subprocess.run(["sh", "-c", words], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["0", "0", "None"], done.stderr
+
+
 def test_the_command_that_is_run_may_be_looked_into(home: Home) -> None:
     script = f'{sys.executable} -c "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"'
     assert under(home, "0", script) == "1"

@@ -309,7 +309,7 @@ class ProfileDoctor:
 
 
 def _implausible(where: str, profile: str) -> Finding:
-    what = f"the access token {where} can't be one of ours, and nobody is given it"
+    what = f"the access token {where} is implausible, and nobody is given it"
     return warning("implausible-token", what, profile)
 
 

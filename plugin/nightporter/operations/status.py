@@ -238,7 +238,7 @@ class _Page:
             return []
         ends = shared_ends_at(record, now=self.now)
         if ends is None:
-            return [_row("shared token", "not one of ours, and given to nobody")]
+            return [_row("shared token", "implausible, and given to nobody")]
         return self.life("shared token", record.issued_at or self.now, ends)
 
     def record(self, record: SessionRecord) -> list[str]:
