@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any
 
 import boto3.exceptions
+import botocore
 import botocore.exceptions
 import botocore.parsers
 import pytest
@@ -105,7 +106,9 @@ def test_every_exception_of_boto3_is_translated(kind: type[Exception]) -> None:
 )
 def test_the_remedy_is_that_of_the_case(name: str, members: dict[str, str], remedy: str) -> None:
     """A credential_process was named to who has none."""
-    kind = getattr(botocore.exceptions, name)
+    kind = getattr(botocore.exceptions, name, None)
+    if kind is None:
+        pytest.skip(f"botocore {botocore.__version__} has no {name}")
     error = error_of(kind(**members), right=RIGHT, path=PATH, setup=SETUP)
     assert remedy in error.hint
     assert getattr(error, "right", "") == ""  # else doctor would answer with a policy
@@ -128,7 +131,10 @@ def codes() -> list[tuple[str, str]]:
         *("UnrecognizedClientException", "UnknownOperationException", "ValidationError"),
     )
     found = [("GetSecretValue", code) for code in common]
+    known = Loader().list_available_services("service-2")  # an old botocore knows no `signin`
     for service, operation in services.items():
+        if service not in known:
+            continue
         shapes = Loader().load_service_model(service, "service-2")["shapes"]
         for name, shape in shapes.items():
             if shape.get("exception"):
