@@ -7,6 +7,7 @@ import contextlib
 import json
 import secrets
 import time
+import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -429,8 +430,9 @@ def test_a_login_is_given_back_at_the_end(openbao: OpenBao, mount: str) -> None:
     assert client is not None
     token = client.token
     store.close()
-    with pytest.raises(Exception, match="403"):
+    with pytest.raises(urllib.error.HTTPError, match="403") as refused:
         openbao.call("GET", "auth/token/lookup-self", token=token)
+    refused.value.close()
 
 
 def test_a_token_that_ran_out_is_fetched_anew(openbao: OpenBao, mount: str) -> None:

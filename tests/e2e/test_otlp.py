@@ -124,6 +124,8 @@ def test_a_library_sends_at_its_end_what_it_counted(
 
 
 FORKS = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside a thread, since 3.12
 import os, sys
 from nightporter.client.porter import Porter
 porter = Porter()

@@ -61,11 +61,15 @@ def boot_clock() -> Callable[[], float]:
     """
     if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
         return time.time
-    try:
-        time.clock_gettime(time.CLOCK_BOOTTIME)
-    except (AttributeError, OSError):  # not Linux
-        return time.monotonic
-    return functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"):
+        # macOS' CLOCK_MONOTONIC goes on in a sleep (clock_gettime(3)); Python's own clock doesn't.
+        try:
+            read = functools.partial(time.clock_gettime, getattr(time, name))
+            read()
+        except (AttributeError, OSError):  # not Linux, or not Unix
+            continue
+        return read
+    return time.monotonic
 
 
 def boot_time() -> float:

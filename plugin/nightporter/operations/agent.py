@@ -12,7 +12,6 @@ import hmac
 import io
 import json
 import os
-import pwd
 import secrets
 import socket
 import stat
@@ -244,8 +243,10 @@ def _name_of(uid: int | None) -> str | None:
     if uid is None:
         return None
     try:
+        import pwd  # deferred: not on Windows
+
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (ImportError, KeyError):
         return None
 
 
