@@ -80,6 +80,7 @@ def _shown_errors() -> Iterator[None]:
         yield
     except urllib.error.HTTPError as exc:
         exc.add_note(exc.read().decode(errors="replace"))
+        exc.close()  # Python 3.14 warns of what its collector must close
         raise
 
 
