@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -11,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from lab.clients import client
+from lab.patience import patience
 from lab.support import ROOT, clean_environment
 
 pytestmark = pytest.mark.clients
@@ -98,3 +101,47 @@ def test_every_page_is_in_the_navigation(site: dict[Path, Page]) -> None:
         assert f"{source.stem}.html" in first, source.name
     for caption in ("Start", "Operate", "Integrate", "Understand", "Refer", "Take part"):
         assert caption in (SITE / "index.html").read_text()
+
+
+PROBE = """<script>addEventListener("load", () => {
+document.title = `W${document.documentElement.scrollWidth} of ${innerWidth}` })</script></body>"""
+WIDE = '<div style="width: 900px">x</div>'
+
+
+def widths(page: Path, tmp_path: Path, more: str = "") -> tuple[int, int]:
+    """How wide a page is in a narrow window of Chromium, and how wide the window is, in pixels."""
+    probe = page.with_name(f"probe-{page.name}")
+    probe.write_text(page.read_text().replace("</body>", more + PROBE))
+    flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=420,900")
+    try:
+        done = subprocess.run(
+            [
+                client("chromium"),
+                *flags,
+                f"--user-data-dir={tmp_path}",
+                "--dump-dom",
+                probe.as_uri(),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=patience(60),
+        )
+    finally:
+        probe.unlink()
+    found = re.search(r"<title>W(\d+) of (\d+)", done.stdout)
+    assert found, done.stderr
+    return int(found[1]), int(found[2])
+
+
+@pytest.mark.parametrize("name", ["index", "first-hour", "lambda", "clients"])
+def test_a_narrow_window_shows_whole_lines(
+    name: str, site: dict[Path, Page], tmp_path: Path
+) -> None:
+    """Tables and blocks scroll by themselves; the page never does sideways."""
+    page, window = widths(SITE / f"{name}.html", tmp_path)
+    assert page <= window
+
+
+def test_a_page_that_is_too_wide_is_found(site: dict[Path, Page], tmp_path: Path) -> None:
+    page, window = widths(SITE / "index.html", tmp_path, WIDE)
+    assert page > window
