@@ -25,7 +25,6 @@ from mutants import Mutant, mutants_of, planted_tree, sampled
 from mutation_copy import COPY, PACKAGE, ROOT, WORK, make_copy
 from mutation_page import Outcome, Report, files_in, write_report
 from mutation_tests import (
-    NOT_RUN,
     Calls,
     Collected,
     Reach,
@@ -137,7 +136,7 @@ class Run:
                 yield trial
 
         for trial, result in run_trials(in_time(), parallel=self.parallel, work=WORK / place):
-            if is_broken(result):
+            if result.value == BROKEN:
                 show(f"broken    {trial.name}  {result.reason}")
                 continue
             if result == LATE:  # a lock that waits for ever, or a machine that is too busy to say
@@ -157,14 +156,6 @@ def importing_trial(mutant: Mutant, code: CodeType, wanted: Sequence[str], cost_
         return run_importing(mutant.file, code, files, wanted) if files else (0, "")
 
     return Trial(mutant.key, work, START_S + cost_s)
-
-
-def is_broken(result: Result) -> bool:
-    """Returns whether a trial says nothing: it failed by itself, or pytest could not begin."""
-    if result.value in (BROKEN, MISSED):
-        return bool(result.value == BROKEN)
-    exit_code, killer = result.value
-    return exit_code in NOT_RUN and not killer
 
 
 def outcome_of(result: Result) -> Outcome:
@@ -221,8 +212,8 @@ def plant_by_hand(number: int | None, parallel: int) -> int:
     ]
     lives = 0
     for trial, result in run_trials(trials, parallel=parallel, work=WORK / "planted"):
-        if is_broken(result):
-            sys.exit(f"{trial.name}: pytest could not run it {result.reason}")
+        if result.value == BROKEN:
+            sys.exit(f"{trial.name}: {result.reason}")
         outcome = outcome_of(result)
         lives += outcome.outcome == "survived"
         print(f"{outcome.outcome:9} {trial.name}  {outcome.killer}", flush=True)

@@ -251,6 +251,8 @@ def run_importing(
         return 1, f"{planted.name} can't be imported: {type(exc).__name__}"
     chosen = Chosen(wanted)
     exit_code = run_pytest(["-x", *files], chosen)
+    if exit_code in NOT_RUN and not chosen.killer:  # without the fault they are collected
+        return 1, "the tests can't be collected"
     return exit_code, chosen.killer
 
 

@@ -264,3 +264,26 @@ def test_a_keyring_that_is_not_installed_is_named_with_what_installs_it(
     (line,) = said
     assert "needs the package 'keyring', which is not installed" in line
     assert f"`{install_command('keyring')}`" in line
+
+
+def test_what_goes_with_a_token_is_kept_with_it() -> None:
+    """The members of the vendor's reply that a client needs, and nothing that does not fit."""
+    machine = Machine()
+    token = Token(
+        Secret("token-1"),
+        token_type="Bearer",
+        expires_at_s=int(NOW) + 3600,
+        obtained_at_s=NOW,
+        exchanged_at_s=NOW - 1,
+        generation=7,
+        ends_s=BOOT + 3600,
+        life_s=3600.0,
+        output={"instance_url": "https://a.example"},
+    )
+    machine.cache().keep(token)
+    found = machine.cache().load()
+    assert found is not None
+    assert found.output == {"instance_url": "https://a.example"}
+    assert (found.value, found.token_type, found.generation) == ("token-1", "Bearer", 7)
+    assert (found.expires_at_s, found.exchanged_at_s) == (token.expires_at_s, NOW - 1)
+    assert (found.ends_s, found.life_s) == (BOOT + 3600, 3600.0)

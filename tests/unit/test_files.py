@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nightporter.machine import files
 from nightporter.machine.files import (
     MAX_FILE_BYTES,
     close_directory,
@@ -245,3 +246,14 @@ def test_a_lock_ends_with_its_block_though_a_child_holds_the_file_open(
     with open_lock(path, deadline=0.0) as won:
         assert won
     os.close(childs)
+
+
+def test_what_is_removed_under_its_lock_leaves_no_descriptor(tmp_path: Path) -> None:
+    """A long process sweeps again and again."""
+    stale = tmp_path / "stale.lock"
+    stale.touch()
+    before = len(os.listdir("/dev/fd"))
+    files._remove_unlocked(str(stale))
+    files._remove_unlocked(str(tmp_path / "nothing"))
+    assert not stale.exists()
+    assert len(os.listdir("/dev/fd")) == before
