@@ -30,6 +30,7 @@ from mutation_tests import (
     Reach,
     by_file,
     digest,
+    imports_of,
     run_importing,
     run_pytest,
     swap,
@@ -126,7 +127,9 @@ class Run:
             yield importing_trial(mutant, code, wanted, reach.seconds(wanted))
 
     def reach(self) -> Reach:
-        return Reach(self.tests, users_of_names(COPY / PACKAGE), BUDGET_S)
+        files = {test.partition("::")[0] for test in self.tests}
+        imports = {name: imports_of(COPY / name) for name in files}
+        return Reach(self.tests, users_of_names(COPY / PACKAGE), imports, BUDGET_S)
 
     def try_all(self, trials: Iterator[Trial], place: str) -> None:
         def in_time() -> Iterator[Trial]:

@@ -7,6 +7,7 @@ so: such a fault has a process that imports the package with the fault in it, an
 
 from __future__ import annotations
 
+import ast
 import functools
 import gc
 import hashlib
@@ -261,10 +262,12 @@ def run_importing(
 
 @dataclass(eq=False)
 class Reach:
-    """Which tests a fault meets: those that call its function, the cheapest first."""
+    """Which tests a fault meets: those that call its function; first those of files that import its
+    module by name, then the cheapest."""
 
     tests: Mapping[str, Mapping[str, Any]]
     users: Mapping[str, set[str]]  # by name: the functions of the package that use it
+    imports: Mapping[str, set[str]]  # by file of tests: the files of the package
     budget_s: float
     _by_call: dict[str, set[str]] = field(default_factory=dict)
 
@@ -282,11 +285,13 @@ class Reach:
             for user in self.users.get(mutant.defines, set()):
                 own = own | self._by_call.get(user, set())
         rest = set() if mutant.function and own else self._by_call.get(f"{mutant.file}:", set())
-        return self._affordable([*self._sorted(own), *self._sorted(rest - own)])
+        own_first = [*self._sorted(own, mutant.file), *self._sorted(rest - own, mutant.file)]
+        return self._affordable(own_first)
 
-    def _sorted(self, tests: set[str]) -> list[str]:
-        def cost(test: str) -> tuple[bool, float, str]:
-            return bool(self.tests[test]["servers"]), self.tests[test]["seconds"], test
+    def _sorted(self, tests: set[str], file: str) -> list[str]:
+        def cost(test: str) -> tuple[bool, bool, float, str]:
+            facts, is_meant = self.tests[test], file in self.imports[test.partition("::")[0]]
+            return bool(facts["servers"]), not is_meant, facts["seconds"], test
 
         return sorted(tests, key=cost)
 
@@ -301,6 +306,17 @@ class Reach:
 
     def seconds(self, tests: Sequence[str]) -> float:
         return sum(self.tests[test]["seconds"] for test in tests)
+
+
+def imports_of(file: Path) -> set[str]:
+    """Returns the files of the package that a file imports by name."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nightporter"):
+            place = "/".join((node.module or "").split(".")[1:])
+            found |= {f"{place}.py", f"{place}/__init__.py"}
+            found |= {f"{place}/{alias.name}.py" for alias in node.names}
+    return found
 
 
 def users_of_names(package: Path) -> dict[str, set[str]]:
