@@ -81,7 +81,7 @@ class Run:
             if result.value != 0:
                 sys.exit(f"the tests don't run: see {WORK}/collected/slot-0/output.txt")
         self.report.reload()
-        self.tests = json.loads((WORK / "reach.json").read_text())["tests"]
+        self.tests = sound(json.loads((WORK / "reach.json").read_text())["tests"])
         self.try_all(self.importing(), "imports")
 
     def collect(self) -> int:
@@ -194,10 +194,17 @@ def load_reach(collected: Collected, parallel: int) -> dict[str, dict[str, Any]]
         known["tests"] |= result.value
         known["digests"][trial.name] = digest(COPY / trial.name)
         place.write_text(json.dumps(known))
+    known["tests"] = {
+        test: facts for test, facts in known["tests"].items() if test in collected.items
+    }
     place.write_text(json.dumps(known))
-    tests = {test: facts for test, facts in known["tests"].items() if test in collected.items}
-    for test in (test for test, facts in tests.items() if facts.get("fails")):
+    for test in (test for test, facts in known["tests"].items() if facts.get("fails")):
         show(f"left out  {test}: fails without any fault")
+    return sound(known["tests"])
+
+
+def sound(tests: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns the tests that pass where no fault is: the others tell nothing of one."""
     return {test: facts for test, facts in tests.items() if not facts.get("fails")}
 
 
