@@ -925,12 +925,12 @@ def table(rows: list[Row]) -> str:
 
 def picture(rows: list[Row]) -> str:
     """Ratios as bars on a logarithmic scale (SVG), the aim as a mark."""
-    width, label, line, top = 760, 200, 26, 40
+    width, line, top, least, most = 760, 26, 40, 0.05, 100.0
+    label = 24 + 7 * max(len(row.name) for row in rows)
 
     def x_of(ratio: float) -> float:
-        return (
-            label + (width - label - 60) * (math.log10(max(ratio, 0.1)) + 1) / 3
-        )  # from 0.1 to 100
+        share = math.log(min(max(ratio, least), most) / least) / math.log(most / least)
+        return label + (width - label - 60) * share
 
     bottom = top + line * len(rows)
     parts = [

@@ -133,6 +133,9 @@ PLANTED: Mapping[str, Callable[[Room], object]] = {
         room, lambda lines: lines.__setitem__(slice(8, 12), [])
     ),
     "it is empty": lambda room: rewritten(room, lambda lines: lines.clear()),
+    "it goes on after its end": lambda room: rewritten(room, lambda lines: lines.append("x")),
+    "an empty line follows its end": lambda room: rewritten(room, lambda lines: lines.append("")),
+    "its last line has no end": lambda room: rewritten(room, lambda lines: lines.pop()),
 }
 
 
