@@ -135,7 +135,7 @@ PLANTED: Mapping[str, Callable[[Room], object]] = {
     "it is empty": lambda room: rewritten(room, lambda lines: lines.clear()),
     "it goes on after its end": lambda room: rewritten(room, lambda lines: lines.append("x")),
     "an empty line follows its end": lambda room: rewritten(room, lambda lines: lines.append("")),
-    "its last line has no end": lambda room: rewritten(room, lambda lines: lines.pop()),
+    "its last line has no end": lambda room: rewritten(room, lambda lines: lines.__delitem__(-1)),
 }
 
 
