@@ -162,6 +162,23 @@ def test_a_relative_ca_file_is_refused(home: Home, vendor: Vendor, variable: str
     assert vendor.world.counts == {}
 
 
+@pytest.mark.parametrize(
+    "variable", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"]
+)
+def test_a_relative_file_of_aws_is_refused(home: Home, variable: str) -> None:
+    """A checkout's file would choose the endpoint, and a program that is run as us."""
+    program = home.path / "evil"
+    program.write_text('#!/bin/sh\ntouch "$HOME/ran"\n')
+    program.chmod(0o755)
+    (home.path / "aws").write_text(f"[default]\ncredential_process = {program}\n")
+    store = '[stores.a]\ntype = "aws-secrets-manager"\nregion = "eu-west-1"\n'
+    home.configure(pitchpoint_config("http://127.0.0.1:1", stores=store, more='store = "a"'))
+    done = home.run("token", **{variable: "aws", "AWS_EC2_METADATA_DISABLED": "true"})
+    assert done.code == 2, done.err
+    assert f"{variable} names the relative path 'aws'" in done.err
+    assert not (home.path / "ran").exists()
+
+
 # CA, token and secret-id files.
 
 

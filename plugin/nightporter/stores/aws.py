@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import subprocess
 import threading
 import time
@@ -34,6 +35,7 @@ from botocore.utils import get_environ_proxies
 
 from nightporter.core.checks import is_loopback
 from nightporter.core.errors import ConfigError, NightporterError, StoreError
+from nightporter.machine.places import absolute
 from nightporter.machine.trust import check_named_file
 from nightporter.net.proxies import environment_proxies
 from nightporter.net.quiet import quiet
@@ -47,7 +49,7 @@ from nightporter.stores.aws_errors import (
     error_of,
     is_stale,
 )
-from nightporter.stores.aws_identity import CA_VARIABLES
+from nightporter.stores.aws_identity import CA_VARIABLES, FILE_VARIABLES
 from nightporter.stores.bounded import CallTimeoutError, bounded
 
 T = TypeVar("T")
@@ -175,7 +177,14 @@ def open_session(
     options: Mapping[str, Any], environment: Mapping[str, str]
 ) -> boto3.session.Session:
     """Returns a session by boto3's own chain, or by `profile` and `region` of the options, that
-    asks nobody anything."""
+    asks nobody anything.
+
+    Raises: ConfigError for a file that the working directory would choose: what is in
+    AWS_CONFIG_FILE says whom we ask, and which program (`credential_process`) is run.
+    """
+    for variable in FILE_VARIABLES:
+        if named := environment.get(variable):
+            absolute(os.path.expanduser(os.path.expandvars(named)), variable)  # as botocore does
     if bundle := environment.get("AWS_CA_BUNDLE"):
         check_named_file(bundle, "AWS_CA_BUNDLE", environment)
         if error := ca_bundle_error(environment):
