@@ -163,10 +163,15 @@ def test_a_relative_ca_file_is_refused(home: Home, vendor: Vendor, variable: str
 
 
 @pytest.mark.parametrize(
-    "variable", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"]
+    "variable",
+    [
+        *("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        *("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
+    ],
 )
 def test_a_relative_file_of_aws_is_refused(home: Home, variable: str) -> None:
-    """A checkout's file would choose the endpoint, and a program that is run as us."""
+    """A checkout's file would choose the endpoint, a program that is run as us, or whom we
+    believe (botocore reads both variables of CAs)."""
     program = home.path / "evil"
     program.write_text('#!/bin/sh\ntouch "$HOME/ran"\n')
     program.chmod(0o755)

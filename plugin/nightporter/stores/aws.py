@@ -185,10 +185,11 @@ def open_session(
     for variable in FILE_VARIABLES:
         if named := environment.get(variable):
             absolute(os.path.expanduser(os.path.expandvars(named)), variable)  # as botocore does
-    if bundle := environment.get("AWS_CA_BUNDLE"):
-        check_named_file(bundle, "AWS_CA_BUNDLE", environment)
-        if error := ca_bundle_error(environment):
-            raise error
+    for variable in CA_VARIABLES:
+        if bundle := environment.get(variable):
+            check_named_file(bundle, variable, environment)
+    if environment.get("AWS_CA_BUNDLE") and (error := ca_bundle_error(environment)):
+        raise error
     # botocore itself reads AWS_DEFAULT_REGION alone; every other SDK and the CLI AWS_REGION.
     region = options.get("region") or environment.get("AWS_REGION") or None
     session = boto3.session.Session(profile_name=options.get("profile"), region_name=region)
