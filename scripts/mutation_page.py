@@ -29,10 +29,15 @@ HEAD = """# Mutation testing
 looks whether a test fails: comparisons turned or moved to their border, constants off by one,
 operands of `and` and `or` dropped, conditions negated, calls, statements, `raise` and results
 removed, words swapped. A seed draws a sample of each file; texts for people are left alone. What no
-test can tell from the sound code is listed with its reason and doesn't count. Each fault meets the
-unit, property and contract tests that call its function (`scripts/mutation.toml` names the files),
-and no others: what lives here may still be noticed by a test of the whole command. A mutant that is
-in two samples counts in both. The script writes this page.
+test can tell from the sound code is listed with its reason and doesn't count.
+
+The rooms are those that decide about a session (`scripts/mutation.toml`). Each fault meets the
+unit, property and contract tests that call its function: first those that import its module, then
+cheap ones, up to a few seconds of them. So what lives here may still be noticed by another test,
+the more so as the tests of the whole command are not run. A test that fails without any fault is
+left out, and a fault in a function counts as noticed when a test fails twice, since the machine may
+be loaded. A fault that makes a loop endless counts as a timeout; one whose trial was merely late is
+not counted at all. A mutant that is in two samples counts in both. The script writes this page.
 """
 
 
