@@ -251,7 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="scripts/mutate")
     parser.add_argument("names", nargs="*", help="Rooms or files of the package.")
     parser.add_argument("--seed", type=int, nargs="+", default=[24, 7], help="A sample each.")
-    parser.add_argument("--sample", type=int, default=8, help="At most so many of each file.")
+    parser.add_argument("--sample", type=int, default=3, help="At most so many of each file.")
     parser.add_argument("--again", action="store_true", help="Try again what lived.")
     parser.add_argument("--fresh", action="store_true", help="Try again everything.")
     parser.add_argument("--planted", type=int, nargs="?", const=0, help="The faults by hand.")
