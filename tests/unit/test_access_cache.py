@@ -287,3 +287,15 @@ def test_what_goes_with_a_token_is_kept_with_it() -> None:
     assert (found.value, found.token_type, found.generation) == ("token-1", "Bearer", 7)
     assert (found.expires_at_s, found.exchanged_at_s) == (token.expires_at_s, NOW - 1)
     assert (found.ends_s, found.life_s) == (BOOT + 3600, 3600.0)
+
+
+def test_what_is_released_is_in_memory_alone(tmp_path: Path) -> None:
+    """Files stay for the next command; where no directory can be had there are none."""
+    kept = Directory((str(tmp_path / "cache"),))
+    lost = Directory(("/dev/null/nowhere",))
+    memory = Memory()
+    for place in (kept, lost, memory):
+        place.keep("name", b"content")
+        assert place.load("name") == b"content"
+        place.release()
+    assert (kept.load("name"), lost.load("name"), memory.load("name")) == (b"content", None, None)

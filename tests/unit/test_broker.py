@@ -414,5 +414,6 @@ def test_a_command_that_is_done_with_a_profile_holds_none_of_its_tokens(
     broker = world.broker(is_library=is_library)
     broker.access_token()
     broker.close()
+    assert (broker.cache.load() is not None) is is_library  # the cache of this world is memory
     monkeypatch.setattr(broker.cache, "load", lambda: None)
     assert (broker.held() is not None) is is_library

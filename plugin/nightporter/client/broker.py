@@ -216,6 +216,7 @@ class Broker:
         session, self._session = self._session, None
         if not self._is_library:
             self._held = None
+            self.cache.release()
         if session is not None:
             session.close()
 

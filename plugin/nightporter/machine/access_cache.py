@@ -50,6 +50,9 @@ class Place(Protocol):
     def drop(self, name: str) -> None:
         """Removes the name, if it is there."""
 
+    def release(self) -> None:
+        """Drops what is in this process's memory alone."""
+
 
 class Memory:
     """For `NIGHTPORTER_CACHE=off` and where no directory can be written."""
@@ -65,6 +68,9 @@ class Memory:
 
     def drop(self, name: str) -> None:
         self._kept.pop(name, None)
+
+    def release(self) -> None:
+        self._kept.clear()
 
 
 class Directory:
@@ -116,6 +122,10 @@ class Directory:
         elif self._memory:
             self._memory.drop(name)
 
+    def release(self) -> None:
+        if self._memory:
+            self._memory.release()
+
     def drop_replies(self) -> None:
         """What the front door may answer: of any profile, since a lost reply costs nothing."""
         if self.path is not None:
@@ -151,6 +161,9 @@ class Keyring:
         self._memory.drop(name)
         if self._ask(lambda ring: ring.get_password(KEYRING_SERVICE, name)) is not None:
             self._ask(lambda ring: ring.delete_password(KEYRING_SERVICE, name))
+
+    def release(self) -> None:
+        self._memory.release()
 
     def _ask(self, call: Callable[[Any], Any]) -> Any:
         if self._failed:
@@ -201,6 +214,12 @@ class AccessCache:
         self._clock = clock
         self._boot_clock = boot_clock
         self._boot_mark = boot_mark
+
+    def release(self) -> None:
+        """Drops what is in this process's memory alone: files and the keyring keep what they
+        have."""
+        self._tokens.release()
+        self._notes.release()
 
     # Tokens.
 
