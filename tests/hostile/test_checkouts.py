@@ -292,6 +292,16 @@ REMEDIES: Mapping[Limit, Mapping[str, str]] = {
 }
 
 
+@pytest.mark.parametrize("name", ["pip", "uv", "cargo"])
+def test_setup_says_what_ends_its_limits(user: Home, name: str) -> None:
+    """Where a person is about to rely on it."""
+    done = user.run("setup", name, "pitchpoint", "--print")
+    assert "in a checkout that you don't trust" in done.out + done.err
+    assert {"pip": "PIP_KEYRING_PROVIDER", "uv": "UV_CONFIG_FILE", "cargo": "CARGO_HTTP_CAINFO"}[
+        name
+    ] in done.out + done.err
+
+
 @pytest.mark.parametrize("limit", REMEDIES, ids=lambda limit: limit.__name__)
 @pytest.mark.parametrize("has_remedy", [False, True])
 def test_a_limit_and_its_remedy(
