@@ -56,6 +56,16 @@ def test_the_contract_s_example_survives() -> None:
     }
 
 
+@pytest.mark.parametrize("key", ["username", "useralias", "client_id"])
+@pytest.mark.parametrize("text", ["a\x1b[2J", "a\u202eb", "a\nb", "a\x85"])
+def test_a_name_that_is_not_printable_is_no_name(key: str, text: str) -> None:
+    """What people read is made printable at the edge too; this is what may go on from here."""
+    found = parse_session({**EXAMPLE, key: text})
+    assert isinstance(found, ForeignRecord)
+    assert key in found.reason
+    assert text not in found.reason
+
+
 def test_unknown_members_survive_and_never_take_ours() -> None:
     record = parse_session({**EXAMPLE, "later": [1]})
     assert isinstance(record, SessionRecord)
