@@ -3,92 +3,96 @@ more."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from lab.servers.strict_aws import StrictAws, open_strict_aws
-from lab.support import AWS_VARIABLES, Home, OpenBao, pitchpoint_config
+from lab.support import Home, OpenBao
+from lab.worlds.roles import PATHS, STORES, Place, on_aws, on_vault, policy, with_role
 from lab.worlds.vendor import Vendor
 
-PATHS = "prod/pitchpoint"
-PUBLISH = f'publish_access_token = "{PATHS}/access"\n'
 
-
-def policy(home: Home, role: str) -> str:
-    done = home.run("policy", "pitchpoint", "--role", role)
-    assert done.code == 0, done.err
-    return done.out
-
-
-def with_role(home: Home, role: str) -> None:
-    home.configure(home.config_file.read_text().replace('role = "full"', f'role = "{role}"'))
-
-
-class OnVault:
-    def __init__(self, home: Home, openbao: OpenBao, mount: str) -> None:
-        self.home, self.openbao, self.mount = home, openbao, mount
-
-    def grant(self, role: str) -> str:
-        return self.openbao.token_with(policy(self.home, role))
-
-    def run(self, *args: str, key: str = "") -> tuple[int, str]:
-        done = self.home.run(*args, **({"VAULT_TOKEN": key} if key else {}))
-        return done.code, done.out + done.err
-
-
-class OnAws:
-    def __init__(self, home: Home, aws: StrictAws) -> None:
-        self.home, self.aws = home, aws
-
-    def grant(self, role: str) -> str:
-        document = json.loads(policy(self.home, role))
-        allowed = {
-            (
-                action.removeprefix("secretsmanager:"),
-                re.escape(arn.partition(":secret:")[2].removesuffix("-??????")),
-            )
-            for statement in document["Statement"]
-            for action in statement["Action"]
-            for arn in statement["Resource"]
-        }
-        key = f"AKIA{role.upper().replace('-', '')}"
-        self.aws.policies[key] = allowed
-        return key
-
-    def run(self, *args: str, key: str = "") -> tuple[int, str]:
-        done = self.home.run(*args, **({"AWS_ACCESS_KEY_ID": key} if key else {}))
-        return done.code, done.out + done.err
-
-
-Place = OnVault | OnAws
-
-
-@pytest.fixture(params=["vault", "strict-aws"])
+@pytest.fixture(params=STORES)
 def place(
     request: pytest.FixtureRequest, empty_home: Home, vendor: Vendor, openbao: OpenBao
 ) -> Iterator[Place]:
-    more = PUBLISH + 'role = "full"\n'
     if request.param == "vault":
-        mount = openbao.mount()
-        openbao.put(mount, PATHS, {"username": "svc-acme", "password": "correct-horse"})
-        empty_home.configure(
-            pitchpoint_config(
-                vendor.address, stores=f'[stores.s]\ntype = "vault"\nmount = "{mount}"', more=more
-            )
-        )
-        empty_home.environment |= {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.token}
-        yield OnVault(empty_home, openbao, mount)
+        yield on_vault(empty_home, openbao, vendor.address)
         return
-    aws = StrictAws()
-    with open_strict_aws(aws) as address:
-        stores = f'[stores.s]\ntype = "aws-secrets-manager"\nendpoint_url = "{address}"'
-        empty_home.configure(pitchpoint_config(vendor.address, stores=stores, more=more))
-        empty_home.environment |= AWS_VARIABLES
-        empty_home.set_credentials(username="svc-acme", password="correct-horse")
-        yield OnAws(empty_home, aws)
+    with on_aws(empty_home, vendor.address) as found:
+        yield found
+
+
+# The matrix: what a new user of each role types, in this order, and how it ends.
+COMMANDS = (
+    ("config", "check"),
+    ("setup", "git", "p", "--print"),
+    ("status",),
+    ("doctor",),
+    ("token",),
+    ("timeline",),
+    ("rotate",),
+    ("rotate", "--access"),
+    ("token", "--force-refresh"),
+    ("credentials", "set", "p"),
+    ("credentials", "delete", "p", "--yes"),
+    ("logout", "p"),
+)
+EXPECTED = {  # other than 0
+    "full": {"credentials set": 5, "credentials delete": 5},
+    "refresh-only": {"credentials set": 5, "credentials delete": 5, "rotate --access": 5},
+    "read-only": {
+        "credentials set": 5,
+        "credentials delete": 5,
+    },
+}
+MEMBERS = '{"username": "svc-acme", "password": "correct-horse"}'
+
+
+@pytest.mark.parametrize("role", EXPECTED)
+def test_a_new_user_starts_with_the_policy_of_the_role_alone(
+    role: str, place: Place, vendor: Vendor, tmp_path: Path
+) -> None:
+    """`init` and each command after it, on a machine of its own: what the role is for works, and
+    what it is not for names the policy that allows it."""
+    assert place.run("rotate", "--access")[0] == 0
+    variables = {**place.home.environment, **place.variables(place.grant(role))}
+    machine = Home(tmp_path / "machine")
+    machine.environment = {**variables, "HOME": str(machine.path)}
+    done = machine.run(
+        *("init", "p", "--issuer", "pitchpoint", "--base-url", vendor.address, *place.options),
+        *("--role", role, "--set", f"publish_access_token={PATHS}/access"),
+        *("--credentials", PATHS, "--host", "git.example.com"),
+    )
+    assert done.code == 0, done.err
+    assert "it works" in done.err
+    for words in COMMANDS:
+        done = machine.run(*words, stdin=MEMBERS if words[:2] == ("credentials", "set") else None)
+        said = done.out + done.err
+        wanted = EXPECTED[role].get(" ".join(words[:2]), 0)
+        assert done.code == wanted, (words, said)
+        assert "defect" not in said
+        if wanted == 5 and words[0] == "credentials":
+            assert "nightporter policy p --role credentials" in said, (words, said)
+        elif wanted == 5:
+            assert '"error": "store-denied"' in said
+        else:
+            assert "permission" not in said.replace("with all permissions", ""), (words, said)
+
+
+def test_who_writes_the_credentials_needs_their_policy_alone(
+    place: Place, vendor: Vendor, tmp_path: Path
+) -> None:
+    """With what `policy --role credentials` prints: set and delete, and no token."""
+    key = place.grant("credentials")
+    before = place.home.environment
+    place.home.environment = {**before, **place.variables(key)}
+    done = place.home.run("credentials", "set", "pitchpoint", stdin=MEMBERS)
+    assert done.code == 0, done.err
+    assert place.home.run("token").code == 5
+    done = place.home.run("credentials", "delete", "pitchpoint", "--yes")
+    assert done.code == 0, done.err
 
 
 def test_full(place: Place, vendor: Vendor) -> None:

@@ -36,22 +36,25 @@ refresh_token = "sessions/ist"
 base_url = "{address}"
 """
 
-# References whose remedy is not executed here: why, and the test that shows it.
+# References whose remedy is not executed here: where it is, or why it can't be.
 ELSEWHERE = {
     "defect": "nobody knows a remedy; `doctor --bundle`: test_doctor.py::test_the_bundle",
-    "store-electing": "it passes by itself: test_raft_failover.py::test",
+    "store-electing": "a cluster: test_remedies_of_situations.py::test_a_cluster",
     "store-conflict": "it is settled before an ask ends: test_session.py::test",
     "store": "no remedy of its own; one of its places: test_doctor_remedies.py::test_a_local",
     "issuer": "the root of its family: nothing raises it alone",
-    "write-budget": "a day must pass: test_secrets_manager.py::test",
+    "write-budget": "executed in test_remedies_of_situations.py::test_the_versions",
+    "cluster-not-pinned": "executed in test_remedies_of_situations.py::test_the_ca_of_kubectl",
+    "command-missing": "executed in test_remedies_of_situations.py::test_the_commands",
+    "issuer-reply": "executed in test_remedies_of_situations.py::test_the_base_url",
+    "store-deletes-early": "executed in test_remedies_of_situations.py::test_the_limit_of",
+    "clock-skew": "executed in test_doctor_remedies.py::test_a_clock_that_differs",
     "implausible-token": "a planted token: test_planted.py::test_doctor_tells_a_planted_token",
-    "cluster-not-pinned": "kubectl and a cluster: test_pins.py::test_doctor_warns_of_a_ca",
-    "clock-skew": "the clock of the machine: test_doctor_remedies.py::test_a_clock_that_differs",
     "lambda-init": "in a function: test_lambda.py::test_a_function_from_cold_to_warm",
     "lambda-no-time": "in a function: test_lambda.py::test_no_exchange_with_little_time",
-    "rotation-failed": "in a function: test_lambda.py::test_rotate_handler_fails_at_the_end",
-    "other-user": "a login as somebody else: test_what_replies_tell.py::test_a_seed_of_another",
-    "library-missing": "in six installations: test_installations.py::test_what_is_missing",
+    "rotation-failed": "executed in test_remedies_of_situations.py::test_each_failed",
+    "other-user": "executed in test_remedies_of_situations.py::test_a_session_of_another",
+    "library-missing": "executed in test_installations.py::test_what_is_missing",
 }
 
 
@@ -176,18 +179,6 @@ def _(bench: Bench) -> None:
     assert "NIGHTPORTER_CACHE_DIR" in bench.todo("cache-unusable")
     bench.home.environment["NIGHTPORTER_CACHE_DIR"] = str(bench.home.path / "mine")
     bench.is_gone("cache-unusable")
-
-
-@case("command-missing")
-def _(bench: Bench) -> None:
-    bench.local()
-    path = bench.home.environment["PATH"]
-    bench.home.environment["PATH"] = "/usr/bin:/bin"
-    bench.fails("command-missing", "doctor")
-    assert "PATH" in bench.todo("command-missing")
-    bench.home.environment["PATH"] = f"{bench.home.path / 'venv/bin'}:{path}"
-    bench.home.environment["PATH"] = path
-    bench.is_gone("command-missing")
 
 
 # Credentials and sessions.
@@ -437,17 +428,6 @@ def _(bench: Bench) -> None:
     bench.works("token", "--timeout", "90")
 
 
-@case("issuer-reply")
-def _(bench: Bench) -> None:
-    """`base_url` leads to a page."""
-    bench.local()
-    bench.vendor.fail({"kind": "html", "times": 9})
-    bench.fails("issuer-reply", "token")
-    assert "`base_url`" in bench.todo("issuer-reply")
-    bench.vendor.world.faults.clear()
-    bench.works("token")
-
-
 @case("exchange-continues")
 def _(bench: Bench) -> None:
     seeded(bench)
@@ -615,16 +595,6 @@ def _(bench: Bench) -> None:
     bench.typed(command)
     bench.open_bao().put(mount, "ready", {"yes": "1"})
     bench.works("token")
-
-
-@case("store-deletes-early")
-def _(bench: Bench) -> None:
-    mount = bench.vault()
-    bench.open_bao().call("POST", f"{mount}/config", {"delete_version_after": "10s"})
-    bench.fails("store-deletes-early", "doctor")
-    bench.typed(f"vault write {mount}/config delete_version_after=0s")
-    bench.works("token")
-    bench.is_gone("store-deletes-early")
 
 
 @case("store-note")

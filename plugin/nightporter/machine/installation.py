@@ -187,7 +187,8 @@ def path_hint(program: str) -> str:
     if found is Installation.UV_TOOL:
         return "Run `uv tool update-shell`, open a new terminal, and repeat."
     here = shlex.quote(os.path.join(os.path.dirname(sys.executable), program))
-    return f"Run `ln -s {here} ~/.local/bin/` (or another directory on PATH), and repeat."
+    link = f"mkdir -p ~/.local/bin && ln -sf {here} ~/.local/bin/"
+    return f"Run `{link}` (or take another directory that is on PATH), and repeat."
 
 
 def uninstall_command(*, prefix: str | None = None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from nightporter.client.broker import Broker
 from nightporter.core.errors import (
@@ -195,7 +195,8 @@ def delete_credentials(broker: Broker, timeout_s: float, say: Say) -> None:
     """
     profile = broker.profile
     for path in dict.fromkeys(filter(None, (profile.credentials, profile.client))):
-        note = _remove(broker.session, path, timeout_s)
+        with _written_by_another():
+            note = _remove(broker.session, path, timeout_s)
         broker.note("credentials-deleted", path=path)
         say(f"removed {path!r} from store {profile.store.name!r}{f'; {note}' if note else ''}")
     forget(broker)
@@ -229,14 +230,22 @@ def _write_members(
                 return
         raise StoreBusyError(f"{path}: another writer kept changing it")
 
-    try:
+    with _written_by_another():
         session.with_retries(write, deadline)
+
+
+@contextlib.contextmanager
+def _written_by_another() -> Iterator[None]:
+    """No role may write or remove the credentials, so that the policy of this machine's role is no
+    remedy for who is denied it."""
+    try:
+        yield
     except StoreDeniedError as exc:
-        # No role may write it, so that the policy of this machine is no remedy.
-        exc.hint = (
-            "Run it as who may write the secret: `nightporter policy PROFILE --role credentials`"
-            " prints that policy."
-        )
+        if exc.right:
+            exc.hint = (
+                "Run it as who may write the secret: `nightporter policy PROFILE --role"
+                " credentials` prints that policy."
+            )
         raise
 
 

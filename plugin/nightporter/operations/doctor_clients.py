@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def command_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
             yield warning(
                 "command-missing",
                 f"{name} on PATH is {found}, of another installation than this one",
+                todo=f"Put {shlex.quote(here)} before its directory on PATH, or remove the other.",
             )
     yield from _docker(environment)
 
@@ -69,6 +71,7 @@ def _docker(environment: Mapping[str, str]) -> Iterator[Finding]:
         yield warning(
             "command-missing",
             f"docker asks docker-credential-nightporter for {', '.join(hosts)}",
+            todo=path_hint("docker-credential-nightporter"),
         )
 
 

@@ -150,11 +150,11 @@ class ProfileDoctor:
         if not isinstance(self._session.store, Expiring) or not profile.refresh_token:
             return
         found = self._session.store.life_limit(profile.refresh_token, timeout_s=CALL_S)
-        if found is not None and found[1] < STRICT_CLAIM_S:
-            what, seconds = found
+        if found is not None and found.seconds < STRICT_CLAIM_S:
             error = StoreLifeError(
-                f"{what} lets the store delete what is written after {seconds} s, and a claim must"
-                f" live for up to {STRICT_CLAIM_S}"
+                f"{found.source} lets the store delete what is written after {found.seconds} s, and"
+                f" a claim must live for up to {STRICT_CLAIM_S}",
+                hint=found.todo,
             )
             yield failure(error, profile.name)
 
@@ -266,7 +266,10 @@ class ProfileDoctor:
         store = self._session.store
         if not isinstance(store, Labelled):
             return
-        for path in filter(None, (profile.refresh_token, profile.publish_access_token)):
+        reads, writes = needed_paths(profile)
+        for path in (profile.refresh_token, profile.publish_access_token):
+            if path not in (*reads, *writes):  # the role may not look at it
+                continue
             found = store.newer_than_current(path)
             if found is None:
                 continue

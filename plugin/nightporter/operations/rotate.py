@@ -8,6 +8,7 @@ left.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +17,13 @@ from enum import Enum
 from typing import Any
 
 from nightporter.client.broker import Broker
-from nightporter.core.errors import ConfigError, NightporterError, StoreError
+from nightporter.core.errors import ConfigError, NightporterError, StoreDeniedError, StoreError
 from nightporter.core.expiry import DAY_S, format_rfc3339
 from nightporter.core.limits import PUBLISH_AGAIN_S
 from nightporter.core.model import Ask, Config, Profile, Role, SessionRecord, Token
 from nightporter.core.record import last_exchange, parse_published
 from nightporter.core.values import dataclass, replace
+from nightporter.operations.policies import needed_paths
 from nightporter.session.transitions import Snapshot
 
 PUBLISH_WHEN_LEFT_S = 30 * 60
@@ -223,15 +225,13 @@ def _rotated(
             is_refused=broker.cache.is_refused,
         )
         token = broker.exchange(ask, view)
-        session.publish(token, deadline)
+        with _publishing(broker, is_asked=is_access):
+            session.publish(token, deadline)
         report = replace(report, did=wanted.value)
-    elif is_access and profile.publish_access_token and _ends_soon(broker, deadline):
-        ask = Ask(
-            deadline=deadline, min_ttl_s=PUBLISH_WHEN_LEFT_S, is_refused=broker.cache.is_refused
-        )
-        token = broker.exchange(ask, view)
-        session.publish(token, deadline)
-        report = replace(report, did="publish")
+    elif is_access and profile.publish_access_token:
+        with _publishing(broker, is_asked=True):
+            token = _published_anew(broker, view, deadline)
+        report = replace(report, did="publish") if token else report
     after = session.read(deadline) if token else view
     has_ended = _sweep_session(broker, after, deadline)
     if has_ended:
@@ -242,6 +242,34 @@ def _rotated(
         refresh_expires_at=after.record.expires_at if after.record else None,
         access_expires_at=token.expires_at_s if token else None,
     )
+
+
+def _published_anew(broker: Broker, view: Snapshot, deadline: float) -> Token | None:
+    """The token that was published, where the published one ends soon."""
+    if not _ends_soon(broker, deadline):
+        return None
+    ask = Ask(deadline=deadline, min_ttl_s=PUBLISH_WHEN_LEFT_S, is_refused=broker.cache.is_refused)
+    token = broker.exchange(ask, view)
+    broker.session.publish(token, deadline)
+    return token
+
+
+@contextlib.contextmanager
+def _publishing(broker: Broker, *, is_asked: bool) -> Iterator[None]:
+    """A role whose policy has no publishing is denied it. Where nobody asked for it, it is left to
+    those that may; else the error names them."""
+    profile = broker.profile
+    try:
+        yield
+    except StoreDeniedError as exc:
+        if profile.publish_access_token in needed_paths(profile)[1]:
+            raise
+        if is_asked:
+            exc.hint = (
+                f"The role {profile.role.value} doesn't publish: run `nightporter rotate --access`"
+                " on a machine whose profile has the role full."
+            )
+            raise
 
 
 def _sweep_session(broker: Broker, snapshot: Snapshot, deadline: float) -> bool:
@@ -258,7 +286,7 @@ def _sweep_session(broker: Broker, snapshot: Snapshot, deadline: float) -> bool:
 def _sweep_paths(broker: Broker, deadline: float) -> bool:
     """Whether something else was swept."""
     session, swept = broker.session, False
-    for path in filter(None, (broker.profile.refresh_token, broker.profile.publish_access_token)):
+    for path in needed_paths(broker.profile)[1]:
         try:
             swept |= session.store.sweep(path, timeout_s=max(1.0, deadline - time.monotonic()))
         except StoreError as exc:

@@ -156,8 +156,10 @@ def _of_credentials(exc: Exception, setup: Setup) -> NightporterError | None:
         return StoreDeniedError(
             f"the AWS profile {profile!r} wants an MFA code, and nobody is asked for one here",
             hint=(
-                "Start a session that has the code already (`aws sts get-session-token`,"
-                " aws-vault, SSO) and name its profile, or use a role without mfa_serial."
+                "Name a `profile` in the store whose session has the code already: aws-vault and"
+                " SSO make one, or keep in ~/.aws/credentials the keys that"
+                " `aws sts get-session-token --serial-number MFA_ARN --token-code CODE` prints. Or"
+                " use a role without mfa_serial."
             ),
         )
     if isinstance(exc, aws.PartialCredentialsError):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from nightporter.core.values import dataclass
+
 
 @runtime_checkable
 class Inspected(Protocol):
@@ -45,13 +47,23 @@ class Removable(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class LifeLimit:
+    """What lets a store delete by itself what is written, after how many seconds, and how that is
+    lifted."""
+
+    source: str
+    seconds: int
+    todo: str
+
+
 @runtime_checkable
 class Expiring(Protocol):
     """A store that deletes by itself what is old, and may be set up to do so too early."""
 
-    def life_limit(self, path: str, *, timeout_s: float) -> tuple[str, int] | None:
-        """Returns what limits the life of what is written at the path, and to how many seconds;
-        None where nothing does, or nobody may look.
+    def life_limit(self, path: str, *, timeout_s: float) -> LifeLimit | None:
+        """Returns what limits the life of what is written at the path; None where nothing does, or
+        nobody may look.
 
         Raises: StoreError.
         """

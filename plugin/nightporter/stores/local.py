@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -128,7 +129,8 @@ class LocalStore:
         if not writes or not os.path.isdir(self._directory):
             return []
         if not os.access(self._directory, os.W_OK | os.X_OK):
-            return [f"write on the directory {self._directory}"]
+            denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            raise _translate(denied, self._directory)  # no policy helps here
         if (error := lock_error(self._directory)) is not None:
             raise _translate(error, self._directory) from error
         return []
@@ -310,8 +312,8 @@ def _translate(exc: OSError, file: str) -> StoreError:
         return StoreDeniedError(
             f"{file}: {why}",
             hint=(
-                "Make the file and its directory yours (`ls -ld` shows the owner), or set `path` of"
-                " the store to a directory of your own."
+                f"Make it yours, if nobody else needs it: `{_owning_command(file)}`; or set `path`"
+                " of the store to a directory of your own."
             ),
         )
     if exc.errno in _KEYS:
@@ -350,3 +352,10 @@ def open_store(
             hint="Set HOME, or name the store's `path`.",
         )
     return LocalStore(data_directory, seal=seal)
+
+
+def _owning_command(file: str) -> str:
+    """What gives the store's directory, with all that is in it, to who reads this."""
+    directory = file if os.path.isdir(file) else os.path.dirname(file)
+    owner = os.getuid() if hasattr(os, "getuid") else "YOU"
+    return f"sudo chown -R {owner} {shlex.quote(directory)}"

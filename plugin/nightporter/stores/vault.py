@@ -16,6 +16,7 @@ import contextlib
 import math
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
@@ -52,6 +53,7 @@ from nightporter.net.quiet import quiet
 from nightporter.net.tls import file_mark
 from nightporter.session.port import ABSENT, KeepExpiry, Stored, Version
 from nightporter.stores.bounded import CallTimeoutError, bounded
+from nightporter.stores.capabilities import LifeLimit
 from nightporter.stores.encoding import encode_value
 from nightporter.stores.vault_description import VARIABLES
 from nightporter.stores.vault_errors import (
@@ -203,7 +205,8 @@ class VaultStore:
             return repaired.version
         raise StoreLifeError(
             f"{self._mount}/{path}: Vault deletes what is written there after"
-            f" {repaired.life_s} s, and a claim must live for {life_s}"
+            f" {repaired.life_s} s, and a claim must live for {life_s}",
+            hint=f"{self._unlimit_mount()} Nothing was sent.",
         )
 
     def _check_same_life(self, path: str, expected: Version, timeout_s: float) -> None:
@@ -299,7 +302,15 @@ class VaultStore:
         within = f", namespace {namespace!r}" if namespace else ""
         return f"{self._address}{within}, mount {self._mount!r}, {self._login.words}"
 
-    def life_limit(self, path: str, *, timeout_s: float) -> tuple[str, int] | None:
+    def _unlimit_mount(self) -> str:
+        command = f"vault write {shlex.quote(self._mount)}/config delete_version_after=0s"
+        return f"Lift the limit of the mount: `{command}`."
+
+    def _unlimit_key(self, path: str) -> str:
+        where = f"-mount={shlex.quote(self._mount)} -delete-version-after=0s {shlex.quote(path)}"
+        return f"Lift the limit of the key: `vault kv metadata put {where}`."
+
+    def life_limit(self, path: str, *, timeout_s: float) -> LifeLimit | None:
         """That of the mount, where its configuration may be read; else what became of the last
         write, which who reads the secret may see."""
 
@@ -319,11 +330,14 @@ class VaultStore:
             is_own = isinstance(stated, str) and abs(parse_rfc3339(stated) - (ends or 0)) < 60
             return 0 if ends is None or begun is None or is_own else int(ends - begun)
 
-        for what, ask in ((f"the mount {self._mount!r}", ask_mount), ("the last write", ask_last)):
+        mount = (f"the mount {self._mount!r}", ask_mount, self._unlimit_mount())
+        # Who may not read the mount's configuration doesn't know which of the two it was.
+        last = ("the last write", ask_last, f"{self._unlimit_key(path)} {self._unlimit_mount()}")
+        for what, ask, todo in (mount, last):
             with contextlib.suppress(StoreDeniedError, NothingThereError):
                 seconds = self._call(ask, "read", timeout_s)
                 if seconds or ask is ask_mount:
-                    return (what, seconds) if seconds else None
+                    return LifeLimit(what, seconds, todo) if seconds else None
         return None
 
     def close(self) -> None:

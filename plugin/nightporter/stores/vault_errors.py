@@ -221,7 +221,10 @@ def _of_network(
     if any(isinstance(item, ssl.SSLEOFError) for item in tls.chain_of(exc)):
         return StoreUnreachableError(
             f"{address} closed the TLS connection: perhaps it wants a client certificate",
-            hint="Set `client_cert` (VAULT_CLIENT_CERT) if it does, else check what is between.",
+            hint=(
+                "Set `client_cert` and `client_key` (VAULT_CLIENT_CERT, VAULT_CLIENT_KEY) if it"
+                " does; else check what is between."
+            ),
         )
     if isinstance(exc, PROXY_ADDRESS_ERRORS):
         return proxy_error(exc, None, environment)

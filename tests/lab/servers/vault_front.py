@@ -3,6 +3,7 @@ own."""
 
 from __future__ import annotations
 
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -28,9 +29,13 @@ class Asked:
 
 
 @contextmanager
-def front(server: OpenBao, fault: Callable[[Asked], Answer | None]) -> Iterator[str]:
-    """Yields the address of a front of a real server. `fault` returns None for what is handed
-    on."""
+def front(
+    server: OpenBao,
+    fault: Callable[[Asked], Answer | None] = lambda _asked: None,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[str]:
+    """Yields the address of a front of a real server. `fault` returns None for what is handed on.
+    `tls`: the front's own side."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -52,10 +57,14 @@ def front(server: OpenBao, fault: Callable[[Asked], Answer | None]) -> Iterator[
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.daemon_threads = True
+    if tls is not None:
+        httpd.socket = tls.wrap_socket(
+            httpd.socket, server_side=True, do_handshake_on_connect=False
+        )
     thread = Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{httpd.server_address[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{httpd.server_address[1]}"
     finally:
         httpd.shutdown()
         httpd.server_close()
