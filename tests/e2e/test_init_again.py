@@ -275,3 +275,32 @@ def test_a_secret_with_other_names_is_asked_about(empty_home: Home, vendor: Vend
     assert "correct-horse" not in said
     written = tomllib.loads(empty_home.config_file.read_text())["profiles"]["p"]
     assert written["fields"] == {"username": "user", "password": "pass"}
+
+
+def test_the_end_names_what_comes_next(empty_home: Home, vendor: Vendor) -> None:
+    """The client that was set up, else the token (N26 of the first hour); and the file names what
+    explains it on a machine without the repository (N25)."""
+    empty_home.environment["GIT_CONFIG_NOSYSTEM"] = "1"
+    more = ("--host", "git.example.com", "--setup", "git")
+    done = empty_home.run("init", "p", *flags(vendor, *more), stdin=MEMBERS)
+    assert done.code == 0, done.err
+    assert "next: use git; nightporter status p" in done.err
+    other = ("--set", "refresh_token=prod/x/q")
+    done = empty_home.run("init", "q", *flags(vendor, *other))
+    assert "next: nightporter token q" in done.err, done.err
+    assert "`nightporter explain configuration`" in empty_home.config_file.read_text()
+    explained = empty_home.run("explain", "configuration")
+    assert (explained.code, "[profiles.NAME]" in explained.out) == (0, True)
+
+
+def test_a_host_of_plain_http_is_said(empty_home: Home, vendor: Vendor) -> None:
+    """What `http://` before a host means (N27 of the first hour)."""
+    answers: Answers = [
+        ("Hosts", "http://git.example.com"),
+        ("a host that begins with http:// allows plain http to it", None),
+        ("Username", "svc-acme"),
+        ("Password", "correct-horse"),
+        ("Client to set up", "none"),
+    ]
+    code, said = at_terminal(empty_home, ["init", "p", *flags(vendor)], answers)
+    assert code == 0, said
