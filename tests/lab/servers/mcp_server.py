@@ -32,7 +32,8 @@ def is_let_in(authorization: str) -> bool:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         return bool(opener.open(request, timeout=10).status == 200)
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as exc:
+        exc.close()
         return False
 
 

@@ -77,7 +77,8 @@ def open_time_machine(upstream: str, clock: Callable[[], float]) -> Iterator[str
                 with urllib.request.urlopen(request, timeout=30) as reply:
                     self.answer(reply.status, dict(reply.headers), reply.read())
             except urllib.error.HTTPError as exc:
-                self.answer(exc.code, dict(exc.headers), exc.read())
+                with exc:
+                    self.answer(exc.code, dict(exc.headers), exc.read())
             except OSError:
                 self.close_connection = True  # as the server's own connection does
 

@@ -80,4 +80,5 @@ def _handed_on(server: OpenBao, asked: Asked) -> Answer:
         with urllib.request.urlopen(request) as reply:
             return reply.status, "application/json", reply.read()
     except urllib.error.HTTPError as exc:
-        return exc.code, "application/json", exc.read()
+        with exc:
+            return exc.code, "application/json", exc.read()

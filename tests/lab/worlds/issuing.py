@@ -58,7 +58,7 @@ class Vendor:
         return self.tokens(now)
 
     def tokens(self, now: float) -> tuple[int, dict[str, Any]]:
-        access_token = f"A{self.newest}-{int(now)}"
+        access_token = f"A{self.newest}-{len(self.ends)}"  # none has its name twice
         self.ends[access_token] = now + ACCESS_LIFE_S
         return 200, {
             "access_token": access_token,
