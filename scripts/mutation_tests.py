@@ -278,22 +278,28 @@ class Reach:
                 self._by_call.setdefault(f"{call.partition(':')[0]}:", set()).add(test)
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Returns the tests, up to the budget. A fault at the top of a module is met by those that
-        call what uses the name that it defines, then by those that call anything of the file."""
+        """Returns the tests, up to the budget. A fault at the top of a module is met by those of
+        files that import it, and that call what uses the name that it defines, then by those that
+        call anything of the file."""
         own = self._by_call.get(f"{mutant.file}:{mutant.function}", set())
         if not mutant.function or not own:
             for user in self.users.get(mutant.defines, set()):
                 own = own | self._by_call.get(user, set())
+        if not mutant.function:
+            own = own | {test for test in self.tests if self._is_meant(test, mutant.file)}
         rest = set() if mutant.function and own else self._by_call.get(f"{mutant.file}:", set())
         own_first = [*self._sorted(own, mutant.file), *self._sorted(rest - own, mutant.file)]
         return self._affordable(own_first)
 
     def _sorted(self, tests: set[str], file: str) -> list[str]:
         def cost(test: str) -> tuple[bool, bool, float, str]:
-            facts, is_meant = self.tests[test], file in self.imports[test.partition("::")[0]]
+            facts, is_meant = self.tests[test], self._is_meant(test, file)
             return bool(facts["servers"]), not is_meant, facts["seconds"], test
 
         return sorted(tests, key=cost)
+
+    def _is_meant(self, test: str, file: str) -> bool:
+        return file in self.imports[test.partition("::")[0]]
 
     def _affordable(self, tests: list[str]) -> list[str]:
         total, kept = 0.0, []

@@ -9,6 +9,7 @@ from typing import Any
 
 from nightporter.core.model import Vendor
 from nightporter.issuers import DEFAULT_VENDOR, VENDORS
+from nightporter.issuers.rows import ROWS as DATA
 
 ROWS = Path(__file__).parent / "vendor_rows.json"
 
@@ -33,4 +34,5 @@ def test_every_row_is_what_its_document_says() -> None:
     for name, row in VENDORS.items():
         assert json.loads(json.dumps(facts_of(row))) == recorded[name]
         assert row.name == name
+    assert all(VENDORS[name] is row for name, row in DATA.items())
     assert next(iter(VENDORS)) == DEFAULT_VENDOR
