@@ -228,6 +228,7 @@ def test_what_is_lost_is_not_sent_again_where_no_time_is_left(text: str) -> None
     with pytest.raises(OutcomeUnknownError):
         obtain(found.session, Ask(deadline=BOOT + 0.25, min_ttl_s=60))
     assert len(found.sent) == 1
+    assert found.pauses == []
 
 
 def test_a_lost_strict_token_is_not_sent_again_in_a_hurry() -> None:
