@@ -188,8 +188,13 @@ DENIED = StoreDeniedError("no", right="read")
     ],
 )
 def test_what_limits_the_life_of_a_write(answers: list[Any], limit: Any) -> None:
-    """The mount's setting where it may be read, else what became of the last write."""
-    assert Scripted(*answers).life_limit("p", timeout_s=T) == limit
+    """The mount's setting where it may be read, else what became of the last write; with what
+    lifts it."""
+    found = Scripted(*answers).life_limit("p", timeout_s=T)
+    assert (found and (found.source, found.seconds)) == limit
+    if found is not None:
+        assert "`vault write secret/config delete_version_after=0s`" in found.todo
+        assert ("`vault kv metadata put" in found.todo) is (found.source == "the last write")
 
 
 def test_a_version_of_another_life_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
