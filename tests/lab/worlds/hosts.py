@@ -58,6 +58,7 @@ class Host:
     sending: str | None = None
     delayed: Response | None = None  # an answer that is under way
     has_read_old: bool = False
+    is_job: bool = False  # it rotates: nobody is handed its token
     claim_read: dict[str, Any] | None = None  # in the record, when it was last read
     events: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)  # tokens that a client said are refused

@@ -147,6 +147,7 @@ class Model(Watch):
         )
         host.outcome, host.wakes_at, host.events = None, 0.0, []
         host.has_read_old, host.claims = False, []
+        host.is_job = flow is rotating
         host.flow = flow(self.session_of(host), ask)
         self.advance(host, None, None)
 

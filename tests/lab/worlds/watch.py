@@ -68,7 +68,7 @@ class Watch:
             self.problems.append("the store was called set back, and was not")
         if isinstance(outcome, StoreDeniedError):
             self.problems.append("a permission was asked for that nobody should need")
-        if isinstance(outcome, Token):
+        if isinstance(outcome, Token) and not host.is_job:
             self.check_token(host, outcome)
 
     def check_token(self, host: Host, token: Token) -> None:
