@@ -78,6 +78,8 @@ record = client.secrets.kv.v2.read_secret_version(sys.argv[1], mount_point=sys.a
 url = sys.argv[3] + "/user-management-services-ws/oauth2/002/refreshIdToken"
 reply = requests.post(url, json={"refresh_token": record["data"]["data"]["refresh_token"]}, timeout=10)
 print(reply.json()["access_token"])
+if "ROLE_ID" in os.environ:
+    client.auth.token.revoke_self()
 """
 
 
@@ -296,16 +298,10 @@ def cold(rounds: int) -> None:
         open_sandbox(_world()) as vendor,
     ):
         home, mount = _vault_home(Path(room), server, vendor)
-        for name in ("cold, Vault", "cold, Vault, AppRole"):
-            _cold(
-                name,
-                home,
-                BY_HAND_VAULT,
-                ["prod/pitchpoint/refresh-token", mount, vendor],
-                rounds,
-                target=0.85,
-            )
-            _log_in_by_approle(server, home, mount)
+        arguments = ["prod/pitchpoint/refresh-token", mount, vendor]
+        _cold("cold, Vault", home, BY_HAND_VAULT, arguments, rounds, target=0.85)
+        _log_in_by_approle(server, home, mount)
+        _cold("cold, Vault, AppRole", home, BY_HAND_VAULT, arguments, rounds, target=0.85)
     with (
         tempfile.TemporaryDirectory() as room,
         open_moto() as address,

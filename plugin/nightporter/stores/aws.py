@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
-import boto3
 import botocore.exceptions as aws
 import urllib3
 from botocore.awsrequest import (
@@ -31,6 +30,8 @@ from botocore.awsrequest import (
     AWSHTTPSConnectionPool,
 )
 from botocore.config import Config as ClientConfig
+from botocore.credentials import RefreshableCredentials
+from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from nightporter.core.checks import is_loopback
@@ -173,9 +174,7 @@ class Connection:
             raise error_of(exc, right=right, path=path, setup=setup) from exc
 
 
-def open_session(
-    options: Mapping[str, Any], environment: Mapping[str, str]
-) -> boto3.session.Session:
+def open_session(options: Mapping[str, Any], environment: Mapping[str, str]) -> Session:
     """Returns a session by boto3's own chain, or by `profile` and `region` of the options, that
     asks nobody anything.
 
@@ -190,9 +189,10 @@ def open_session(
             check_named_file(bundle, variable, environment)
     if environment.get("AWS_CA_BUNDLE") and (error := ca_bundle_error(environment)):
         raise error
+    session = Session(profile=options.get("profile"))
     # botocore itself reads AWS_DEFAULT_REGION alone; every other SDK and the CLI AWS_REGION.
-    region = options.get("region") or environment.get("AWS_REGION") or None
-    session = boto3.session.Session(profile_name=options.get("profile"), region_name=region)
+    if region := options.get("region") or environment.get("AWS_REGION"):
+        session.set_config_variable("region", region)
     _silence_prompts(session)
     return session
 
@@ -274,7 +274,7 @@ def _bound_replies(client: Any) -> None:
 
 
 def _client_of(
-    session: boto3.session.Session,
+    session: Session,
     service: str,
     environment: Mapping[str, str],
     *,
@@ -286,7 +286,7 @@ def _client_of(
     config = ClientConfig(
         connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": 1}
     )
-    client = session.client(service, endpoint_url=endpoint_url, config=config)
+    client = session.create_client(service, endpoint_url=endpoint_url, config=config)
     url = client.meta.endpoint_url
     proxies = environment_proxies(url, environment)
     scheme = urlsplit(url).scheme
@@ -294,7 +294,7 @@ def _client_of(
         return client
     client.close()
     config = config.merge(ClientConfig(proxies=proxies))
-    return session.client(service, endpoint_url=endpoint_url, config=config)
+    return session.create_client(service, endpoint_url=endpoint_url, config=config)
 
 
 def _check_https(client: Any, name: str) -> None:
@@ -314,10 +314,10 @@ def _refuse_to_prompt(*_args: object, **_options: object) -> NoReturn:
     raise PromptError
 
 
-def _silence_prompts(session: boto3.session.Session) -> None:
+def _silence_prompts(session: Session) -> None:
     """No MFA code is asked for (dbcli/athenacli#34), and a credential_process gets no standard
     input. botocore has no public place for either."""
-    resolver = session._session.get_component("credential_provider")
+    resolver = session.get_component("credential_provider")
     for method, attribute, value in (
         ("assume-role", "_prompter", _refuse_to_prompt),
         (
@@ -332,13 +332,8 @@ def _silence_prompts(session: boto3.session.Session) -> None:
             setattr(provider, attribute, value)
 
 
-def _assumed(
-    session: boto3.session.Session, role_arn: str, environment: Mapping[str, str]
-) -> boto3.session.Session:
+def _assumed(session: Session, role_arn: str, environment: Mapping[str, str]) -> Session:
     """A session of the role, which assumes it again by itself before its credentials end."""
-    import botocore.session
-    from botocore.credentials import RefreshableCredentials
-
     sts = _client_of(session, "sts", environment)
     _bound_replies(sts)
     _check_https(sts, "STS")  # who answers there chooses the credentials
@@ -352,8 +347,9 @@ def _assumed(
             "expiry_time": found["Expiration"].isoformat(),
         }
 
-    inner = botocore.session.get_session()
-    inner._credentials = RefreshableCredentials.create_from_metadata(
+    role = Session()
+    role._credentials = RefreshableCredentials.create_from_metadata(
         assume(), assume, "sts-assume-role"
     )
-    return boto3.session.Session(botocore_session=inner, region_name=session.region_name)
+    role.set_config_variable("region", session.get_config_variable("region"))
+    return role
