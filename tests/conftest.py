@@ -116,9 +116,17 @@ def home(empty_home: Home, vendor: Vendor) -> Home:
 
 
 @pytest.fixture
-def porter(vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Porter]:
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept in this process's home (cached tokens, states that were seen) is kept in one of
+    the test's own, and not in that of who runs the tests."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "NIGHTPORTER_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def porter(vendor: Vendor, tmp_path: Path, own_home: None) -> Iterator[Porter]:
     """A program's own Porter: a profile whose credentials are in a store of the program's own."""
-    monkeypatch.setenv("NIGHTPORTER_CACHE_DIR", str(tmp_path / "cache"))
     credentials = {"username": "svc-acme", "password": "correct-horse"}
     store = LocalStore(str(tmp_path / "store"))
     store.write("prod/pitchpoint", credentials, ABSENT, None, timeout_s=5)

@@ -15,6 +15,8 @@ from nightporter.operations.rotate import Report, rotate_one
 from nightporter.session.port import ABSENT
 from nightporter.stores.local import LocalStore
 
+pytestmark = pytest.mark.usefixtures("own_home")
+
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
