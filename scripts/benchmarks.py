@@ -634,6 +634,7 @@ def window(rounds: int) -> None:
             "VAULT_ADDR": server.address,
             "VAULT_TOKEN": server.token,
             "NIGHTPORTER_CACHE": "off",
+            "HOME": home.environment["HOME"],
         }
         text = home.config_file.read_text() + "share_access_token = true\n"
 
@@ -785,7 +786,7 @@ def _rotate_once(
         f'username = "{USER}"\nrefresh_token = "prod/p{number}/rt"\nbase_url = "{vendor}"\n'
         for number in range(profiles)
     )
-    os.environ |= {"NIGHTPORTER_CACHE": "off"}
+    os.environ |= {"NIGHTPORTER_CACHE": "off", "HOME": f"{place}-home"}
     with Porter(text, is_library=False, notify=lambda _text: None) as porter:
         brokers = [porter.broker_for(f"p{number}") for number in range(profiles)]
         memory = [_resident_mib()]
