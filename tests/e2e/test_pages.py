@@ -93,7 +93,9 @@ ELSEWHERE = {
     r"npm rebuild": "runs the scripts of whatever the reader has installed",
     r"uv python install": "fetches a Python",
     r"man nightporter": "needs a reader's MANPATH; test_help.py holds the page",
-    r"\./scripts/(test|check|bench|fuzz|mutate|lock)": "runs the tests themselves, or for hours",
+    r"\./scripts/(test|check|coverage|mutate|fuzz|bench|lock|release)": (
+        "runs the tests themselves, or for hours"
+    ),
 }
 PROGRAMS = (
     r"(?:\./scripts/\S+|vault|bao|aws|pipx|uv|pip|kubectl|terraform|git|npm|docker|curl|sh|jq"
