@@ -23,7 +23,7 @@ RESULTS = ROOT / "scripts/coverage.json"
 PAGE = ROOT / "plugin/docs/coverage.md"
 PACKAGE = ROOT / "plugin/nightporter"
 # Just below what is reached: a run differs from the next by the few lines that a race decides.
-FLOORS = {"lines": 93.0, "branches": 85.0}
+FLOORS = {"lines": 96.5, "branches": 92.0}
 
 HEAD = """# Coverage
 
@@ -76,6 +76,8 @@ def measured() -> dict[str, File]:
     command, report = [sys.executable, "-m", "coverage"], DATA / "report.json"
     if any(DATA.glob("data.*")):  # one of each process
         subprocess.run([*command, "combine", "--quiet"], cwd=ROOT, check=True)
+        for cut in DATA.glob("data.*"):  # of a process that was killed while it wrote
+            cut.unlink()
     subprocess.run([*command, "json", "--quiet", "-o", str(report)], cwd=ROOT, check=True)
     found = files_of(json.loads(report.read_text()))
     if unseen := unseen_of(found):

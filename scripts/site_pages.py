@@ -26,6 +26,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "speed",
         "measurements",
         "mutation",
+        "coverage",
         "pains",
         "changelog",
     ),
