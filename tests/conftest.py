@@ -116,6 +116,21 @@ def home(empty_home: Home, vendor: Vendor) -> Home:
 
 
 @pytest.fixture
+def full_pipe() -> Iterator[int]:
+    """The writing end of a pipe that takes no byte more."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, bytes(65_536))
+    except BlockingIOError:
+        os.set_blocking(writer, True)  # as a log collector's is
+    yield writer
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.fixture
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept in this process's home (cached tokens, states that were seen) is kept in one of
     the test's own, and not in that of who runs the tests."""

@@ -35,6 +35,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return found
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """An embedded store that holds the credentials and no session."""
+    credentials = {"username": "svc-acme", "password": "correct-horse"}
+    LocalStore(str(tmp_path / "store")).write("c", credentials, ABSENT, None, timeout_s=5)
+    return tmp_path / "store"
+
+
 def _rotated(place: Path, vendor: Vendor) -> Report:
     store = f'[stores.l]\ntype = "local"\npath = "{place}"\n'
     profile = (
@@ -46,12 +54,9 @@ def _rotated(place: Path, vendor: Vendor) -> Report:
 
 
 def test_a_sign_in_reads_three_times_and_writes_twice(
-    calls: Counter[str], tmp_path: Path, vendor: Vendor
+    calls: Counter[str], place: Path, vendor: Vendor
 ) -> None:
     """The record before and after, the credentials; the claim and the result."""
-    place = tmp_path / "store"
-    credentials = {"username": "svc-acme", "password": "correct-horse"}
-    LocalStore(str(place)).write("c", credentials, ABSENT, None, timeout_s=5)
     calls.clear()
     assert _rotated(place, vendor).did == "sign-in"
     assert calls == {"read": 3, "write": 2, "sweep": 1}
@@ -59,12 +64,9 @@ def test_a_sign_in_reads_three_times_and_writes_twice(
 
 
 def test_where_nothing_is_due_the_record_is_read_once(
-    calls: Counter[str], tmp_path: Path, vendor: Vendor
+    calls: Counter[str], place: Path, vendor: Vendor
 ) -> None:
     """Most profiles on most days."""
-    place = tmp_path / "store"
-    credentials = {"username": "svc-acme", "password": "correct-horse"}
-    LocalStore(str(place)).write("c", credentials, ABSENT, None, timeout_s=5)
     _rotated(place, vendor)
     calls.clear()
     if _rotated(place, vendor).did == "nothing":  # shortly before New York's midnight it isn't

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,21 +42,6 @@ def goes_on(home: Home, vendor: Vendor) -> bool:
 
 
 # An answer that nobody reads.
-
-
-@pytest.fixture
-def full_pipe() -> Iterator[int]:
-    """The writing end of a pipe that takes no byte more."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    try:
-        while True:
-            os.write(writer, bytes(65_536))
-    except BlockingIOError:
-        os.set_blocking(writer, True)
-    yield writer
-    os.close(reader)
-    os.close(writer)
 
 
 ASKS = {

@@ -74,72 +74,45 @@ def test_no_log_costs_the_session(rotating: Home, case: str) -> None:
         assert Path(log).read_text() == "theirs\n"
 
 
-def full_pipe() -> tuple[int, int]:
-    """A pipe that takes no byte more, and its reader, who sleeps."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    try:
-        while True:
-            os.write(writer, bytes(65_536))
-    except BlockingIOError:
-        os.set_blocking(writer, True)  # as a log collector's is
-    return reader, writer
-
-
 @pytest.mark.parametrize("options", [("-v",), ()])
 @pytest.mark.parametrize("log", ["stderr", "/dev/stderr", None])
 def test_a_standard_error_that_nobody_drains(
-    rotating: Home, options: tuple[str, ...], log: str | None
+    rotating: Home, full_pipe: int, options: tuple[str, ...], log: str | None
 ) -> None:
-    reader, writer = full_pipe()
-    try:
-        more = {"NIGHTPORTER_LOG": log} if log else {}
-        done = subprocess.run(
-            [BIN / "nightporter", *options, "token", "--force-refresh"],
-            env={**rotating.environment, **more},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=writer,
-            timeout=patience(60),
-        )
-    finally:
-        os.close(reader)
-        os.close(writer)
+    more = {"NIGHTPORTER_LOG": log} if log else {}
+    done = subprocess.run(
+        [BIN / "nightporter", *options, "token", "--force-refresh"],
+        env={**rotating.environment, **more},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=full_pipe,
+        timeout=patience(60),
+    )
     assert done.returncode == 0
     assert rotating.run("token", "--force-refresh").code == 0  # the session goes on
 
 
-def test_an_error_with_a_full_pipe_ends_too(rotating: Home) -> None:
-    reader, writer = full_pipe()
-    try:
-        process = subprocess.Popen(
-            [BIN / "nightporter", "token", "nobody"],
-            env=rotating.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=writer,
-        )
-        assert process.wait(timeout=patience(FAST_S)) == 2
-    finally:
-        os.close(reader)
-        os.close(writer)
+def test_an_error_with_a_full_pipe_ends_too(rotating: Home, full_pipe: int) -> None:
+    process = subprocess.Popen(
+        [BIN / "nightporter", "token", "nobody"],
+        env=rotating.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=full_pipe,
+    )
+    assert process.wait(timeout=patience(FAST_S)) == 2
 
 
-def test_the_end_comes_when_it_is_told(rotating: Home) -> None:
+def test_the_end_comes_when_it_is_told(rotating: Home, full_pipe: int) -> None:
     """SIGTERM didn't help against a log that blocked."""
-    reader, writer = full_pipe()
-    try:
-        process = subprocess.Popen(
-            [BIN / "nightporter", "-v", "status", "--watch"],
-            env={**rotating.environment, "NIGHTPORTER_LOG": "stderr"},
-            stdout=writer,
-            stderr=writer,
-        )
-        time.sleep(1.5)
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=patience(FAST_S))
-    finally:
-        os.close(reader)
-        os.close(writer)
+    process = subprocess.Popen(
+        [BIN / "nightporter", "-v", "status", "--watch"],
+        env={**rotating.environment, "NIGHTPORTER_LOG": "stderr"},
+        stdout=full_pipe,
+        stderr=full_pipe,
+    )
+    time.sleep(1.5)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=patience(FAST_S))
 
 
 @pytest.mark.parametrize("closing", [">/dev/full", "2>/dev/full", ">&-", "2>&-", ">&- 2>&-"])

@@ -269,7 +269,7 @@ def test_what_we_write_can_be_believed_when_it_is_read() -> None:
         replace(profile(), share_access_token=True),
         issued,
         sent_at=NOW,
-        refresh_expires_at=None,
+        refresh_end=lambda: None,
         by="h",
     )
     assert transitions.shared_ends_at(after, now=NOW) == NOW + 86_400
@@ -284,7 +284,7 @@ def test_a_reused_token_that_came_back_changed_keeps_its_end() -> None:
     )
     before = replace(RECORD, expires_at=NOW + 50, issued_at=NOW - 50)
     after = transitions.refreshed_record(
-        before, reused, issued, sent_at=NOW, refresh_expires_at=NOW + 9999, by="h"
+        before, reused, issued, sent_at=NOW, refresh_end=lambda: NOW + 9999, by="h"
     )
     assert (after.refresh_token, after.expires_at) == (Secret("R9"), NOW + 50)
 

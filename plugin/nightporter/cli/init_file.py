@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Iterator
 
+from nightporter.cli.setups.merge import MARK, split_mark
 from nightporter.client.configuration import IN_VARIABLE
 from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError
@@ -21,7 +22,6 @@ from nightporter.machine.files import make_directories, open_lock, replace_priva
 from nightporter.machine.places import data_directory
 from nightporter.stores import STORES
 
-MARK = "\ufeff"  # a byte order mark, as some editors write it
 LOCK = "configuration.lock"
 TURN_S = 10.0
 _HINT = "Make the file and its directory writable for you, or name another file with --config."
@@ -90,7 +90,7 @@ def turn() -> Iterator[None]:
 def _text_of(place: str) -> str:
     try:
         with open(place, encoding="utf-8", newline="") as opened:
-            return opened.read().removeprefix(MARK)
+            return split_mark(opened.read())[1]
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as exc:

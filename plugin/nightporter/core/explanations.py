@@ -327,7 +327,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     "implausible-token": Explanation(
         "The store holds an access token that nightporter did not write so: it would live for more"
         " than a day after its exchange, comes from the future, is no bearer token, or is of"
-        " another issuer. Nobody is given it. Whoever may write there could have planted it.",
+        " another issuer. Nobody is given it. Anyone who may write there could have planted it.",
         "Run `nightporter token PROFILE --force-refresh` and `nightporter rotate PROFILE --access`,"
         " which write over it.",
         "Then see in the store's audit log who wrote it, and take that right away: `nightporter"

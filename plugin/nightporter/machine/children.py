@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from nightporter.core.values import dataclass
+from nightporter.machine.files import write_all
 
 Tell = Callable[[str], bool]  # whether somebody listens
 Work = Callable[[Tell], None]
@@ -83,10 +84,8 @@ def _live(work: Work, telling: int) -> NoReturn:
 
 
 def _tell(telling: int, line: str) -> bool:
-    content = f"{line}\n".encode()
     try:
-        while content:
-            content = content[os.write(telling, content) :]
+        write_all(telling, f"{line}\n".encode())
     except OSError:
         return False
     return True

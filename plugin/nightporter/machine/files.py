@@ -197,7 +197,7 @@ def replace_private(
         try:
             if hasattr(os, "fchmod"):
                 os.fchmod(descriptor, mode)
-            _write_all(descriptor, content)
+            write_all(descriptor, content)
             _sync(descriptor)
         finally:
             os.close(descriptor)
@@ -210,10 +210,14 @@ def replace_private(
         raise
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
-    """Raises: OSError."""
-    while content:
-        content = content[os.write(descriptor, content) :]
+def write_all(descriptor: int, content: bytes) -> None:
+    """Writes all of it, in as many pieces as the system takes.
+
+    Raises: OSError.
+    """
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _open_temporary(directory: str) -> tuple[str, int]:

@@ -27,6 +27,7 @@ from nightporter.core.errors import (
     NightporterError,
 )
 from nightporter.core.model import Secret, Token
+from nightporter.machine.files import write_all
 from nightporter.machine.process import note_signals
 
 Emit = Callable[..., None]
@@ -170,9 +171,7 @@ def leave_command() -> None:
 
 
 def _write(descriptor: int, line: str) -> None:
-    content = memoryview(f"{line}\n".encode())
-    while content:
-        content = content[os.write(descriptor, content) :]
+    write_all(descriptor, f"{line}\n".encode())
 
 
 def _answer_of(work: Work) -> dict[str, Any]:

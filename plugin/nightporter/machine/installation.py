@@ -23,6 +23,7 @@ from urllib.request import url2pathname
 
 from nightporter.core.errors import ConfigError
 from nightporter.core.store_description import StoreDescription
+from nightporter.machine.lambda_time import is_lambda
 
 CLONE = "./nightporter"  # a clone, where the source isn't known any more
 
@@ -41,7 +42,7 @@ class Installation(Enum):
 def detect(prefix: str | None = None) -> Installation:
     """Returns how this process's nightporter was installed. `prefix`: instead of `sys.prefix`."""
     root = Path(prefix or sys.prefix)
-    if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+    if is_lambda(os.environ):
         return Installation.LAMBDA
     if not Path(__file__).exists():  # inside an archive
         return Installation.ZIPAPP

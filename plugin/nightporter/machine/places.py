@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import platformdirs
 
 from nightporter.core.errors import ConfigError
+from nightporter.machine.lambda_time import is_lambda
 
 APP = "nightporter"
 
@@ -65,7 +66,7 @@ def _user_id() -> int:
 
 def spill_directory(environment: Mapping[str, str]) -> str:
     """Where results wait that a store would not take. In Lambda only /tmp can be written."""
-    place = f"/tmp/{APP}" if environment.get("AWS_LAMBDA_FUNCTION_NAME") else data_directory()  # noqa: S108 - private
+    place = f"/tmp/{APP}" if is_lambda(environment) else data_directory()  # noqa: S108 - private
     return os.path.join(place, "spill")
 
 

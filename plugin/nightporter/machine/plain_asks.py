@@ -8,19 +8,10 @@ left for the next one, in a file a host beside the cached tokens. Holds no secre
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+
+from nightporter.machine.helper_failures import Place
 
 KEPT_S = 60.0
-
-
-class Place(Protocol):
-    """Where named bytes are kept. Nothing here raises: what fails is a miss."""
-
-    def load(self, name: str) -> bytes | None:
-        """Returns the bytes kept under the name, or None."""
-
-    def keep(self, name: str, content: bytes) -> None:
-        """Keeps the bytes under the name."""
 
 
 class PlainAsks:

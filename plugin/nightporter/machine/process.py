@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from nightporter.core.model import Claim
+from nightporter.machine.lambda_time import is_lambda
 
 
 def _read(path: str) -> str | None:
@@ -59,7 +60,7 @@ def boot_clock() -> Callable[[], float]:
     In Lambda the wall clock: a frozen environment's own clocks may stand still for hours, and AWS
     sets its wall clock.
     """
-    if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+    if is_lambda(os.environ):
         return time.time
     for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"):
         # macOS' CLOCK_MONOTONIC goes on in a sleep (clock_gettime(3)); Python's own clock doesn't.
@@ -86,7 +87,7 @@ def boot_mark() -> str | None:
 def machine_mark(environment: Mapping[str, str]) -> str | None:
     """Names this boot and pid namespace, or None where that can't be told or must not be."""
     boot = _read("/proc/sys/kernel/random/boot_id")
-    if boot is None or environment.get("AWS_LAMBDA_FUNCTION_NAME"):
+    if boot is None or is_lambda(environment):
         return None
     try:
         namespace = os.readlink("/proc/self/ns/pid")

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from nightporter.core.errors import ConfigError, UntrustedFileError
+from nightporter.machine.lambda_time import is_lambda
 from nightporter.machine.places import absolute
 
 MAX_LINKS = 40  # as Linux follows
@@ -69,8 +70,7 @@ def is_lifted(environment: Mapping[str, str]) -> bool:
         raise ConfigError(
             "NIGHTPORTER_TRUST must be 'all', or unset", hint="Set it to `all`, or unset it."
         )
-    in_lambda = bool(environment.get("AWS_LAMBDA_FUNCTION_NAME"))
-    return said == "all" or in_lambda or not hasattr(os, "geteuid")
+    return said == "all" or is_lambda(environment) or not hasattr(os, "geteuid")
 
 
 def _chains(path: str) -> Iterator[list[str]]:

@@ -9,6 +9,7 @@ left.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -230,10 +231,10 @@ def _rotated(
         report = replace(report, did=wanted.value)
     elif is_access and profile.publish_access_token:
         with _publishing(broker, is_asked=True):
-            token = _published_anew(broker, view, deadline)
+            token = _published_again(broker, view, deadline)
         report = replace(report, did="publish") if token else report
     after = session.read(deadline) if token else view
-    has_ended = _sweep_session(broker, after, deadline)
+    has_ended = _swept(broker, functools.partial(session.sweep, after, deadline))
     if has_ended:
         after = session.read(deadline)
     return replace(
@@ -244,7 +245,7 @@ def _rotated(
     )
 
 
-def _published_anew(broker: Broker, view: Snapshot, deadline: float) -> Token | None:
+def _published_again(broker: Broker, view: Snapshot, deadline: float) -> Token | None:
     """The token that was published, where the published one ends soon."""
     if not _ends_soon(broker, deadline):
         return None
@@ -272,27 +273,24 @@ def _publishing(broker: Broker, *, is_asked: bool) -> Iterator[None]:
             raise
 
 
-def _sweep_session(broker: Broker, snapshot: Snapshot, deadline: float) -> bool:
-    """Whether the record's refresh token had ended. What can't be swept is said, here and below,
-    and is no failure of what was done before."""
-    session = broker.session
+def _swept(broker: Broker, sweep: Callable[[], bool]) -> bool:
+    """Whether something was swept. What can't be is said, and is no failure of what was done
+    before."""
     try:
-        return session.sweep(snapshot, deadline)
+        return sweep()
     except StoreError as exc:
-        session.records.emit("sweep-failed", error=exc.reference, detail=exc.message)
+        broker.session.runtime.emit(
+            "sweep-failed", profile=broker.profile.name, error=exc.reference, detail=exc.message
+        )
         return False
 
 
 def _sweep_paths(broker: Broker, deadline: float) -> bool:
-    """Whether something else was swept."""
-    session, swept = broker.session, False
+    """Whether the store held something that had ended."""
+    store, swept = broker.session.store, False
     for path in needed_paths(broker.profile)[1]:
-        try:
-            swept |= session.store.sweep(path, timeout_s=max(1.0, deadline - time.monotonic()))
-        except StoreError as exc:
-            session.runtime.emit(
-                "sweep-failed", profile=broker.profile.name, error=exc.reference, detail=exc.message
-            )
+        timeout_s = max(1.0, deadline - time.monotonic())
+        swept |= _swept(broker, functools.partial(store.sweep, path, timeout_s=timeout_s))
     return swept
 
 

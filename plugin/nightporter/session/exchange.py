@@ -8,6 +8,7 @@ back.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,6 @@ from nightporter.core.model import (
     IssuedTokens,
     Profile,
     Role,
-    Rotation,
     Secret,
     SessionRecord,
     Token,
@@ -331,18 +331,14 @@ class Exchange:
         """Returns the record after the exchange."""
         record = self.base_of_result(snapshot)
         record = replace(record, told=self.told_after(snapshot, heard.issued, call))
-        keeps_end = call is Call.REFRESH and self.profile.rotation is Rotation.REUSED
-        # not asked for in vain: time zones take longer to load than all else that is done here
-        expires_at = (
-            None if keeps_end else self.session.issuer.refresh_expires_at(self.profile, heard.at_s)
-        )
+        end = functools.partial(self.session.issuer.refresh_expires_at, self.profile, heard.at_s)
         if call is Call.REFRESH:
             return transitions.refreshed_record(
                 record,
                 self.profile,
                 heard.issued,
                 sent_at=heard.at_s,
-                refresh_expires_at=expires_at,
+                refresh_end=end,
                 by=self.session.runtime.host,
             )
         return transitions.signed_in_record(
@@ -353,7 +349,7 @@ class Exchange:
             key=self.known.credentials.key if self.known.credentials else None,
             lineage=new_lineage(),
             sent_at=heard.at_s,
-            refresh_expires_at=expires_at,
+            refresh_expires_at=end(),
             by=self.session.runtime.host,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nightporter.core.limits import (
@@ -374,11 +374,12 @@ def refreshed_record(
     issued: IssuedTokens,
     *,
     sent_at: int,
-    refresh_expires_at: int | None,
+    refresh_end: Callable[[], int | None],
     by: str,
 ) -> SessionRecord:
     """Returns the record after a refresh. Without another refresh token the old one stays in use
-    (RFC 6749 section 6). `refresh_expires_at`: when one issued now dies."""
+    (RFC 6749 section 6). `refresh_end`: when one issued now dies; asked for only where it counts,
+    since time zones take longer to load than all else that is done here."""
     after = _exchanged(record, profile, issued, sent_at=sent_at, by=by)
     client_refusal = record.refused is not None and record.refused.error in client_errors(profile)
     after = replace(after, refused=None if client_refusal else record.refused)
@@ -391,7 +392,7 @@ def refreshed_record(
     after = linked(record, after, "refresh", sent_at)
     if profile.rotation is Rotation.REUSED:
         return after  # by itself a refresh never extends the life of a token that is reused
-    return replace(after, issued_at=sent_at, expires_at=stated or refresh_expires_at)
+    return replace(after, issued_at=sent_at, expires_at=stated or refresh_end())
 
 
 def stated_end(issued: IssuedTokens, sent_at: int) -> int | None:

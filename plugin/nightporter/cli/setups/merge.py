@@ -12,6 +12,7 @@ from typing import Any
 
 from nightporter.core.errors import ConfigError
 
+MARK = "\ufeff"  # a byte order mark
 OTHER_FILE_HINT = "It is the client's own file: correct it, or move it away and run setup again."
 
 
@@ -20,7 +21,7 @@ def change_json(text: str, change: Callable[[dict[str, Any]], None], *, source: 
 
     Raises: ConfigError for what is no object, or says a member twice.
     """
-    mark, text = _split_mark(text)
+    mark, text = split_mark(text)
     try:
         document = json.loads(text, object_pairs_hook=_unique) if text.strip() else {}
     except (ValueError, RecursionError):
@@ -41,9 +42,10 @@ def change_json(text: str, change: Callable[[dict[str, Any]], None], *, source: 
     return f"{mark}{written}\n"
 
 
-def _split_mark(text: str) -> tuple[str, str]:
-    """A byte order mark, which editors on Windows write and others keep, and the text after it."""
-    rest = text.removeprefix("\ufeff")
+def split_mark(text: str) -> tuple[str, str]:
+    """Returns a byte order mark, which editors on Windows write and others keep, and the text after
+    it."""
+    rest = text.removeprefix(MARK)
     return text[: len(text) - len(rest)], rest
 
 
@@ -62,7 +64,7 @@ def change_toml(text: str, change: Callable[[Any], None], *, source: str) -> str
     import tomlkit  # deferred: only the setups of cargo and uv need it
     from tomlkit.exceptions import TOMLKitError
 
-    mark, text = _split_mark(text)
+    mark, text = split_mark(text)
     try:
         document = tomlkit.parse(text)
         change(document)
@@ -76,7 +78,7 @@ def change_toml(text: str, change: Callable[[Any], None], *, source: str) -> str
 
 def set_line(text: str, key: str, value: str | None) -> str:
     """An ini-like file with one `key=value` line set, or taken out for None (npmrc)."""
-    mark, text = _split_mark(text)
+    mark, text = split_mark(text)
     lines = [
         line for line in re.split(r"(?<=\n)", text) if line and line.split("=", 1)[0].strip() != key
     ]
@@ -89,7 +91,7 @@ def set_line(text: str, key: str, value: str | None) -> str:
 
 def npmrc_lines(text: str) -> list[tuple[str, str]]:
     """Keys and values of an npmrc."""
-    lines = _split_mark(text)[1].split("\n")
+    lines = split_mark(text)[1].split("\n")
     pairs = [line.partition("=") for line in lines if not line.lstrip().startswith(("#", ";"))]
     return [(key.strip(), value.strip()) for key, separator, value in pairs if separator]
 

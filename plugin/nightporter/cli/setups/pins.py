@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nightporter.cli.setups.merge import split_mark
 from nightporter.cli.setups.plan import Machine, Request, Write
 from nightporter.core.errors import ConfigError
 from nightporter.operations import kubeconfig
@@ -77,9 +78,6 @@ def _notes(clusters: Sequence[Cluster], pins: Mapping[str, Sequence[str]]) -> tu
     return tuple(said)
 
 
-MARK = "\ufeff"  # a byte order mark, as some editors write it
-
-
 def _is_writable(source: str) -> bool:
     file = os.path.realpath(source)
     return os.path.isfile(file) and os.access(os.path.dirname(file), os.W_OK)
@@ -106,8 +104,8 @@ def with_pins(text: str, profile: str, pins: Mapping[str, Sequence[str]], *, sou
     import tomlkit  # deferred, as above
     from tomlkit.exceptions import TOMLKitError
 
+    mark, content = split_mark(text)
     try:
-        content = text.removeprefix(MARK)
         document: Any = tomlkit.parse(content)
         document["profiles"][profile]["kubernetes"] = _table(pins)
         changed = tomlkit.dumps(document)
@@ -121,4 +119,4 @@ def with_pins(text: str, profile: str, pins: Mapping[str, Sequence[str]], *, sou
             f"{source} leaves no place for `kubernetes` in [profiles.{profile}]",
             hint=f"Add it yourself: kubernetes = {_inline(pins)}",
         )
-    return f"{text[: len(text) - len(content)]}{changed}"
+    return mark + changed
