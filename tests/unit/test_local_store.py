@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -184,30 +185,56 @@ def test_what_has_expired_is_told_apart_by_the_file_system_s_clock(
 ) -> None:
     """Which is the server's where it is a network's; ours counts where there is none."""
     put(store, expiring())
-    monkeypatch.setattr(local, "_time_beside", lambda _file: 1_784_037_600.0)
+    monkeypatch.setattr(local, "time_beside", lambda _file: 1_784_037_600.0)
     found = store.read("p", timeout_s=T)
     assert (found.value, found.expired, found.now) == (None, expiring(), 1_784_037_600.0)
     assert found.version.token == "1"
     assert found.written_at == os.stat(file_of(store)).st_mtime
-    monkeypatch.setattr(local, "_time_beside", lambda _file: 1_784_037_599.0)
+    monkeypatch.setattr(local, "time_beside", lambda _file: 1_784_037_599.0)
     assert store.read("p", timeout_s=T).value == expiring()
 
     def fails(_file: str) -> float:
         raise OSError
 
-    monkeypatch.setattr(local, "_time_beside", fails)
+    monkeypatch.setattr(local, "time_beside", fails)
     store._clock = lambda: 0.0
     found = store.read("p", timeout_s=T)
     assert (found.value, found.now, found.written_at) == (expiring(), None, None)
 
 
-def test_a_look_at_the_clock_leaves_nothing_behind(store: LocalStore) -> None:
-    """No file and no descriptor."""
+@pytest.mark.parametrize("lock", ["there", "missing", "a link", "a pipe"])
+def test_a_look_at_the_clock_makes_and_leaves_nothing(store: LocalStore, lock: str) -> None:
+    """No file and no descriptor; and it waits for nobody. The lock file tells the time; where it
+    tells none, a file beside it does."""
     put(store, {"n": 1})
-    before = (os.listdir(store._directory), len(os.listdir("/dev/fd")))
-    now = local._time_beside(str(file_of(store)))
-    assert abs(now - os.stat(file_of(store)).st_mtime) < 60
-    assert (os.listdir(store._directory), len(os.listdir("/dev/fd"))) == before
+    place = Path(f"{file_of(store)}.lock")
+    if lock != "there":
+        place.unlink()
+    if lock == "a link":
+        place.symlink_to("/dev/null")
+    if lock == "a pipe":
+        os.mkfifo(place)
+    before = (sorted(os.listdir(store._directory)), len(os.listdir("/dev/fd")))
+    inode = os.stat(store._directory).st_mtime_ns
+    found = store.read("p", timeout_s=T)
+    assert found.value == {"n": 1}
+    assert (sorted(os.listdir(store._directory)), len(os.listdir("/dev/fd"))) == before
+    if lock == "there":
+        assert found.now is not None
+        assert abs(found.now - time.time()) < 60
+        assert os.stat(store._directory).st_mtime_ns == inode  # nothing was made, not even for long
+    if lock == "missing":
+        assert found.now is not None
+        assert os.stat(store._directory).st_mtime_ns > inode
+
+
+def test_the_clock_is_read_now_and_not_when_the_lock_was_last_held(store: LocalStore) -> None:
+    """A lock file that nobody has touched for a year tells this moment."""
+    put(store, {"n": 1})
+    os.utime(f"{file_of(store)}.lock", (1.0, 1.0))
+    now = store.read("p", timeout_s=T).now
+    assert now is not None
+    assert abs(now - time.time()) < 60
 
 
 # What each error of the system means.

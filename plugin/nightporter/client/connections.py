@@ -186,7 +186,7 @@ def open_session(
             seal=KeyringSeal(data_directory()) if profile.store.options.get("seal") else None,
         ),
         runtime=Runtime(
-            boot=process.boot_time,
+            boot=process.boot_clock(),
             apart=apart,
             listen_left_s=lambda_time.listen_left_s,
             holder=process.holder_name(),

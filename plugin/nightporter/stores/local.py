@@ -37,6 +37,7 @@ from nightporter.machine.files import (
     open_lock,
     read_private,
     replace_private,
+    time_beside,
 )
 from nightporter.machine.places import expand, has_home
 from nightporter.machine.seal import KeyringSeal
@@ -77,13 +78,13 @@ class LocalStore:
         return stored
 
     def _with_time(self, path: str, stored: Stored) -> Stored:
-        """The file's time, against that of a file made beside it: on a network's file system both
-        are the server's."""
+        """The file's time, against that of its lock file, which is touched now: on a network's file
+        system both are the server's."""
         file = self._file(path)
         with contextlib.suppress(OSError):
             written_at = os.stat(file).st_mtime
             return Stored(
-                stored.value, stored.version, written_at=written_at, now=_time_beside(file)
+                stored.value, stored.version, written_at=written_at, now=time_beside(_lock_of(file))
             )
         return stored
 
@@ -149,9 +150,11 @@ class LocalStore:
             if not is_same or expected.proof not in ("", found.proof):
                 raise VersionConflictError(f"{file}: another writer was first")
             after = found.floor + 1
-            _check_text(file, value)
-            document = {"version": after, **self._body(value)}
-            content = json.dumps(document, ensure_ascii=False).encode()
+            try:
+                document = {"version": after, **self._body(value)}
+                content = json.dumps(document, ensure_ascii=False).encode()
+            except UnicodeError as exc:  # a lone surrogate, which no file can hold
+                raise StoreValueError(f"{file}: the value holds text that is no Unicode") from exc
             if len(content) > MAX_VALUE_BYTES + 100:
                 raise StoreValueError(
                     f"{file}: a value of {len(content)} bytes is more than {MAX_VALUE_BYTES}"
@@ -187,7 +190,7 @@ class LocalStore:
                         f" this, or root give it to you: chown -R USER {self._directory}."
                     ),
                 )
-            with open_lock(f"{file}.lock", deadline=time.monotonic() + timeout_s) as won:
+            with open_lock(_lock_of(file), deadline=time.monotonic() + timeout_s) as won:
                 if not won:
                     raise StoreUnreachableError(f"{file} stayed locked by another process")
                 yield
@@ -252,27 +255,8 @@ def _proof(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _time_beside(file: str) -> float:
-    """The file system's clock: the time of a file made now.
-
-    Raises: OSError.
-    """
-    probe = os.path.join(os.path.dirname(file), f".{os.getpid()}.{time.monotonic_ns():x}.tmp")
-    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with contextlib.suppress(FileNotFoundError):  # swept by another's write
-            os.unlink(probe)
-        return os.fstat(descriptor).st_mtime
-    finally:
-        os.close(descriptor)
-
-
-def _check_text(file: str, value: object) -> None:
-    """Raises: StoreValueError for text that no file can hold (a lone surrogate)."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeError as exc:
-        raise StoreValueError(f"{file}: the value holds text that is no Unicode") from exc
+def _lock_of(file: str) -> str:
+    return f"{file}.lock"
 
 
 def _errnos(*names: str) -> frozenset[int]:
