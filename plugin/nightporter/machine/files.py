@@ -239,13 +239,16 @@ def _sweep(directory: str) -> None:
     now = time.monotonic()
     if now < _SWEPT_UNTIL.get(directory, 0.0):
         return
-    with contextlib.suppress(OSError):
-        names = os.listdir(directory or ".")
-        if len(names) > MANY_FILES:
-            _SWEPT_UNTIL[directory] = now + SWEEP_S
-        for name in names:
-            if _LEFT_OVER.fullmatch(name):
-                _remove_unlocked(os.path.join(directory, name))
+    if directory in _SWEPT_UNTIL:
+        _SWEPT_UNTIL[directory] = now + SWEEP_S  # one thread looks
+    count = 0
+    with contextlib.suppress(OSError), os.scandir(directory or ".") as entries:
+        for entry in entries:  # one by one: all names of a large directory are megabytes
+            count += 1
+            if _LEFT_OVER.fullmatch(entry.name):
+                _remove_unlocked(entry.path)
+    if count > MANY_FILES:
+        _SWEPT_UNTIL[directory] = now + SWEEP_S
 
 
 def _remove_unlocked(path: str) -> None:
