@@ -94,11 +94,17 @@ def default_porter() -> Porter:
     """The porter behind `get_token`, opened when it is first needed."""
     global _porter, _warm, _warm_clock
     if _porter is None:
-        from nightporter.client.porter import Porter
+        from nightporter.machine.room import without_collector
 
-        _porter = Porter()
+        _porter = without_collector(_open_porter)
         _warm_clock, _warm = _porter.warm_clock, _porter.warm  # in this order, for other threads
     return _porter
+
+
+def _open_porter() -> Porter:
+    from nightporter.client.porter import Porter
+
+    return Porter()
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from lab.support import Home, clean_environment
+from lab.support import Home, clean_environment, pitchpoint_config
+from lab.worlds.vendor import Vendor
 from nightporter.client.connections import open_store
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import StoreConfig
-from nightporter.machine.room import with_room
+from nightporter.machine.room import with_room, without_collector
 from nightporter.stores import vault_login
 
 HEAVY = ("requests", "hvac", "boto3", "botocore", "urllib3", "keyring", "cachetools", "asyncio")
@@ -205,3 +207,38 @@ def test_what_runs_with_room_returns_and_raises_as_without() -> None:
     assert with_room(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         with_room(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_the_collector_waits_and_is_as_it_was_afterwards(is_on: bool) -> None:
+    """Also where what is called fails, or was called from such a call; a program that has it off
+    keeps it off."""
+    was_on = gc.isenabled()
+    try:
+        (gc.enable if is_on else gc.disable)()
+        assert without_collector(lambda: without_collector(gc.isenabled) or gc.isenabled()) is False
+        assert gc.isenabled() is is_on
+        with pytest.raises(ZeroDivisionError):
+            without_collector(lambda: 1 // 0)
+        assert gc.isenabled() is is_on
+    finally:
+        (gc.enable if was_on else gc.disable)()
+
+
+def test_a_program_s_first_token_collects_little_garbage(home: Home, vendor: Vendor) -> None:
+    """What is imported lives as long as the process; looking through it was an eighth of a cold
+    start. The collector is on afterwards."""
+    home.configure(pitchpoint_config(vendor.address))
+    home.set_credentials()
+    code = (
+        "import gc, nightporter\n"
+        "before = sum(one['collections'] for one in gc.get_stats())\n"
+        "assert nightporter.get_token()\n"
+        "assert gc.isenabled()\n"
+        "print(sum(one['collections'] for one in gc.get_stats()) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=home.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 30  # 34 or more without any one of the pauses

@@ -3,6 +3,7 @@ where it may be sent, and when another client is opened."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,6 +47,28 @@ def sent(raw: Raw) -> Any:
     reply = aws._BoundedHttp(inner).send(asked)
     assert asked.stream_output is True
     return reply._content
+
+
+def test_which_services_there_are_is_told_without_a_look_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of botocore's data and of a user's own (AWS_DATA_PATH); one that isn't there is refused as
+    botocore does, with the names of all."""
+    own = tmp_path / "inhouse" / "2020-01-01"
+    own.mkdir(parents=True)
+    (own / "service-2.json").write_text('{"metadata": {}}')
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    listed: list[str] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listdir(path))
+    loader = aws.open_session({}, {}).get_component("data_loader")
+    assert loader.load_service_model("secretsmanager", "service-2")["operations"]
+    assert loader.load_service_model("inhouse", "service-2") == {"metadata": {}}
+    assert len(listed) < 10
+    with pytest.raises(exceptions.UnknownServiceError, match=r"'none'\..*inhouse"):
+        loader.load_service_model("none", "service-2")
+    with pytest.raises(exceptions.UnknownServiceError):
+        loader.load_service_model("inhouse", "endpoint-rule-set-1")
 
 
 def test_an_answer_is_read_to_1_mib() -> None:

@@ -17,7 +17,7 @@ from nightporter.core.model import Profile, StoreConfig
 from nightporter.issuers import issuer_for
 from nightporter.machine import lambda_time, process
 from nightporter.machine.places import data_directory, spill_directory
-from nightporter.machine.room import with_room
+from nightporter.machine.room import with_room, without_collector
 from nightporter.machine.trust import check_named_file
 from nightporter.stores import STORES
 
@@ -49,7 +49,7 @@ def open_store(
 
 def _imported(name: str) -> Any:
     """Returns the module; importing it compiles many regular expressions."""
-    return with_room(lambda: importlib.import_module(name))
+    return without_collector(lambda: with_room(lambda: importlib.import_module(name)))
 
 
 class _LazyTransport:
