@@ -60,7 +60,12 @@ def test_which_services_there_are_is_told_without_a_look_at_all(
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
     listed: list[str] = []
     listdir = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listdir(path))
+
+    def counted(path: str) -> list[str]:
+        listed.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", counted)
     loader = aws.open_session({}, {}).get_component("data_loader")
     assert loader.load_service_model("secretsmanager", "service-2")["operations"]
     assert loader.load_service_model("inhouse", "service-2") == {"metadata": {}}
