@@ -117,6 +117,30 @@ def test_the_command_loads_of_hvac_and_urllib3_what_it_uses() -> None:
     assert modules_of(code) >= ON_DEMAND
 
 
+def test_the_command_loads_of_the_standard_library_what_it_uses() -> None:
+    """What was put off works as soon as it is used, by every way to ask."""
+    code = (
+        "from nightporter.net import lean; lean.import_less()\n"
+        "import nightporter.net.http, nightporter.stores.vault, sys, shutil\n"
+        "for name in lean.MODULES:\n"
+        "    assert name not in sys.modules or '__getattr__' in vars(sys.modules[name]), name\n"
+        "assert {'_bz2', '_lzma', 'stringprep'}.isdisjoint(sys.modules)\n"
+        "assert 'bücher.example'.encode('idna') == b'xn--bcher-kva.example'\n"
+        "from inspect import signature\n"
+        "assert list(signature(lambda a: a).parameters) == ['a']\n"
+        "import tokenize, zipfile\n"
+        "assert tokenize.open and not zipfile.is_zipfile(sys.executable)\n"
+        "assert not hasattr(zipfile, 'nothing')\n"
+        "assert 'zip' in [kind for kind, _ in shutil.get_archive_formats()]\n"
+        "try:\n"
+        "    1 // 0\n"
+        "except ZeroDivisionError:\n"
+        "    import traceback\n"
+        "    print(traceback.format_exc().count('ZeroDivisionError'))"
+    )
+    assert run_code(code) == "1\n"
+
+
 def test_secrets_manager_is_asked_without_boto3_s_own_layer() -> None:
     """It has resources, which we use none of, and takes a twelfth of a client's cold start."""
     loaded = modules_of("import nightporter.stores.secrets_manager")

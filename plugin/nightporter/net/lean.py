@@ -23,6 +23,9 @@ PACKAGES = frozenset(
         "urllib3.http2",
     )
 )
+# Of the standard library: imported by requests, hvac and what they import, for what none of our
+# calls does (archives, a host's name beyond ASCII, deprecated methods).
+MODULES = frozenset(("bz2", "encodings.idna", "inspect", "lzma", "tokenize", "zipfile"))
 
 
 def import_less() -> None:
@@ -49,7 +52,7 @@ class _OnDemandFinder:
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name in PACKAGES else None
+        spec = PathFinder.find_spec(name, path, target) if name in PACKAGES | MODULES else None
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
             spec.loader = _OnDemandLoader(spec.loader.name, spec.loader.path)
         return spec
@@ -66,7 +69,8 @@ class _OnDemandLoader(SourceFileLoader):
             full_name = f"{module.__name__}.{name}"
             if name.startswith("__"):
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-            if PathFinder.find_spec(full_name, module.__path__):
+            places = getattr(module, "__path__", None)
+            if places and PathFinder.find_spec(full_name, places):
                 return importlib.import_module(full_name)
             del module.__getattr__
             run(module)
