@@ -101,8 +101,8 @@ def install() -> Path:
         print("installing the peers ...", file=sys.stderr)
         shutil.rmtree(PLACE, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", PLACE], check=True)
-        pip = [PLACE / "bin/python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "-r", lock], check=True)
+        pip = [f"{PLACE}/bin/python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True)
         subprocess.run([PLACE / "bin/python", "-m", "compileall", "-q", PLACE / "lib"], check=False)
         _unpack("git-credential-oauth")
         done.write_text(lock.read_text())

@@ -165,12 +165,6 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _children_s() -> float:
-    """Seconds of the processor that ended children have taken."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def run_quietly(command: list[str], environment: dict[str, str], given: str = "") -> None:
     done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True)
     if done.returncode:

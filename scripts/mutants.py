@@ -169,13 +169,13 @@ def left_alone(tree: ast.Module) -> set[ast.AST]:
 
 def words_of(tree: ast.Module, alone: set[ast.AST]) -> list[str]:
     """Returns the module's strings that are words, keys or names, each once."""
-    found = (node.value for node in ast.walk(tree) if _is_word(node) and node not in alone)
-    return list(dict.fromkeys(found))
+    found = (_word_of(node) for node in ast.walk(tree) if node not in alone)
+    return list(dict.fromkeys(filter(None, found)))
 
 
-def _is_word(node: ast.AST) -> bool:
+def _word_of(node: ast.AST) -> str:
     value = node.value if isinstance(node, ast.Constant) else None
-    return isinstance(value, str) and bool(value) and not any(map(str.isspace, value))
+    return value if isinstance(value, str) and not any(map(str.isspace, value)) else ""
 
 
 def owners_of(tree: ast.Module) -> dict[ast.AST, str]:

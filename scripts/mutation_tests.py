@@ -64,7 +64,7 @@ class Calls:
     @staticmethod
     def stop() -> None:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
 
     def functions(self) -> set[str]:
         own = f"{COPY / PACKAGE}/"
@@ -217,7 +217,7 @@ class Chosen:
             self.killer = report.nodeid
 
 
-class Planted(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
+class Planted(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):  # type: ignore[misc]  # typeshed's two bases differ in a default
     """Finds one module, and gives it code of its own."""
 
     def __init__(self, file: str, code: CodeType) -> None:
@@ -302,7 +302,8 @@ class Reach:
         return file in self.imports[test.partition("::")[0]]
 
     def _affordable(self, tests: list[str]) -> list[str]:
-        total, kept = 0.0, []
+        total = 0.0
+        kept: list[str] = []
         for test in tests:
             total += self.tests[test]["seconds"]
             if total > self.budget_s and kept:
@@ -311,7 +312,7 @@ class Reach:
         return kept
 
     def seconds(self, tests: Sequence[str]) -> float:
-        return sum(self.tests[test]["seconds"] for test in tests)
+        return float(sum(self.tests[test]["seconds"] for test in tests))
 
 
 def imports_of(file: Path) -> set[str]:
