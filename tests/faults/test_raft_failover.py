@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.patience import within
+from lab.patience import patience, within
 from lab.servers.raft import Cluster, Node, open_cluster
 from lab.support import Home
 from lab.worlds.fleet import Fleet, Shared, finish, rotating_fleet, signing_in_fleet
@@ -63,7 +63,7 @@ def test_no_session_ends_with_the_leader(
     for _ in range(3):
         leader = cluster.leader()
         asks = [
-            (node, fleet.start(home, force=True, TIMEOUT="45"))
+            (node, fleet.start(home, force=True, TIMEOUT=f"{patience(45):.0f}"))
             for node, home in hosts
             for _ in "ab"
         ]
@@ -88,7 +88,7 @@ def test_one_sign_in_through_a_failover(
     fleet = signing_in_fleet(shared, vendor, tmp_path)
     leader = cluster.leader()
     hosts = [(node, home) for node, home in machines(fleet, cluster) if node is not leader]
-    asks = [fleet.start(home, TIMEOUT="60") for _, home in hosts]
+    asks = [fleet.start(home, TIMEOUT=f"{patience(60):.0f}") for _, home in hosts]
     time.sleep(1.0)
     leader.kill()
     done = [finish(process) for process in asks]
@@ -104,6 +104,7 @@ def test_without_a_majority_nothing_is_sent_and_all_goes_on_afterwards(
     fleet = rotating_fleet(shared, vendor, tmp_path)
     survivor, *others = cluster.nodes
     home = fleet.machine(VAULT_ADDR=survivor.address)
+    cluster.wait_until_read(survivor, f"{cluster.mounts[-1]}/data/prod/acme/refresh-token")
     for node in others:
         node.kill()
     time.sleep(1.0)

@@ -266,6 +266,17 @@ def test_what_another_wrote_meanwhile_is_adopted() -> None:
     assert found.pauses == [1.0, 1.0, 1.0]
 
 
+def test_a_shared_token_that_is_good_is_adopted_and_reported() -> None:
+    """With its generation; nothing is sent."""
+    found = World(SHARING, answers=[])
+    found.put(generation=4, access_token_expires_at=NOW + 600)
+    assert obtain(found.session, ask()).generation == 4
+    assert (found.sent, found.noted) == ([], [("l", 4)])
+    assert [facts for event, facts in found.events if event == "adopted"] == [
+        {"profile": "p", "generation": 4}
+    ]
+
+
 def test_within_a_grace_the_token_is_sent_again_and_again() -> None:
     """After 1, 2, 4, 8 s ...; the vendor takes the old one as long as that."""
     found = world(GRACE, LOST, LOST, LOST, LOST, ISSUED, generation=4)

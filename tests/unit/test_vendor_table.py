@@ -176,6 +176,14 @@ def test_codes_in_two_lists_of_row_and_profile_together() -> None:
     )
 
 
+def test_a_code_is_as_long_as_a_record_may_hold() -> None:
+    """80 characters."""
+    profile(f'dead_errors = ["{"x" * 80}"]')
+    assert "dead_errors: must hold codes of at most 80 characters" in problems(
+        f'dead_errors = ["{"x" * 81}"]'
+    )
+
+
 def test_a_profile_without_an_address_says_which_one() -> None:
     """The row has none for everybody."""
     row = '[vendors.acme]\ntoken_endpoint = "{base_url}/t"'

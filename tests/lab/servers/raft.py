@@ -139,7 +139,12 @@ class Cluster:
         server = OpenBao(self.leader().address, self.token)
         name = server.mount()
         server.put(name, "ready", {"yes": "1"})
+        self.mounts.append(name)
         return name
+
+    def wait_until_read(self, node: Node, path: str) -> None:
+        """Until the member itself holds what was written: it may answer without the others."""
+        eventually(lambda: node.call("GET", path, token=self.token))
 
     def read(self, path: str) -> dict[str, Any]:
         """What the leader holds, which is never old."""
