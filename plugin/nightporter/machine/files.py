@@ -249,6 +249,8 @@ def _sweep(directory: str) -> None:
                 _remove_unlocked(entry.path)
     if count > MANY_FILES:
         _SWEPT_UNTIL[directory] = now + SWEEP_S
+    else:
+        _SWEPT_UNTIL.pop(directory, None)
 
 
 def _remove_unlocked(path: str) -> None:
@@ -345,34 +347,20 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def time_beside(path: str) -> float:
-    """Returns the time of the clock of the path's file system, in Unix seconds: that of the server,
-    on a network's.
-
-    The file is touched, and made nowhere. Without one, a file beside it is made and removed, which
-    costs more: ext4 looks through all that was removed in the last five seconds for each new file.
+    """Returns the time of the clock of the path's file system, in Unix seconds: that of a file made
+    beside it now. On a network's it is the server's, where a file that is touched may get ours
+    (SMB).
 
     Raises: OSError.
     """
-    with contextlib.suppress(FileNotFoundError):
-        if os.utime in os.supports_fd:  # not on Windows
-            return _touch(path)
     probe = _name_beside(path)
     descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600)
     try:
+        return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
         with contextlib.suppress(FileNotFoundError):  # swept by another's write
             os.unlink(probe)
-        return os.fstat(descriptor).st_mtime
-    finally:
-        os.close(descriptor)
-
-
-def _touch(path: str) -> float:
-    descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK)
-    try:
-        os.utime(descriptor)
-        return os.fstat(descriptor).st_mtime
-    finally:
-        os.close(descriptor)
 
 
 def _name_beside(path: str) -> str:

@@ -11,6 +11,8 @@ asks for much leaves its rest to all that it calls (decision 0022).
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False  # without an import of typing: a warm answer passes here
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,18 +37,36 @@ with_room.__code__ = with_room.__code__.replace(co_stacksize=WORDS)
 
 
 def without_collector(call: Callable[[], T]) -> T:
-    """Returns what `call` returns, which imports modules or opens a client: what they make lives as
-    long as the process, and a collector that looks through it again and again is an eighth of a
-    cold start in Lambda. It is as it was afterwards.
+    """Returns what `call` returns, which imports modules or opens a client and waits for nobody:
+    what they make lives as long as the process, and a collector that looks through it again and
+    again is an eighth of a cold start in Lambda. It is as it was afterwards.
 
     Raises: what it raises.
     """
+    global _is_paused
     import gc  # a warm answer passes here and needs none of it
 
     if not gc.isenabled():
         return call()
+    _is_paused = True
     gc.disable()
     try:
         return call()
     finally:
+        _is_paused = False
         gc.enable()
+
+
+def _after_fork() -> None:
+    """In a child that another thread made meanwhile: nobody would put the collector on again."""
+    global _is_paused
+    if _is_paused:
+        import gc
+
+        _is_paused = False
+        gc.enable()
+
+
+_is_paused = False
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

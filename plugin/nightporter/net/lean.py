@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 import warnings
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
@@ -24,8 +25,8 @@ PACKAGES = frozenset(
     )
 )
 # Of the standard library: imported by requests, hvac and what they import, for what none of our
-# calls does (archives, a host's name beyond ASCII, deprecated methods).
-MODULES = frozenset(("bz2", "encodings.idna", "inspect", "lzma", "tokenize", "zipfile"))
+# calls does (archives, deprecated methods, the source of a traceback).
+MODULES = frozenset(("bz2", "inspect", "lzma", "tokenize", "zipfile"))
 
 
 def import_less() -> None:
@@ -52,28 +53,38 @@ class _OnDemandFinder:
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name in PACKAGES | MODULES else None
+        is_meant = name in PACKAGES or name in MODULES
+        spec = PathFinder.find_spec(name, path, target) if is_meant else None
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
             spec.loader = _OnDemandLoader(spec.loader.name, spec.loader.path)
         return spec
 
 
 class _OnDemandLoader(SourceFileLoader):
-    """Runs a package's own code when it is asked for a name that none of its modules has
+    """Runs a module's own code when it is asked for a name that none of its modules has
     (`importlib.util.LazyLoader` would run it before the first of them)."""
 
     def exec_module(self, module: ModuleType) -> None:
         run = super().exec_module
+        places = getattr(module, "__path__", ()) if module.__name__ in PACKAGES else ()
+        turn, is_running = threading.RLock(), False
 
         def find(name: str) -> Any:
+            nonlocal is_running
             full_name = f"{module.__name__}.{name}"
-            if name.startswith("__"):
-                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-            places = getattr(module, "__path__", None)
-            if places and PathFinder.find_spec(full_name, places):
+            is_asked = not name.startswith("__")
+            if is_asked and places and PathFinder.find_spec(full_name, places):
                 return importlib.import_module(full_name)
-            del module.__getattr__
-            run(module)
+            with turn:  # another thread waits until all of it is there
+                if not is_asked or is_running:
+                    raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+                if vars(module).get("__getattr__") is find:
+                    is_running = True
+                    try:
+                        run(module)
+                    finally:
+                        is_running = False
+                    del module.__getattr__
             return getattr(module, name)
 
         module.__getattr__ = find  # type: ignore[method-assign]  # PEP 562

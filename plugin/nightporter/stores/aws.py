@@ -145,7 +145,7 @@ class Connection:
         and the next call goes on waiting for the same one."""
         with self._opening:
             if self._client is None:
-                client = without_collector(self._new_client)
+                client = self._new_client()
                 _check_https(client, NAME)
                 _bound_replies(client)
                 self._client = client
@@ -190,13 +190,18 @@ def open_session(options: Mapping[str, Any], environment: Mapping[str, str]) -> 
             check_named_file(bundle, variable, environment)
     if environment.get("AWS_CA_BUNDLE") and (error := ca_bundle_error(environment)):
         raise error
-    session = Session(profile=options.get("profile"))
-    loader = session.get_component("data_loader")
-    loader.list_available_services = functools.partial(_Services, loader)
+    session = _new_session(options.get("profile"))
     # botocore itself reads AWS_DEFAULT_REGION alone; every other SDK and the CLI AWS_REGION.
     if region := options.get("region") or environment.get("AWS_REGION"):
         session.set_config_variable("region", region)
     _silence_prompts(session)
+    return session
+
+
+def _new_session(profile: str | None = None) -> Session:
+    session = Session(profile=profile)
+    loader = session.get_component("data_loader")
+    loader.list_available_services = functools.partial(_Services, loader)
     return session
 
 
@@ -308,7 +313,9 @@ def _client_of(
     config = ClientConfig(
         connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": 1}
     )
-    client = session.create_client(service, endpoint_url=endpoint_url, config=config)
+    client = without_collector(
+        lambda: session.create_client(service, endpoint_url=endpoint_url, config=config)
+    )
     url = client.meta.endpoint_url
     proxies = environment_proxies(url, environment)
     scheme = urlsplit(url).scheme
@@ -369,7 +376,7 @@ def _assumed(session: Session, role_arn: str, environment: Mapping[str, str]) ->
             "expiry_time": found["Expiration"].isoformat(),
         }
 
-    role = Session()
+    role = _new_session()
     role._credentials = RefreshableCredentials.create_from_metadata(
         assume(), assume, "sts-assume-role"
     )

@@ -78,13 +78,13 @@ class LocalStore:
         return stored
 
     def _with_time(self, path: str, stored: Stored) -> Stored:
-        """The file's time, against that of its lock file, which is touched now: on a network's file
-        system both are the server's."""
+        """The file's time, against that of a file made beside it: on a network's file system both
+        are the server's."""
         file = self._file(path)
         with contextlib.suppress(OSError):
             written_at = os.stat(file).st_mtime
             return Stored(
-                stored.value, stored.version, written_at=written_at, now=time_beside(_lock_of(file))
+                stored.value, stored.version, written_at=written_at, now=time_beside(file)
             )
         return stored
 
@@ -190,7 +190,7 @@ class LocalStore:
                         f" this, or root give it to you: chown -R USER {self._directory}."
                     ),
                 )
-            with open_lock(_lock_of(file), deadline=time.monotonic() + timeout_s) as won:
+            with open_lock(f"{file}.lock", deadline=time.monotonic() + timeout_s) as won:
                 if not won:
                     raise StoreUnreachableError(f"{file} stayed locked by another process")
                 yield
@@ -253,10 +253,6 @@ class LocalStore:
 def _proof(content: bytes) -> str:
     """Tells two files of the same version number apart."""
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _lock_of(file: str) -> str:
-    return f"{file}.lock"
 
 
 def _errnos(*names: str) -> frozenset[int]:
