@@ -702,11 +702,11 @@ def storm(consumers: int) -> None:
 
 def rotate(rounds: int) -> None:
     """The scheduled job with few and with many workers, in one process and on all cores: with a
-    store on the disk for temporary files, and with one that waits for no disk."""
-    for place, named in ((None, "on a disk"), ("/dev/shm", "in memory")):
-        if place is None or os.path.isdir(place):
-            for jobs in (8, 64):
-                _rotate_both(min(rounds, 2), jobs, place, named)
+    store on a disk, and with one that waits for none."""
+    places = {os.stat(place).st_dev: (place, named) for place, named in _PLACES if _is_there(place)}
+    for place, named in places.values():
+        _rotate_few(min(rounds, 2), place, named)
+        _rotate_many(min(rounds, 2), place, named)
     many = _rotate(1, profiles=10_000, jobs=8, processes=1, place=None, issuer_s=0.02)
     keep(
         Row(
@@ -720,44 +720,55 @@ def rotate(rounds: int) -> None:
     )
 
 
-def _rotate_both(rounds: int, jobs: int, place: str | None, named: str) -> None:
+# Where both are of one kind, it is memory.
+_PLACES = ((tempfile.gettempdir(), "on a disk"), ("/dev/shm", "in memory"))
+
+
+def _is_there(place: str) -> bool:
+    return os.path.isdir(place) and os.access(place, os.W_OK)
+
+
+def _rotate_few(rounds: int, place: str, named: str) -> None:
+    """The issuer is the bound: a second process has nothing to add."""
+    run = _rotate(rounds, profiles=1000, jobs=8, processes=os.cpu_count() or 1, place=place)
+    alone = _rotate(rounds, profiles=1000, jobs=8, processes=1, place=place)
+    for found, processes in ((run, os.cpu_count() or 1), (alone, 1)):
+        keep(
+            Row(
+                name=f"rotate, 8 jobs, {processes} process(es), {named}",
+                ours=found.rate,
+                against="what the issuer allows",
+                theirs=_issuer_allows(8),
+                unit="/s",
+                target=0.9,
+                is_least=True,
+            )
+        )
+
+
+def _rotate_many(rounds: int, place: str, named: str) -> None:
+    """The cores are the bound. One process does its best with fewer jobs than the issuer allows."""
     cores = os.cpu_count() or 1
-    alone, divided = (
-        _rotate(rounds, profiles=1000, jobs=jobs, processes=processes, place=place)
-        for processes in (1, cores)
-    )
-    keep(
-        Row(
-            name=f"rotate, {jobs} jobs, {cores} processes, {named}",
-            ours=divided.rate,
-            against="one process",
-            theirs=alone.rate,
-            unit="/s",
-            # The issuer allows few jobs no more than one process can do.
-            target=min(1.8, 0.9 * _issuer_allows(jobs) / alone.rate),
-            is_least=True,
+    divided = _rotate(rounds, profiles=1000, jobs=64, processes=cores, place=place)
+    alone = [
+        _rotate(rounds, profiles=1000, jobs=jobs, processes=1, place=place) for jobs in (16, 64)
+    ]
+    best = max(alone, key=lambda run: run.rate)
+    for name, ours, theirs, target in (
+        ("", divided.rate, best.rate, 1.8),
+        (", CPU of a profile", divided.ours_ms, best.ours_ms, None),
+    ):
+        keep(
+            Row(
+                name=f"rotate, 64 jobs, {cores} processes, {named}{name}",
+                ours=ours,
+                against="one process, 16 or 64 jobs, the better",
+                theirs=theirs,
+                unit="ms" if name else "/s",
+                target=target,
+                is_least=not name,
+            )
         )
-    )
-    keep(
-        Row(
-            name=f"rotate, {jobs} jobs, {cores} processes, {named}",
-            ours=divided.rate,
-            against="what the issuer allows" if jobs == 8 else "what these cores allow",
-            theirs=_issuer_allows(jobs) if jobs == 8 else divided.cores_allow,
-            unit="/s",
-            target=0.9,
-            is_least=True,
-        )
-    )
-    keep(
-        Row(
-            name=f"rotate, {jobs} jobs, {cores} processes, {named}, CPU of a profile",
-            ours=divided.ours_ms,
-            against="one process",
-            theirs=alone.ours_ms,
-            target=1.0,
-        )
-    )
 
 
 ISSUER_S = 0.1  # what the stand-in for an issuer takes for one answer, without its computing
@@ -842,6 +853,8 @@ def _rotate_once(
             if number in (profiles // 10, profiles // 2, profiles):
                 memory.append(_resident_mib())
         seconds = time.perf_counter() - began
+    if failed:
+        raise SystemExit(f"rotate: {failed} of {profiles} profiles failed")
     found = Rotated(
         rate=profiles / seconds,
         ours_ms=(_cpu_s() - cpu_before) / profiles * 1000,
