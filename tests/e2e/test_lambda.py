@@ -190,7 +190,11 @@ def test_no_exchange_without_time_but_a_living_token(function: Home, vendor: Ven
 
 @pytest.fixture
 def aws(
-    moto: str, aws_environment: None, monkeypatch: pytest.MonkeyPatch, vendor: Vendor
+    moto: str,
+    aws_environment: None,
+    own_home: None,
+    monkeypatch: pytest.MonkeyPatch,
+    vendor: Vendor,
 ) -> Iterator[Any]:
     path = f"prod/{time.monotonic_ns()}"
     client = boto3.client("secretsmanager", endpoint_url=moto)
