@@ -3,6 +3,7 @@ was started."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,8 @@ class Room:
             [*command, *(words or ("token", "p"))],
             env={**self.environment, **variables},
             capture_output=True,
-            text=True,
+            encoding=sys.getfilesystemencoding(),
+            errors=sys.getfilesystemencodeerrors(),  # as Python reads a reply file
         )
         if done.returncode == ASKED:
             assert done.stdout == ""
@@ -147,7 +149,7 @@ def ask_as_client(room: Room, protocol: str, given: bytes) -> str | bytes:
     )
     assert done.stderr == b""
     if done.returncode != ASKED:
-        return done.stdout.decode()
+        return os.fsdecode(done.stdout)
     code, _, content = seen.read_bytes().partition(b"\n")
     return bytes(map(int, content.split())) if b"is_spelled=True" in code else content
 
