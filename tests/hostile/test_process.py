@@ -151,6 +151,21 @@ def test_a_large_directory_is_swept_once_a_second(
     assert left_overs(tmp_path) == []
 
 
+def test_a_directory_that_is_no_longer_large_is_swept_at_each_write(tmp_path: Path) -> None:
+    """Else what a killed process has left would outlive the next write."""
+    names = [tmp_path / f"{number}.json" for number in range(files.MANY_FILES + 1)]
+    for name in names:
+        name.touch()
+    replace_private(str(names[0]), b"x")
+    for name in names[1:]:
+        name.unlink()
+    time.sleep(files.SWEEP_S)
+    replace_private(str(names[0]), b"y")  # sees that it is small
+    (tmp_path / ".1.f.tmp").touch()
+    replace_private(str(names[0]), b"z")
+    assert left_overs(tmp_path) == []
+
+
 def test_a_look_through_a_large_directory_takes_no_memory_for_it(tmp_path: Path) -> None:
     """A job over 10,000 profiles held all names of the store's directory in each of its threads."""
     names = [f"{number:0100d}.json" for number in range(3000)]
