@@ -790,12 +790,6 @@ class Rotated:
     issuer_ms: float
     memory_mib: list[float]
 
-    @property
-    def cores_allow(self) -> float:
-        """Profiles a second, if both did nothing but compute: the stand-in runs on the same
-        cores, so two processes of ours never have them for themselves."""
-        return (os.cpu_count() or 1) * 1000 / (self.ours_ms + self.issuer_ms)
-
 
 def _rotate(
     rounds: int,
@@ -827,7 +821,7 @@ def _rotate_once(
     profiles: int,
     jobs: int,
     processes: int,
-    issuer_s: float = ISSUER_S,
+    issuer_s: float,
 ) -> Rotated:
     """`issuer`: the process of the stand-in."""
     store = LocalStore(place)
@@ -865,8 +859,7 @@ def _rotate_once(
     before, tenth, half, end = (f"{size:.0f}" for size in memory)
     print(
         f"rotate: {profiles} profiles, {jobs} jobs, {processes} process(es): {found.rate:.0f} a"
-        f" second; the issuer allows {ideal:.0f} ({found.rate / ideal:.0%}), these cores"
-        f" {found.cores_allow:.0f} ({found.rate / found.cores_allow:.0%}); {failed} failed\n "
+        f" second; the issuer allows {ideal:.0f} ({found.rate / ideal:.0%})\n "
         f" {found.ours_ms:.1f} ms of CPU a profile, {found.issuer_ms:.1f} for the issuer's"
         f" stand-in; memory {before} MiB before, {tenth} after a tenth, {half} half way, {end} at"
         " the end"

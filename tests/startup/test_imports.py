@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.support import Home, clean_environment, pitchpoint_config
-from lab.worlds.vendor import Vendor
+from lab.support import Home, clean_environment
 from nightporter.client.connections import open_store
 from nightporter.core.errors import ConfigError
 from nightporter.core.model import StoreConfig
@@ -273,11 +272,9 @@ def test_the_collector_waits_and_is_as_it_was_afterwards(is_on: bool) -> None:
         (gc.enable if was_on else gc.disable)()
 
 
-def test_a_program_s_first_token_collects_little_garbage(home: Home, vendor: Vendor) -> None:
+def test_a_program_s_first_token_collects_little_garbage(home: Home) -> None:
     """What is imported lives as long as the process; looking through it was an eighth of a cold
     start. The collector is on afterwards."""
-    home.configure(pitchpoint_config(vendor.address))
-    home.set_credentials()
     code = (
         "import gc, nightporter\n"
         "gc.set_threshold(700, 10, 10)  # of 3.11; later ones look less often\n"

@@ -313,9 +313,11 @@ def _client_of(
     config = ClientConfig(
         connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": 1}
     )
-    client = without_collector(
-        lambda: session.create_client(service, endpoint_url=endpoint_url, config=config)
-    )
+
+    def create() -> Any:
+        return session.create_client(service, endpoint_url=endpoint_url, config=config)
+
+    client = without_collector(create)
     url = client.meta.endpoint_url
     proxies = environment_proxies(url, environment)
     scheme = urlsplit(url).scheme
@@ -323,7 +325,7 @@ def _client_of(
         return client
     client.close()
     config = config.merge(ClientConfig(proxies=proxies))
-    return session.create_client(service, endpoint_url=endpoint_url, config=config)
+    return without_collector(create)
 
 
 def _check_https(client: Any, name: str) -> None:
