@@ -118,7 +118,7 @@ def test_a_torn_file_is_unreadable_and_can_be_written_over(store: LocalStore, co
     assert found.version.floor > 1_700_000_000
     assert not store.sweep("p", timeout_s=T)
     after = put(store, {"n": 2}, found.version)
-    assert after.floor == found.version.floor + 1
+    assert found.version.floor < after.floor <= time.time() + 1  # it is counted from the second
 
 
 def test_a_value_that_is_no_object_has_a_version(store: LocalStore) -> None:
