@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from nightporter.core.errors import (
     VersionConflictError,
 )
 from nightporter.core.record import Unreadable
+from nightporter.machine import files
 from nightporter.machine.files import NoLocksError, time_beside
 from nightporter.session.port import ABSENT, Version
 from nightporter.stores import local
@@ -185,21 +187,88 @@ def test_what_has_expired_is_told_apart_by_the_file_system_s_clock(
 ) -> None:
     """Which is the server's where it is a network's; ours counts where there is none."""
     put(store, expiring())
-    monkeypatch.setattr(local, "time_beside", lambda _file: 1_784_037_600.0)
+    monkeypatch.setattr(files, "time_beside", lambda _file: 1_784_037_600.0)
     found = store.read("p", timeout_s=T)
     assert (found.value, found.expired, found.now) == (None, expiring(), 1_784_037_600.0)
     assert found.version.token == "1"
     assert found.written_at == os.stat(file_of(store)).st_mtime
-    monkeypatch.setattr(local, "time_beside", lambda _file: 1_784_037_599.0)
+    store = LocalStore(store._directory)  # which has not looked yet
+    monkeypatch.setattr(files, "time_beside", lambda _file: 1_784_037_590.0)
     assert store.read("p", timeout_s=T).value == expiring()
 
     def fails(_file: str) -> float:
         raise OSError
 
-    monkeypatch.setattr(local, "time_beside", fails)
-    store._clock = lambda: 0.0
+    monkeypatch.setattr(files, "time_beside", fails)
+    store = LocalStore(store._directory, clock=lambda: 0.0)
     found = store.read("p", timeout_s=T)
     assert (found.value, found.now, found.written_at) == (expiring(), None, None)
+
+
+class Clocks:
+    """Ours, monotonic and of the day, and a file system's, whose looks are counted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steady, self.wall, self.beside, self.looks = 100.0, 5000.0, 9000.0, 0
+        ours = types.SimpleNamespace(monotonic=lambda: self.steady, time=lambda: self.wall)
+        monkeypatch.setattr(files, "time", ours)
+        monkeypatch.setattr(files, "time_beside", self._look)
+
+    def _look(self, _path: str) -> float:
+        self.looks += 1
+        return self.beside
+
+    def pass_(self, seconds: float) -> None:
+        self.steady += seconds
+        self.wall += seconds
+        self.beside += seconds
+
+
+def test_one_look_at_a_file_system_s_clock_holds_for_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And goes on with ours meanwhile."""
+    clocks, clock = Clocks(monkeypatch), files.ClockBeside()
+    assert clock.time("d/f") == 9000.0
+    clocks.pass_(0.9)
+    assert clock.time("d/f") == pytest.approx(9000.9)
+    assert clocks.looks == 1
+    clocks.pass_(0.1)
+    assert clock.time("d/f") == pytest.approx(9001.0)
+    assert clocks.looks == 2
+    clocks.pass_(0.5)
+    clocks.beside += 30  # a server's clock that was set is seen with the next look
+    assert clock.time("d/f") == pytest.approx(9001.5)
+    clocks.pass_(0.5)
+    assert clock.time("d/f") == pytest.approx(9032.0)
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, -0.06, 0.06, 3600.0])
+def test_a_look_does_not_hold_beyond_a_step_of_our_clock(
+    monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    """Somebody has set it, or this machine slept: on a disk of our own the files' clock is it."""
+    clocks, clock = Clocks(monkeypatch), files.ClockBeside()
+    clock.time("d/f")
+    clocks.pass_(0.1)
+    clocks.wall += step_s
+    clocks.beside += step_s
+    assert clock.time("d/f") == pytest.approx(9000.1 + step_s)
+    assert clocks.looks == 2
+
+
+def test_a_look_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known is not made up for it."""
+    clocks, clock = Clocks(monkeypatch), files.ClockBeside()
+
+    def fails(_path: str) -> float:
+        raise PermissionError
+
+    monkeypatch.setattr(files, "time_beside", fails)
+    with pytest.raises(PermissionError):
+        clock.time("d/f")
+    monkeypatch.setattr(files, "time_beside", clocks._look)
+    assert clock.time("d/f") == 9000.0
 
 
 def test_a_look_at_the_clock_leaves_nothing_behind(store: LocalStore) -> None:

@@ -31,13 +31,13 @@ from nightporter.core.errors import (
 from nightporter.core.limits import LAST_GENERATION
 from nightporter.core.record import Unreadable, is_expired
 from nightporter.machine.files import (
+    ClockBeside,
     NoLocksError,
     close_directory,
     lock_error,
     open_lock,
     read_private,
     replace_private,
-    time_beside,
 )
 from nightporter.machine.places import expand, has_home
 from nightporter.machine.seal import KeyringSeal
@@ -61,6 +61,7 @@ class LocalStore:
     ) -> None:
         self._directory = directory
         self._clock = clock
+        self._clock_beside = ClockBeside()
         self._seal = seal
 
     def read(self, path: str, *, timeout_s: float) -> Stored:
@@ -83,9 +84,8 @@ class LocalStore:
         file = self._file(path)
         with contextlib.suppress(OSError):
             written_at = os.stat(file).st_mtime
-            return Stored(
-                stored.value, stored.version, written_at=written_at, now=time_beside(file)
-            )
+            now = self._clock_beside.time(file)
+            return Stored(stored.value, stored.version, written_at=written_at, now=now)
         return stored
 
     def _now(self, stored: Stored) -> float:
