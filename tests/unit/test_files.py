@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.patience import patience
 from nightporter.machine import files
 from nightporter.machine.files import (
     MAX_FILE_BYTES,
@@ -257,3 +259,36 @@ def test_what_is_removed_under_its_lock_leaves_no_descriptor(tmp_path: Path) -> 
     files._remove_unlocked(str(tmp_path / "nothing"))
     assert not stale.exists()
     assert len(os.listdir("/dev/fd")) == before
+
+
+def test_while_one_thread_looks_through_a_large_directory_no_other_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that write at once would each hold what the directory has."""
+    for number in range(files.MANY_FILES + 1):
+        (tmp_path / f"{number}.json").touch()
+    monkeypatch.setattr(files, "_SWEPT_UNTIL", {str(tmp_path): 0.0})  # large, and due
+    begun, go_on, looks = threading.Event(), threading.Event(), []
+    scan = os.scandir
+
+    def noted_scan(path: str) -> Any:
+        looks.append(path)
+        begun.set()
+        assert go_on.wait(patience(30))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", noted_scan)
+    first = threading.Thread(
+        target=replace_private, args=(str(tmp_path / "a"), b"1"), name="the one that looks"
+    )
+    first.start()
+    try:
+        assert begun.wait(patience(30))
+        replace_private(str(tmp_path / "b"), b"2")
+        assert (tmp_path / "b").read_bytes() == b"2"
+        assert not (tmp_path / "a").exists()
+        assert looks == [str(tmp_path)]
+    finally:
+        go_on.set()
+        first.join(patience(30))
+    assert (tmp_path / "a").read_bytes() == b"1"
