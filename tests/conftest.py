@@ -47,9 +47,9 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Setting
 
 @pytest.hookimpl(optionalhook=True)  # with `-p no:xdist` nobody asks
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Half as many again as there are cores: tests wait for processes, servers and clocks."""
+    """Five for two cores: more than half of a test's time it waits for processes and clocks."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (cores or 1) * 3 // 2
+    return max(2, (cores or 1) * 5 // 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
