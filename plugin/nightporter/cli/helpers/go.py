@@ -74,5 +74,5 @@ def _after_failure(call: HelperCall, name: str | None, url: str, *, is_refused: 
 def _drop_refused(broker: Broker) -> None:
     """A token of the last seconds was put there by a sister of this process, after the same 401."""
     held = broker.held()
-    if held is not None and time.time() - held.exchanged_at_s > FRESH_S:
+    if held is not None and not 0.0 <= time.time() - held.exchanged_at_s <= FRESH_S:
         broker.refuse(held.value)
