@@ -33,7 +33,7 @@ test can tell from the sound code is listed with its reason and doesn't count.
 
 The rooms are those that decide about a session (`scripts/mutation.toml`). Each fault meets the
 unit, property and contract tests that call its function: first those that import its module, then
-cheap ones, up to a few seconds of them. So what lives here may still be noticed by another test,
+cheap ones, up to twenty seconds of them. So what lives here may still be noticed by another test,
 the more so as the tests of the whole command are not run. A test that fails without any fault is
 left out, and a fault in a function counts as noticed when a test fails twice, since the machine may
 be loaded. A fault that makes a loop endless counts as a timeout; one whose trial was merely late is

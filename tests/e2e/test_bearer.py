@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -39,6 +42,7 @@ def test_a_401_causes_one_exchange_and_one_more_try(
         reply = session.get(f"{vendor.address}/_sandbox/resource", auth=auth)
     assert reply.status_code == 200
     assert len(reply.history) == 1
+    assert reply.request.hooks["response"] == []  # nor after a redirect of that
     assert (vendor.count("refresh"), vendor.count("resource")) == (1, 2)
 
 
@@ -90,8 +94,6 @@ def test_a_permission_problem_is_not_met_with_one_exchange_after_another(
 def test_a_redirect_elsewhere_gets_no_token_back(
     porter: nightporter.Porter, vendor: Vendor
 ) -> None:
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-
     seen: list[str | None] = []
 
     class Elsewhere(BaseHTTPRequestHandler):
@@ -222,6 +224,68 @@ def test_httpx_async(porter: nightporter.Porter, vendor: Vendor) -> None:
 
     assert asyncio.run(main()) == 200
     assert vendor.count("refresh") == 1
+
+
+def test_httpx_async_a_stream_is_not_sent_again(porter: nightporter.Porter, vendor: Vendor) -> None:
+    """It is used up."""
+    age(porter)
+    vendor.world.revoke_access_tokens()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a"
+
+    async def main() -> int:
+        async with httpx.AsyncClient(auth=httpx_auth(porter=porter), trust_env=False) as client:
+            address = f"{vendor.address}/_sandbox/resource"
+            return (await client.request("GET", address, content=pieces())).status_code
+
+    assert asyncio.run(main()) == 401
+    assert (vendor.count("refresh"), vendor.count("resource")) == (0, 1)
+
+
+@contextlib.contextmanager
+def always(status: int) -> Iterator[tuple[str, list[str]]]:
+    """A server with one answer: its address, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Always(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Always) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 500])
+def test_nothing_but_a_401_is_about_the_token(
+    porter: nightporter.Porter, vendor: Vendor, status: int
+) -> None:
+    """Another token would fare no better."""
+    age(porter)
+
+    async def ask(address: str) -> int:
+        async with httpx.AsyncClient(auth=httpx_auth(porter=porter), trust_env=False) as client:
+            return (await client.get(f"{address}/3")).status_code
+
+    with always(status) as (address, asked), requests.Session() as session:
+        codes = [session.get(f"{address}/1", auth=BearerAuth(porter=porter)).status_code]
+        with httpx.Client(auth=httpx_auth(porter=porter), trust_env=False) as client:
+            codes.append(client.get(f"{address}/2").status_code)
+        codes.append(asyncio.run(ask(address)))
+    assert (codes, asked) == ([status] * 3, ["/1", "/2", "/3"])
+    assert vendor.count("refresh") == 0
 
 
 def test_a_failing_renewal_leaves_the_401_to_the_caller(

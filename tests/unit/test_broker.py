@@ -417,3 +417,24 @@ def test_a_command_that_is_done_with_a_profile_holds_none_of_its_tokens(
     assert (broker.cache.load() is not None) is is_library  # the cache of this world is memory
     monkeypatch.setattr(broker.cache, "load", lambda: None)
     assert (broker.held() is not None) is is_library
+
+
+def test_a_refused_token_is_let_go_of_and_no_other(world: World) -> None:
+    """A client may report one that was renewed meanwhile."""
+    world.answers = [3600, 3600]
+    broker = world.broker()
+    assert broker.access_token().value == "token-1"
+    broker.refuse("token-0")
+    assert broker.access_token().value == "token-1"
+    assert len(world.asks) == 1
+    broker.refuse("token-1")
+    assert broker.access_token().value == "token-2"
+
+
+def test_an_exchange_of_the_job_that_fails_says_so(world: World) -> None:
+    """With the profile's name in what to do."""
+    world.answers = [CredentialsRefusedError("no", hint="Run `nightporter seed PROFILE`.")]
+    broker = world.broker()
+    with pytest.raises(CredentialsRefusedError) as caught:
+        broker.exchange(Ask(deadline=BOOT + 30))
+    assert caught.value.hint == "Run `nightporter seed p`."

@@ -47,3 +47,53 @@ def test_a_remedy_names_the_profile_and_leaves_variables_alone() -> None:
     """AWS_PROFILE became AWS_pitchpoint."""
     hint = "Set AWS_PROFILE, or run `nightporter seed PROFILE`."
     assert with_profile(hint, "acme") == "Set AWS_PROFILE, or run `nightporter seed acme`."
+
+
+ERRORS = {
+    "NightporterError": (1, "defect"),
+    "RotationFailedError": (1, "rotation-failed"),
+    "ConfigError": (2, "configuration"),
+    "UnknownProfileError": (2, "unknown-profile"),
+    "UntrustedFileError": (2, "untrusted-file"),
+    "CommandLineError": (2, "usage"),
+    "CredentialsRefusedError": (3, "credentials-refused"),
+    "SignInThrottledError": (3, "sign-in-throttled"),
+    "SecretNotFoundError": (4, "credentials-absent"),
+    "LoginRequiredError": (4, "login-required"),
+    "SessionRejectedError": (4, "session-rejected"),
+    "UsedElsewhereError": (4, "session-used-elsewhere"),
+    "NothingPublishedError": (5, "nothing-published"),
+    "NewerRecordError": (5, "record-newer"),
+    "ResultPendingError": (5, "result-spilled"),
+    "NothingThereError": (5, "store"),
+    "StoreError": (5, "store"),
+    "VersionConflictError": (5, "store-conflict"),
+    "StoreLifeError": (5, "store-deletes-early"),
+    "StoreDeniedError": (5, "store-denied"),
+    "StoreElectingError": (5, "store-electing"),
+    "StoreRolledBackError": (5, "store-rolled-back"),
+    "StoreSealedError": (5, "store-sealed"),
+    "StoreBusyError": (5, "store-throttled"),
+    "CallTimeoutError": (5, "store-unreachable"),
+    "NotFoundError": (5, "store-unreachable"),
+    "StoreUnreachableError": (5, "store-unreachable"),
+    "StoreValueError": (5, "store-value"),
+    "WriteBudgetError": (5, "write-budget"),
+    "ClaimBusyError": (6, "claim-busy"),
+    "ExchangeContinuesError": (6, "exchange-continues"),
+    "IssuerError": (6, "issuer"),
+    "IssuerBusyError": (6, "issuer-busy"),
+    "OutcomeUnknownError": (6, "issuer-outcome-unknown"),
+    "IssuerReplyError": (6, "issuer-reply"),
+    "IssuerUnreachableError": (6, "issuer-unreachable"),
+    "InitPhaseError": (6, "lambda-init"),
+    "InvocationEndsError": (6, "lambda-no-time"),
+    "SignInUnsettledError": (6, "sign-in-unsettled"),
+    "HostNotAllowedError": (7, "host-not-allowed"),
+}
+
+
+def test_every_error_has_its_code_and_reference() -> None:
+    """As users and their scripts know them."""
+    found = {kind.__name__: (kind.exit_code, kind.reference) for kind in every_class()}
+    assert found == ERRORS

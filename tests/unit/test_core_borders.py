@@ -1,0 +1,322 @@
+"""Borders of the pure rules that single faults have shown to be held by nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nightporter.core import checks, lineage
+from nightporter.core.config import parse_config
+from nightporter.core.errors import ConfigError, NightporterError, SessionRejectedError
+from nightporter.core.expiry import MAX_UNIX_S, format_rfc3339, parse_rfc3339
+from nightporter.core.findings import Findings
+from nightporter.core.hosts import (
+    BadAskError,
+    check_text,
+    could_mean,
+    may_receive,
+    parse_rule,
+)
+from nightporter.core.model import Config, Credentials, Secret, SessionRecord
+from nightporter.core.record import parse_session, render_session
+from nightporter.core.suffixes import is_public_suffix
+from nightporter.core.told import NOTHING, told_after
+from nightporter.core.values import dataclass, replace
+from nightporter.core.vendor_table import ALGORITHMS
+from nightporter.issuers import VENDORS
+from nightporter.issuers.oauth import Call, Response, parse_tokens
+from nightporter.protocols import git
+from nightporter.stores import OURS, STORES
+
+STAMP = "2026-07-14T14:00:00Z"
+
+
+def config(more: str = "") -> Config:
+    text = f'[profiles.p]\nissuer = "pitchpoint"\ncredentials = "c"\n{more}'
+    return parse_config(text, source="t", vendors=VENDORS, stores=STORES)
+
+
+# Hosts.
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [
+        ("reg.example.com", "reg.example.com"),
+        ("reg.example.com:443", "reg.example.com:443"),
+        ("reg.example.com:5000", "reg.example.com:5000"),
+        ("http://localhost:3000", "localhost:3000"),
+    ],
+)
+def test_a_key_is_spelt_as_it_is_looked_up(entry: str, key: str) -> None:
+    """A port that is written stays, the usual one too, and no port comes twice."""
+    assert parse_rule(entry).key == key
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://git.example.com\\@elsewhere.example/x",
+        "git.example.com\\x",
+        "https:\\\\git.example.com",
+    ],
+)
+def test_a_backslash_ends_a_host_as_browsers_read_it(address: str) -> None:
+    """So a refusal is told, and not "not ours"."""
+    found = config('hosts = ["git.example.com", "https"]\n').profiles.values()
+    assert could_mean(address, found)
+
+
+@pytest.mark.parametrize(
+    ("url", "may"),
+    [
+        ("http://localhost:8080/a/b", True),
+        ("http://localhost:8080", True),
+        ("https://localhost:8080/a", True),
+        ("http://localhost:8081/a", False),
+        ("http://localhost:9090/p/x", True),
+        ("http://localhost:9090/q", False),
+        ("http://git.example.com/a", False),
+    ],
+)
+def test_localhost_has_ports_and_paths_and_no_scheme(url: str, may: bool) -> None:
+    """Anything else gets its token by https alone."""
+    hosts = 'hosts = ["localhost:8080", "localhost:9090/p", "git.example.com"]\n'
+    assert may_receive(url, config(hosts).profiles["p"]) is may
+
+
+@pytest.mark.parametrize("char", ["\x00", "\x1f", "\x7f", "\x80", "\x9f", "\u2028", "\u2029"])
+def test_a_control_character_is_in_no_ask(char: str) -> None:
+    """DEL is one, and the blanks beside these are none."""
+    with pytest.raises(BadAskError):
+        check_text(f"a{char}b")
+    assert check_text("a b~\xa0\u2027") == "a b~\xa0\u2027"
+
+
+@pytest.mark.parametrize(
+    "suffix", ["amazonaws.com", "amazonaws.com.cn", "on.aws", "azmk8s.io", "azurecr.io", "pkg.dev"]
+)
+def test_names_that_a_cloud_hands_out_are_shared_at_every_depth(suffix: str) -> None:
+    assert is_public_suffix(suffix)
+    assert is_public_suffix(f"a.b.{suffix}")
+    assert not is_public_suffix(f"x{suffix.replace('.', '-')}.example.com")
+
+
+# What is told.
+
+
+def test_a_record_has_room_for_a_thousand_characters_of_scopes() -> None:
+    """Each with the blank after it."""
+    scopes = tuple(f"scope-{number:03}" for number in range(101))
+    told = told_after(
+        NOTHING,
+        asked=" ".join(scopes),
+        granted=(),
+        claims=None,
+        username=None,
+        is_refresh=False,
+        is_heard=False,
+    )
+    assert told.missing == scopes[:100]
+
+
+def test_a_logout_is_a_link_that_is_read_again() -> None:
+    for how in ("seed", "login", "sign-in", "refresh", "logout"):
+        item = {"at": "2026-07-14T14:00:00Z", "generation": 1, "how": how}
+        assert [link.how for link in lineage.parse_history([item])] == [how]
+
+
+def test_a_token_that_is_no_unicode_has_a_digest() -> None:
+    assert lineage.token_digest("l", "\udc80") != lineage.token_digest("l", "?")
+
+
+# Configurations.
+
+
+@pytest.mark.parametrize("address", ["http://", "https:///x", "ftp://h", "proxy:3128", ""])
+def test_what_is_no_proxy(address: str) -> None:
+    assert checks.proxy_url(address) is not None
+    assert checks.proxy_url("http://proxy.example:3128") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("password", "client_secret", "private_key", "client_assertion", "access_token", "token"),
+        *("secret_id", "secret", "api_key", "secret_access_key", "passwd", "passphrase", "pwd"),
+        *("secretkey", "privatekey", "refresh-token", "idToken", "assertion", "clientAssertion"),
+        *("shared.secret", "credential", "credentials", "API-KEY", "apiKey"),
+    ],
+)
+def test_no_parameter_has_a_secret_s_name(name: str) -> None:
+    assert checks.parameters({name: "x"}) == (
+        f"must not hold {name!r}: the file must not hold secret values"
+    )
+    assert checks.parameters({f"{name}x": "x"}) is None
+
+
+def test_what_must_be_a_table_is_said_so() -> None:
+    findings = Findings("t")
+    assert findings.table("profiles.p", "text") == {}
+    assert [line for line in findings.lines if "must be a table" in line]
+    with pytest.raises(ConfigError, match="must be a table"):
+        parse_config("profiles.p = 7\n", source="t", vendors=VENDORS, stores=STORES)
+
+
+def test_an_unknown_way_to_log_in_is_one_finding() -> None:
+    text = '[stores.v]\ntype = "vault"\nauth = { method = "magic", role = 7 }\n'
+    with pytest.raises(ConfigError, match=r"stores\.v\.auth\.method") as caught:
+        parse_config(text, source="t", vendors=VENDORS, stores=STORES)
+    assert "one error" in str(caught.value)
+
+
+def test_the_embedded_store_is_sealed_by_the_keyring_alone() -> None:
+    for value, is_fine in (("keyring", True), ("local", False), (True, False)):
+        problem = STORES["local"].keys["seal"](value)
+        assert (problem is None) is is_fine
+
+
+def test_our_stores_are_three_and_no_other_is_made_up() -> None:
+    assert {kind: STORES[kind].type for kind in OURS} == {kind: kind for kind in OURS}
+    assert set(OURS) == {"local", "vault", "aws-secrets-manager"}
+    with pytest.raises(KeyError, match="no-such-store"):
+        STORES["no-such-store"]
+
+
+def test_where_a_profile_keeps_its_refresh_token() -> None:
+    """Beside its credentials, unless it names another place; without a store in this machine's."""
+    found = config('publish_access_token = "a"\n').profiles["p"]
+    assert (found.refresh_token, found.publish_access_token) == ("c/refresh-token", "a")
+    assert (found.store.name, found.store.type) == ("local", "local")
+    assert config('refresh_token = "r"\n').profiles["p"].refresh_token == "r"
+    text = '[profiles.p]\nissuer = "pitchpoint"\nrefresh_token = "r"\n'
+    bare = parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles["p"]
+    assert (bare.credentials, bare.refresh_token) == (None, "r")
+
+
+@pytest.mark.parametrize(
+    "path", ["a/+/b", "+", "a*", "a?b", 'a"b', "a\\b", "{a}", "a/../b", "", "a//b"]
+)
+def test_a_path_is_no_pattern_of_a_policy(path: str) -> None:
+    """A plus is one where it is a whole part (Vault), and a letter within one."""
+    assert checks.path(path) is not None
+    assert checks.path("a+b/c") is None
+
+
+def test_assertions_are_signed_by_these() -> None:
+    """RFC 7518, RFC 8037."""
+    assert (
+        *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+        *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
+    ) == ALGORITHMS
+
+
+def test_a_refresh_needs_a_client_unless_the_row_says_otherwise() -> None:
+    assert VENDORS["oauth2"].refresh_needs == {"client_id"}
+    assert VENDORS["pitchpoint"].refresh_needs == frozenset()
+
+
+# Records of ours as values.
+
+
+def test_time_ends_with_the_year_9999() -> None:
+    assert format_rfc3339(MAX_UNIX_S) == "9999-12-31T23:59:59Z"
+    assert parse_rfc3339("9999-12-31T23:59:59Z") == MAX_UNIX_S
+    assert parse_rfc3339("1970-01-01T00:00:00Z") == 0
+    for beyond in ("9999-12-31T23:59:59-00:01", "1969-12-31T23:59:59Z"):
+        with pytest.raises(ValueError, match="era"):
+            parse_rfc3339(beyond)
+
+
+def test_every_member_of_ours_is_known() -> None:
+    """What isn't is kept as it is, and written beside ours."""
+    members = {
+        "schema": 1,
+        "issuer": "i",
+        "token_endpoint": "t",
+        "generation": 4,
+        "by": "h",
+        "username": "u",
+        "useralias": "a",
+        "client_id": "c",
+        "refresh_token": "r",
+        "issued_at": STAMP,
+        "expires_at": STAMP,
+        "exchanged_at": STAMP,
+        "access_token": "a",
+        "token_type": "Bearer",
+        "access_token_expires_at": STAMP,
+        "lineage": "l",
+    }
+    found = parse_session({**members, "later": 1})
+    assert isinstance(found, SessionRecord)
+    assert found.unknown == {"later": 1}
+    assert members.items() <= render_session(found).items()
+
+
+def test_credentials_are_the_same_whoever_proves_them() -> None:
+    """What signs is made anew with each read; it is no part of what they are."""
+    one = Credentials(version="1", client_id="c")
+    assert replace(one, prove=lambda _profile: Secret("x")) == one
+    assert "prove" not in repr(one)
+
+
+def test_a_class_keeps_the_methods_that_it_defines() -> None:
+    """A hash of its own among them; one that it takes away by `__eq__` alone is given back."""
+
+    @dataclass(frozen=True)
+    class Own:
+        name: str
+
+        def __hash__(self) -> int:
+            return 7
+
+        def __repr__(self) -> str:
+            return "own"
+
+    @dataclass(frozen=True)
+    class Compared:
+        name: str
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Compared)
+
+    assert (hash(Own("a")), repr(Own("a"))) == (7, "own")
+    assert Compared("a") == Compared("b")
+    assert isinstance(hash(Compared("a")), int)
+
+
+# Answers of issuers, asks of clients.
+
+
+def answer(status: int, **headers: str) -> Any:
+    return Response(status=status, headers=headers, body=b"{}")
+
+
+def test_a_failing_issuer_has_refused_nothing() -> None:
+    """500 is no 4xx: nobody knows what became of the request."""
+    for status, is_known in ((499, True), (500, False)):
+        with pytest.raises(NightporterError) as caught:
+            parse_tokens(answer(status), Call.SIGN_IN)
+        assert (caught.value.reference != "issuer-outcome-unknown") is is_known
+        assert not isinstance(caught.value, SessionRejectedError)
+
+
+def test_a_date_that_is_over_is_waited_for_no_more() -> None:
+    """Not a second either."""
+    dates = {
+        "retry-after": "Tue, 14 Jul 2026 13:59:00 GMT",
+        "date": "Tue, 14 Jul 2026 14:00:00 GMT",
+    }
+    with pytest.raises(NightporterError) as caught:
+        parse_tokens(answer(503, **dates), Call.REFRESH)
+    assert caught.value.retry_after_s == 0.0
+
+
+@pytest.mark.parametrize("key", ["password", "credential"])
+def test_git_a_refused_secret_of_another_helper_may_be_any_bytes(key: str) -> None:
+    ask = b"protocol=https\nhost=git.example.com\n" + key.encode() + b"=\xff\xfe\n"
+    assert git.parse(ask)
+    with pytest.raises(BadAskError):
+        git.parse(b"protocol=https\nhost=git.example.com\nusername=\xff\n")

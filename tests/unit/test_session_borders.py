@@ -1,0 +1,218 @@
+"""Borders of a session's rules that single faults have shown to be held by nothing: what is sent
+how often, what is said, who reads which secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from lab.still import BOOT, NOW, REUSED, ROTATING, SHARING, World, ask, reply
+from nightporter.core.config import parse_config
+from nightporter.core.errors import (
+    ClaimBusyError,
+    CredentialsRefusedError,
+    NewerRecordError,
+    OutcomeUnknownError,
+    SecretNotFoundError,
+    VersionConflictError,
+)
+from nightporter.core.expiry import parse_rfc3339
+from nightporter.core.model import Ask, Claim, Profile, Secret
+from nightporter.core.record import render_session
+from nightporter.core.values import replace
+from nightporter.issuers import VENDORS, issuer_for
+from nightporter.session import effects
+from nightporter.session.engine import obtain
+from nightporter.session.lifecycle import Bar
+from nightporter.session.port import KEEP_EXPIRY
+from nightporter.session.transitions import Snapshot, is_idle_news
+from nightporter.stores import STORES
+
+OTHER = Claim(holder="other/1/1", until=NOW + 16, nonce="n", life_s=16)
+LOST = OutcomeUnknownError("no answer")
+ISSUED = reply(200, access_token="A2", refresh_token="R2", expires_in=600)
+PUBLIC = (
+    'issuer = "oauth2"\nbase_url = "https://i.example"\nclient_id = "i"\nrefresh_token = "r"\n'
+    'token_endpoint = "https://i.example/t"\ngrant = "authorization_code"\nrotation = "rotates"\n'
+    'token_endpoint_auth_method = "none"\n'
+)
+
+
+def profile(text: str) -> Profile:
+    config = parse_config(f"[profiles.p]\n{text}", source="t", vendors=VENDORS, stores=STORES)
+    return config.profiles["p"]
+
+
+def world(text: str, *answers: Any, **members: Any) -> World:
+    """One with these answers, and a record without an access token; none without `members`."""
+    found = World(text, answers=list(answers))
+    found.values["c"] = ({"username": "svc", "password": "secret"}, 3)
+    if members:
+        found.put(access_token=None, access_token_expires_at=None, **members)
+    return found
+
+
+# What is sent, and how often.
+
+
+def test_a_newer_version_s_record_is_left_alone() -> None:
+    """Nothing is sent and nothing written: its members could be lost."""
+    found = World()
+    found.values["r"] = ({**render_session(found.record()), "schema": 99}, 1)
+    before = dict(found.values)
+    with pytest.raises(NewerRecordError, match="p: the record at 'r' was written by a newer"):
+        obtain(found.session, ask())
+    assert (found.sent, found.values) == ([], before)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_reused_token_is_sent_twice_at_most(times: int) -> None:
+    """However much time is left."""
+    found = world(REUSED, *[LOST] * times, generation=4)
+    with pytest.raises(OutcomeUnknownError):
+        obtain(found.session, Ask(deadline=BOOT + 600, min_ttl_s=60))
+    assert len(found.sent) == 2
+
+
+def test_who_waits_looks_soon_and_then_less_often() -> None:
+    """The jitter is at its longest here."""
+    found = world(ROTATING, generation=4, claim=OTHER)
+    with pytest.raises(ClaimBusyError, match="other/1/1"):
+        obtain(found.session, Ask(deadline=BOOT + 10, min_ttl_s=60))
+    assert found.pauses[:3] == pytest.approx([0.21, 0.294, 0.4116])
+    assert max(found.pauses) == 1.0
+
+
+def test_a_claim_ends_after_its_life_by_the_store_s_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = world(ROTATING, ISSUED, generation=4)
+    claims: list[Mapping[str, Any]] = []
+    write = found.write
+
+    def noted(path: str, value: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
+        if value.get("claim"):
+            claims.append(value["claim"])
+        return write(path, value, *rest, **more)
+
+    monkeypatch.setattr(found, "write", noted)
+    obtain(found.session, ask())
+    (claim,) = claims
+    assert parse_rfc3339(claim["until"]) == NOW + 64
+
+
+def test_a_conflict_is_another_s_word_and_not_tried_again() -> None:
+    """But where a person's session is written."""
+    tries: list[float] = []
+
+    def call(_timeout_s: float) -> Any:
+        tries.append(0.0)
+        raise VersionConflictError("another writer was first")
+        yield
+
+    records = World().session.records
+    with pytest.raises(VersionConflictError):
+        list(records.retrying(call, BOOT + 30))
+    assert len(tries) == 1
+    flow = records.retrying(call, BOOT + 30, is_conflict_retried=True)
+    assert isinstance(next(flow), effects.Sleep)
+    assert len(tries) == 2
+
+
+def test_an_issuer_s_words_about_a_refusal_are_told_and_kept() -> None:
+    """Without the secret that it has seen."""
+    refusal = reply(401, error="invalid_grant", error_description="user svc, secret: locked")
+    found = world(SHARING, refusal)
+    with pytest.raises(CredentialsRefusedError):
+        obtain(found.session, ask())
+    (said,) = (facts["words"] for event, facts in found.events if event == "issuer-says")
+    assert "locked" in said
+    assert "secret" not in said
+    told = found.kept().told
+    assert told is not None
+    assert told.words == said
+
+
+# What a call may be made for.
+
+
+def test_nothing_known_of_the_credentials_bars_nothing() -> None:
+    """But an issuer that wants to be left alone."""
+    found = World()
+    assert found.exchange().sight.sign_in_bar(found.seen()) == (Bar.NOTHING, 0)
+
+
+def test_news_of_an_ask_whose_answer_was_lost_are_taken() -> None:
+    """As those are that were waited for."""
+    found = World()
+    sight = found.exchange(min_ttl_s=600).sight
+    sight.news_from = 3
+    assert not sight.is_shared_fresh(found.seen())
+    sight.lost = LOST
+    assert sight.is_shared_fresh(found.seen())
+
+
+def test_an_idle_session_s_exchange_is_news_after_an_eighth_of_its_life() -> None:
+    """Without a time on both sides there is nothing to compare."""
+    idle = profile(PUBLIC + 'idle_life = "8h"\n')
+    assert idle.idle_life_s == 8 * 3600
+    record = World().record(exchanged_at=NOW, issued_at=None)
+    later = replace(record, exchanged_at=NOW + 3601)
+    assert is_idle_news(record, later, idle)
+    assert not is_idle_news(record, replace(record, exchanged_at=NOW + 3600), idle)
+    unknown = replace(record, exchanged_at=None)
+    assert not is_idle_news(unknown, later, idle)
+    assert not is_idle_news(later, unknown, idle)
+    assert not is_idle_news(record, later, profile(PUBLIC))
+
+
+def test_a_life_that_is_not_stated_ends_at_the_midnight() -> None:
+    """Of the row's zone: a token of midnight itself has none left."""
+    row = profile(PUBLIC + 'refresh_token_midnight = "America/New_York"\n')
+    midnight = 1_784_174_400
+    issuer = issuer_for(row)
+    assert issuer.refresh_expires_at(row, midnight) == midnight
+    assert issuer.refresh_expires_at(row, midnight - 1) == midnight
+    assert issuer.refresh_expires_at(row, midnight + 1) == midnight + 86_400
+
+
+# Who reads which secret.
+
+
+def test_a_profile_without_a_secret_needs_none_where_it_names_its_client() -> None:
+    found = World(PUBLIC)
+    assert found.session.load_credentials(BOOT + 5).version == ""
+    assert found.session.load_client(BOOT + 5).version == ""
+    found = World(ROTATING)
+    with pytest.raises(SecretNotFoundError, match="profile 'p' names no `credentials`"):
+        found.session.load_credentials(BOOT + 5)
+
+
+def test_a_client_s_secret_is_read_where_it_is_named() -> None:
+    """Beside a `client_id` of the profile as well."""
+    found = World(PUBLIC + 'client = "k"\n')
+    found.values["k"] = ({"client_secret": "s"}, 5)
+    client = found.session.load_client(BOOT + 5)
+    assert (client.version, client.client_secret) == ("5", Secret("s"))
+
+
+def test_credentials_are_read_for_the_client_unless_the_role_reads_none() -> None:
+    found = World(PUBLIC + 'credentials = "c"\n')
+    found.values["c"] = ({"client_secret": "s"}, 6)
+    assert found.session.load_client(BOOT + 5).version == "6"
+    found = World(PUBLIC + 'credentials = "c"\nrole = "refresh-only"\n')
+    found.values["c"] = ({"client_secret": "s"}, 6)
+    assert found.session.load_client(BOOT + 5).version == ""
+
+
+# Small things that others stand on.
+
+
+def test_keeping_the_expiry_asks_for_no_life_of_its_own() -> None:
+    assert KEEP_EXPIRY.life_s == 0
+
+
+def test_a_look_without_a_record_has_nothing() -> None:
+    assert Snapshot(version=World().seen().version).record is None

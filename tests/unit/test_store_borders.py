@@ -1,0 +1,226 @@
+"""Borders of the stores and of this machine's files that single faults have shown to be held by
+nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import hvac.api.auth_methods.token
+import hvac.exceptions
+import pytest
+from botocore.credentials import Credentials
+
+from nightporter.core.errors import ConfigError, StoreDeniedError, VersionConflictError
+from nightporter.machine import files
+from nightporter.machine.files import close_directory
+from nightporter.machine.journal import KEPT_LINEAGES, FileJournal
+from nightporter.session.port import Version
+from nightporter.stores import aws, aws_signing, local, vault
+from nightporter.stores.vault import VaultStore
+from nightporter.stores.vault_login import Login
+
+T = 2.5
+
+
+# Vault.
+
+
+class Repairing(VaultStore):
+    """One that has written, and whose TTL was off."""
+
+    def __init__(self, again: Any) -> None:
+        self.said: list[str] = []
+        environment = {"VAULT_ADDR": "https://v.example"}
+        super().__init__({}, environment, clock=lambda: 0.0, notify=self.said.append)
+        self.again = again
+
+    def _set_ttl(self, *_args: Any, **_more: Any) -> bool:
+        return True
+
+    def _put(self, *_args: Any, **_more: Any) -> Any:
+        if isinstance(self.again, Exception):
+            raise self.again
+        return self.again
+
+
+def written(ends: int | None, number: int) -> vault._Written:
+    return vault._Written(number=number, created_time="", created_at=0, deleted_at=ends)
+
+
+@pytest.mark.parametrize(("ends", "is_said"), [(1000, False), (400, True), (None, True)])
+def test_a_time_to_live_that_stays_off_is_said(ends: int | None, is_said: bool) -> None:
+    """The record's own expiry holds, so it is no error."""
+    store = Repairing(written(ends, 8))
+    assert store._repair_ttl("p", {}, written(400, 7), 1000, T) == Version("8", 8)
+    assert bool(store.said) is is_said
+    assert all("secret/p: Vault's own deletion time is off" in said for said in store.said)
+
+
+def test_who_goes_on_from_our_write_sets_its_time() -> None:
+    store = Repairing(VersionConflictError("another"))
+    assert store._repair_ttl("p", {}, written(400, 7), 1000, T) == Version("7", 7)
+    assert store.said == []
+
+
+def test_a_token_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each denial afterwards is a policy's."""
+    asked: list[int] = []
+    fates: list[Exception | None] = [hvac.exceptions.Forbidden(errors=["bad token"]), None, None]
+
+    def look_up(_self: object) -> Any:
+        asked.append(1)
+        if (fate := fates.pop(0)) is not None:
+            raise fate
+
+    monkeypatch.setattr(hvac.api.auth_methods.token.Token, "lookup_self", look_up)
+    store = VaultStore({}, {"VAULT_ADDR": "https://v.example"}, clock=lambda: 0.0)
+    store._check_token()
+    assert asked == []  # nobody has asked anything yet
+    monkeypatch.setattr(store, "_client", object())
+    with pytest.raises(StoreDeniedError, match="knows no such token"):
+        store._check_token()
+    store._check_token()
+    store._check_token()
+    assert len(asked) == 2
+
+
+def test_a_remedy_names_the_mount_and_the_file() -> None:
+    login = Login({"method": "approle", "mount": "mine", "secret_id_file": "/etc/sid"}, {})
+    assert "auth/mine/role/NAME/secret-id >/etc/sid`" in login.remedy
+    assert "secret-id >FILE`" in Login({"method": "approle"}, {}).remedy
+
+
+@pytest.mark.parametrize("environment", [{}, {"S": ""}])
+def test_a_variable_that_is_not_set_is_named(environment: dict[str, str]) -> None:
+    login = Login({"method": "approle", "secret_id_env": "S"}, environment)
+    with pytest.raises(
+        ConfigError, match=r"the variable S, named by auth\.secret_id_env"
+    ) as caught:
+        login._variable("secret_id_env")
+    assert "Set S where this runs" in caught.value.hint
+
+
+def test_without_boto3_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nightporter.stores.aws_signing", None)
+    monkeypatch.delattr("nightporter.stores.aws_signing")
+    with pytest.raises(ConfigError, match="needs boto3") as caught:
+        Login({"method": "aws", "role": "r"}, {})._sign_caller_identity()
+    assert "boto3" in caught.value.hint
+
+
+# AWS.
+
+
+def session(**more: Any) -> Any:
+    return SimpleNamespace(
+        get_credentials=lambda: Credentials("AKIA", "secret"),
+        get_partition_for_region=lambda _region: "aws",
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("region", "host", "scope"),
+    [
+        (None, "sts.amazonaws.com", "us-east-1"),
+        ("eu-west-1", "sts.eu-west-1.amazonaws.com", "eu-west-1"),
+    ],
+)
+def test_a_signed_request_is_for_its_region(
+    monkeypatch: pytest.MonkeyPatch, region: str | None, host: str, scope: str
+) -> None:
+    """Vault sends it on as it is: form, host and signature have to fit."""
+    monkeypatch.setattr(aws_signing, "open_session", lambda _options, _environment: session())
+    signed = aws_signing.sign_caller_identity(
+        {}, profile=None, region=region, headers={"X-Vault-AWS-IAM-Server-ID": "v"}
+    )
+    assert (signed.method, signed.url) == ("POST", f"https://{host}/")
+    assert signed.headers["Content-Type"] == "application/x-www-form-urlencoded; charset=utf-8"
+    assert signed.headers["Host"] == host
+    words = signed.headers["Authorization"]
+    assert f"/{scope}/sts/aws4_request" in words
+    assert "SignedHeaders=content-type;host;x-amz-date;x-vault-aws-iam-server-id," in words
+
+
+def test_nobody_is_asked_for_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor has a credential_process our standard input; another botocore may know neither."""
+    providers = {
+        "assume-role": SimpleNamespace(_prompter=input),
+        "custom-process": SimpleNamespace(_popen=None),
+    }
+
+    class Resolver:
+        def get_provider(self, name: str) -> Any:
+            return providers[name]
+
+    found: Any = SimpleNamespace(get_component=lambda _name: Resolver())
+    aws._silence_prompts(found)
+    assert providers["assume-role"]._prompter is aws._refuse_to_prompt
+    assert providers["custom-process"]._popen.keywords == {"stdin": -3}
+    strange: Any = SimpleNamespace()
+    providers["assume-role"] = providers["custom-process"] = strange
+    aws._silence_prompts(found)
+    assert vars(strange) == {}
+
+
+def test_a_bundle_that_is_not_named_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_environment: object) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(aws, "ca_bundle_error", fails)
+    assert aws.open_session({"region": "eu-west-1"}, {})
+
+
+# This machine's files.
+
+
+def test_who_may_not_write_is_told_a_command_to_type(tmp_path: Path) -> None:
+    """For the directory, with all that is in it, whatever its name is."""
+    directory = tmp_path / "my store"
+    directory.mkdir()
+    command = f"sudo chown -R {os.getuid()} {shlex.quote(str(directory))}"
+    assert local._owning_command(str(directory)) == command
+    assert local._owning_command(str(directory / "p.json")) == command
+
+
+@pytest.mark.parametrize(
+    ("owner", "is_used"), [("ours", True), ("root's", True), ("another's", False)]
+)
+def test_a_link_to_a_store_is_followed_where_nobody_else_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str, is_used: bool
+) -> None:
+    place, link = tmp_path / "place", tmp_path / "link"
+    place.mkdir(mode=0o700)
+    link.symlink_to(place)
+    us = 54_321
+    monkeypatch.setattr(os, "geteuid", lambda: us)
+    users = {"ours": us, "root's": 0, "another's": 11}
+    owners = {str(link): users[owner], str(place): us}
+
+    def owned(look: Any) -> Any:
+        def looked(path: str) -> os.stat_result:
+            found = list(look(path))
+            found[4] = owners["".join((str(place) if look is os_stat else path,))]
+            return os.stat_result(found)
+
+        return looked
+
+    os_stat = os.stat
+    monkeypatch.setattr(os, "stat", owned(os.stat))
+    monkeypatch.setattr(os, "lstat", owned(os.lstat))
+    assert close_directory(str(link)) is is_used
+    assert files.close_directory is close_directory
+
+
+def test_so_many_lineages_of_a_record_are_remembered(tmp_path: Path) -> None:
+    """And not one less."""
+    journal = FileJournal(str(tmp_path / "spill"), "p")
+    for number in range(KEPT_LINEAGES + 1):
+        journal.note(f"lineage-{number}", 1)
+    seen = [journal.highest(f"lineage-{number}") for number in range(KEPT_LINEAGES + 1)]
+    assert seen == [0] + [1] * KEPT_LINEAGES
