@@ -263,7 +263,7 @@ def run_importing(
 @dataclass(eq=False)
 class Reach:
     """Which tests a fault meets: those that call its function; first those of files that import its
-    module by name, then the cheapest."""
+    module by name, among them those of a file with its name, then the cheapest."""
 
     tests: Mapping[str, Mapping[str, Any]]
     users: Mapping[str, set[str]]  # by name: the functions of the package that use it
@@ -292,9 +292,10 @@ class Reach:
         return self._affordable(own_first)
 
     def _sorted(self, tests: set[str], file: str) -> list[str]:
-        def cost(test: str) -> tuple[bool, bool, float, str]:
+        def cost(test: str) -> tuple[bool, bool, bool, float, str]:
             facts, is_meant = self.tests[test], self._is_meant(test, file)
-            return bool(facts["servers"]), not is_meant, facts["seconds"], test
+            is_named = _is_named_after(test, file)
+            return bool(facts["servers"]), not is_meant, not is_named, facts["seconds"], test
 
         return sorted(tests, key=cost)
 
@@ -313,6 +314,14 @@ class Reach:
 
     def seconds(self, tests: Sequence[str]) -> float:
         return float(sum(self.tests[test]["seconds"] for test in tests))
+
+
+def _is_named_after(test: str, file: str) -> bool:
+    """Whether the file of a test has the name of the module, or of its room: test_errors.py for
+    core/errors.py, test_store_borders.py for all of stores."""
+    module = Path(file)
+    names = (f"test_{module.stem}", f"test_{module.parent.name.removesuffix('s')}_")
+    return Path(test.partition("::")[0]).name.startswith(names)
 
 
 def imports_of(file: Path) -> set[str]:

@@ -431,6 +431,21 @@ def test_a_refused_token_is_let_go_of_and_no_other(world: World) -> None:
     assert broker.access_token().value == "token-2"
 
 
+def test_a_refused_token_is_let_go_of_where_nothing_can_be_noted(world: World) -> None:
+    """On a full disk, or a read-only one."""
+
+    class Forgetful(Memory):
+        def keep(self, name: str, content: bytes) -> None:
+            pass
+
+    world.kept = Forgetful()
+    world.answers = [3600, 3600]
+    broker = world.broker()
+    assert broker.access_token().value == "token-1"
+    broker.refuse("token-1")
+    assert broker.access_token().value == "token-2"
+
+
 def test_an_exchange_of_the_job_that_fails_says_so(world: World) -> None:
     """With the profile's name in what to do."""
     world.answers = [CredentialsRefusedError("no", hint="Run `nightporter seed PROFILE`.")]

@@ -217,6 +217,32 @@ def test_a_refresh_needs_a_client_unless_the_row_says_otherwise() -> None:
     assert VENDORS["pitchpoint"].refresh_needs == frozenset()
 
 
+def test_a_row_s_document_is_shown_as_it_is_written() -> None:
+    text = """
+[vendors.mine]
+token_endpoint = "https://i.example/t"
+document = { title = "Guide", section = "4.2", date = "2026-07-14" }
+[profiles.p]
+issuer = "mine"
+credentials = "c"
+"""
+    found = parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles["p"]
+    document = found.vendor.document
+    assert (document.title, document.section, document.date) == ("Guide", "4.2", "2026-07-14")
+    text = text.replace('document = { title = "Guide", section = "4.2", date = "2026-07-14" }', "")
+    bare = parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles["p"].vendor
+    assert (bare.document.title, bare.document.section) == ("the configuration", "")
+
+
+@pytest.mark.parametrize(
+    "address", ["https://i.example/{nothing}/t", "https://i.example/{", "https://i.example/}"]
+)
+def test_an_address_has_no_place_that_is_not_filled(address: str) -> None:
+    text = f'[profiles.p]\nissuer = "oauth2"\ntoken_endpoint = "{address}"\ncredentials = "c"\n'
+    with pytest.raises(ConfigError, match="token_endpoint"):
+        parse_config(text, source="t", vendors=VENDORS, stores=STORES)
+
+
 # Records of ours as values.
 
 

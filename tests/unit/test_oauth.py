@@ -250,6 +250,8 @@ def test_a_page_is_no_form(page: bytes) -> None:
         (400, {"error": {"message": "RESOURCE_EXHAUSTED"}}),
         (403, {"error": "rate_limit_exceeded"}),
         (400, {"error": "too_many_requests"}),
+        (400, {"error": "rate_limited"}),
+        (400, {"error": "temporarily_unavailable"}),
     ],
 )
 def test_a_quota_is_no_wrong_password_and_no_dead_session(

@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import botocore.exceptions
 import hvac.api.auth_methods.token
 import hvac.exceptions
 import pytest
@@ -20,7 +22,8 @@ from nightporter.machine import files
 from nightporter.machine.files import close_directory
 from nightporter.machine.journal import KEPT_LINEAGES, FileJournal
 from nightporter.session.port import Version
-from nightporter.stores import aws, aws_signing, local, vault
+from nightporter.stores import STORES, aws, aws_errors, aws_identity, aws_signing, local, vault
+from nightporter.stores.bounded import CallTimeoutError
 from nightporter.stores.vault import VaultStore
 from nightporter.stores.vault_login import Login
 
@@ -174,6 +177,85 @@ def test_a_bundle_that_is_not_named_is_not_looked_at(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(aws, "ca_bundle_error", fails)
     assert aws.open_session({"region": "eu-west-1"}, {})
+
+
+@pytest.mark.parametrize("is_slow_to_open", [True, False])
+def test_a_call_that_is_late_says_whether_it_was_made(is_slow_to_open: bool) -> None:
+    """What AWS was not asked costs no try."""
+    go_on = threading.Event()
+
+    class Slow(aws.Connection):
+        def _open(self) -> Any:
+            if is_slow_to_open:
+                go_on.wait(60)
+            return None
+
+    with pytest.raises(CallTimeoutError) as caught:
+        Slow({}, {}).ask("r", "p", lambda _client: go_on.wait(60), timeout_s=0.2)
+    go_on.set()
+    assert caught.value.is_unasked is is_slow_to_open
+
+
+@pytest.mark.parametrize("code", ["UnknownOperationException", "UnknownOperation", "InvalidAction"])
+def test_another_service_at_the_endpoint_is_named(code: str) -> None:
+    exc = botocore.exceptions.ClientError({"Error": {"Code": code}}, "GetSecretValue")
+    setup = aws_errors.Setup(options={}, environment={})
+    found = aws_errors.error_of(exc, right="r", path="p", setup=setup)
+    assert f"is another service ({code})" in found.message
+    assert not found.retryable
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "AWS_CA_BUNDLE",
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+    ],
+)
+def test_a_file_is_named_by_its_variable(variable: str) -> None:
+    setup = aws_errors.Setup(options={}, environment={variable: "/f"})
+    assert setup.source_of_file("/f") == variable
+    assert setup.source_of_file("/other") == "the AWS profile 'default'"
+
+
+def test_what_picks_an_identity_of_aws() -> None:
+    """The variables of the SDKs' chain that hold no secret."""
+    assert (
+        *("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        *("AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        *("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+        *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+    ) == aws_identity.VARIABLES
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "methods"),
+    [
+        ("local", "path seal", {}),
+        (
+            "vault",
+            "address namespace ca_cert client_cert client_key mount",
+            {
+                "token": "token_file mount",
+                "approle": "role_id secret_id_file secret_id_env mount",
+                "userpass": "username password_env mount",
+                "kubernetes": "role jwt_file mount",
+                "jwt": "role jwt_file mount",
+                "aws": "role region header_value profile mount",
+                "none": "",
+            },
+        ),
+    ],
+)
+def test_the_keys_of_a_store(kind: str, keys: str, methods: dict[str, str]) -> None:
+    found = STORES[kind]
+    assert set(found.keys) == set(keys.split())
+    assert {name: set(method.keys) for name, method in found.auth_methods.items()} == {
+        name: set(words.split()) for name, words in methods.items()
+    }
 
 
 # This machine's files.
