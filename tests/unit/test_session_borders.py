@@ -13,9 +13,11 @@ from nightporter.core.config import parse_config
 from nightporter.core.errors import (
     ClaimBusyError,
     CredentialsRefusedError,
+    LoginRequiredError,
     NewerRecordError,
     OutcomeUnknownError,
     SecretNotFoundError,
+    SessionRejectedError,
     VersionConflictError,
 )
 from nightporter.core.expiry import parse_rfc3339
@@ -24,10 +26,11 @@ from nightporter.core.record import render_session
 from nightporter.core.values import replace
 from nightporter.issuers import VENDORS, issuer_for
 from nightporter.session import effects
+from nightporter.session.engine import Attempt as EngineAttempt
 from nightporter.session.engine import obtain
 from nightporter.session.lifecycle import Bar
 from nightporter.session.port import KEEP_EXPIRY
-from nightporter.session.transitions import Snapshot, is_idle_news
+from nightporter.session.transitions import Snapshot, is_idle_news, marked_record
 from nightporter.stores import STORES
 
 OTHER = Claim(holder="other/1/1", until=NOW + 16, nonce="n", life_s=16)
@@ -133,6 +136,19 @@ def test_an_issuer_s_words_about_a_refusal_are_told_and_kept() -> None:
     told = found.kept().told
     assert told is not None
     assert told.words == said
+
+
+def test_a_mark_of_another_token_blames_nobody() -> None:
+    """There is a newer one, which nobody has refused."""
+    found = world(ROTATING, generation=4)
+    attempt = EngineAttempt(found.session, ask())
+    for digest, kind in ((None, SessionRejectedError), ("01234567", LoginRequiredError)):
+        marked = marked_record(found.record(), error="invalid_grant", now=NOW)
+        assert marked.rejected is not None
+        if digest:
+            marked = replace(marked, rejected=replace(marked.rejected, digest=digest))
+        error = attempt.person_needed(Snapshot(version=found.seen().version, record=marked))
+        assert type(error) is kind
 
 
 # What a call may be made for.
