@@ -15,7 +15,6 @@ ROOMS = ("core", "issuers", "protocols", "session")
 SOMETHING: dict[tuple[str, str], Any] = {
     ("Backoff", "first_s"): 0.25,
     ("Backoff", "max_s"): 4.0,
-    ("CargoAsk", "is_known"): True,
     ("Claim", "life_s"): 16,
     ("Dialect", "access_life_s"): 3_600,
     ("Dialect", "token_types"): frozenset({"bearer"}),

@@ -29,7 +29,7 @@ from nightporter.session import effects
 from nightporter.session.engine import Attempt as EngineAttempt
 from nightporter.session.engine import obtain
 from nightporter.session.lifecycle import Bar
-from nightporter.session.port import KEEP_EXPIRY
+from nightporter.session.port import KEEP_EXPIRY, Version
 from nightporter.session.transitions import Snapshot, is_idle_news, marked_record
 from nightporter.stores import STORES
 
@@ -228,6 +228,10 @@ def test_credentials_are_read_for_the_client_unless_the_role_reads_none() -> Non
 
 def test_keeping_the_expiry_asks_for_no_life_of_its_own() -> None:
     assert KEEP_EXPIRY.life_s == 0
+
+
+def test_a_version_that_names_none_goes_on_from_nothing() -> None:
+    assert (Version("v").floor, Version("v").proof) == (0, "")
 
 
 def test_a_look_without_a_record_has_nothing() -> None:

@@ -32,7 +32,7 @@ class CargoAsk:
     kind: str
     target: Target | None
     arguments: Any = ()
-    is_known: bool = True
+    is_known: bool
     brings_token: bool = False
 
     def profile_named(self) -> str | None:
