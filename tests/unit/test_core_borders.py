@@ -6,22 +6,24 @@ from typing import Any
 
 import pytest
 
-from nightporter.core import checks, lineage
+from nightporter.core import checks, lineage, metrics
 from nightporter.core.config import parse_config
 from nightporter.core.errors import ConfigError, NightporterError, SessionRejectedError
-from nightporter.core.expiry import MAX_UNIX_S, format_rfc3339, parse_rfc3339
+from nightporter.core.events import Event
+from nightporter.core.expiry import MAX_UNIX_S, format_rfc3339, midnight_at_or_after, parse_rfc3339
 from nightporter.core.findings import Findings
 from nightporter.core.hosts import (
     BadAskError,
     check_text,
     could_mean,
     may_receive,
+    overlap,
     parse_rule,
 )
 from nightporter.core.model import Config, Credentials, Secret, SessionRecord
 from nightporter.core.record import parse_session, render_session
 from nightporter.core.suffixes import is_public_suffix
-from nightporter.core.told import NOTHING, told_after
+from nightporter.core.told import NOTHING, Claims, told_after
 from nightporter.core.values import dataclass, replace
 from nightporter.core.vendor_table import ALGORITHMS
 from nightporter.issuers import VENDORS
@@ -60,6 +62,8 @@ def test_a_key_is_spelt_as_it_is_looked_up(entry: str, key: str) -> None:
         "https://git.example.com\\@elsewhere.example/x",
         "git.example.com\\x",
         "https:\\\\git.example.com",
+        "https://git.example.com?x",
+        "https://git.example.com#x",
     ],
 )
 def test_a_backslash_ends_a_host_as_browsers_read_it(address: str) -> None:
@@ -103,6 +107,23 @@ def test_names_that_a_cloud_hands_out_are_shared_at_every_depth(suffix: str) -> 
     assert not is_public_suffix(f"x{suffix.replace('.', '-')}.example.com")
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "is_shared"),
+    [
+        ("a.example/x", "a.example/y", False),
+        ("a.example/x", "a.example", True),
+        ("a.example", "a.example/x", True),
+        ("a.example/x", "a.example/x/y", True),
+        ("a.example", "a.example:8443", False),
+        ("*.example.com", "a.example.com/x", True),
+        ("*.example.com", "a.b.example.com", False),
+    ],
+)
+def test_which_entries_one_ask_could_be_for(one: str, other: str, is_shared: bool) -> None:
+    assert overlap(parse_rule(one), parse_rule(other)) is is_shared
+    assert overlap(parse_rule(other), parse_rule(one)) is is_shared
+
+
 # What is told.
 
 
@@ -119,6 +140,33 @@ def test_a_record_has_room_for_a_thousand_characters_of_scopes() -> None:
         is_heard=False,
     )
     assert told.missing == scopes[:100]
+
+
+@pytest.mark.parametrize(
+    ("username", "names", "is_other"),
+    [("u", ("u",), False), ("u", ("v",), True), (None, ("v",), False), (None, (), False)],
+)
+def test_a_session_is_another_s_where_the_profile_names_somebody(
+    username: str | None, names: tuple[str, ...], is_other: bool
+) -> None:
+    told = told_after(
+        NOTHING,
+        asked=None,
+        granted=None,
+        claims=Claims(subject="s", names=names),
+        username=username,
+        is_refresh=False,
+        is_heard=False,
+    )
+    assert told.is_other_user is is_other
+
+
+def test_an_answer_is_counted_by_its_call_and_status() -> None:
+    series: metrics.Series = {}
+    facts = {"profile": "p", "call": "refresh", "status": 200}
+    metrics.count(series, Event.ANSWERED, facts, now=0.0)
+    name = 'nightporter_exchanges_total{call="refresh",profile="p",status="200"} 1.0'
+    assert name in metrics.render(series).splitlines()
 
 
 def test_a_logout_is_a_link_that_is_read_again() -> None:
@@ -253,6 +301,18 @@ def test_time_ends_with_the_year_9999() -> None:
     for beyond in ("9999-12-31T23:59:59-00:01", "1969-12-31T23:59:59Z"):
         with pytest.raises(ValueError, match="era"):
             parse_rfc3339(beyond)
+
+
+@pytest.mark.parametrize(
+    ("unix_s", "midnight"),
+    [
+        (1_784_174_400, 1_784_174_400),
+        (1_784_174_399, 1_784_174_400),
+        (1_784_174_401, 1_784_260_800),
+    ],
+)
+def test_midnight_itself_is_not_after_midnight(unix_s: int, midnight: int) -> None:
+    assert midnight_at_or_after(unix_s, "America/New_York") == midnight
 
 
 def test_every_member_of_ours_is_known() -> None:

@@ -15,22 +15,35 @@ from nightporter.core.errors import (
     CredentialsRefusedError,
     LoginRequiredError,
     NewerRecordError,
+    NightporterError,
     OutcomeUnknownError,
     SecretNotFoundError,
     SessionRejectedError,
+    StoreBusyError,
+    UsedElsewhereError,
     VersionConflictError,
 )
 from nightporter.core.expiry import parse_rfc3339
-from nightporter.core.model import Ask, Claim, Profile, Secret
-from nightporter.core.record import render_session
+from nightporter.core.model import (
+    Ask,
+    Attempt,
+    Claim,
+    Credentials,
+    Identity,
+    Profile,
+    Refusal,
+    Secret,
+)
+from nightporter.core.record import PendingResult, render_session
 from nightporter.core.values import replace
 from nightporter.issuers import VENDORS, issuer_for
 from nightporter.session import effects
 from nightporter.session.engine import Attempt as EngineAttempt
 from nightporter.session.engine import obtain
-from nightporter.session.lifecycle import Bar
-from nightporter.session.port import KEEP_EXPIRY, Version
-from nightporter.session.transitions import Snapshot, is_idle_news, marked_record
+from nightporter.session.lifecycle import Bar, Claimed
+from nightporter.session.port import ABSENT, KEEP_EXPIRY, Version
+from nightporter.session.repository import KnownCredentials
+from nightporter.session.transitions import Snapshot, is_idle_news, marked_record, refused_until
 from nightporter.stores import STORES
 
 OTHER = Claim(holder="other/1/1", until=NOW + 16, nonce="n", life_s=16)
@@ -151,6 +164,86 @@ def test_a_mark_of_another_token_blames_nobody() -> None:
         assert type(error) is kind
 
 
+def test_what_waits_on_this_disk_is_put_back_before_anything_is_sent() -> None:
+    """It is the only copy of a token that was paid for."""
+    found = world(ROTATING, ISSUED, generation=4)
+    result = replace(found.record(), refresh_token=Secret("R9"), generation=5, claim=None)
+    found.waiting = [
+        PendingResult(nonce="n", record=render_session(result), at=NOW, is_sign_in=False, name="w")
+    ]
+    obtain(found.session, ask())
+    assert "R9" in str(found.sent[0].body)
+    assert found.waiting == []
+
+
+@pytest.mark.parametrize("text", [REUSED, ROTATING])
+def test_a_refused_refresh_leaves_the_issuer_s_words(text: str) -> None:
+    """And so does an answer that can't be used, whatever it was to."""
+    for status, members in ((400, {"error": "invalid_grant"}), (400, {"error": "invalid_scope"})):
+        refusal = reply(status, error_description="somebody pulled the plug", **members)
+        found = world(text, *[refusal] * 5, generation=4)
+        with pytest.raises(NightporterError):
+            obtain(found.session, ask())
+        words = [facts["words"] for event, facts in found.events if event == "issuer-says"]
+        assert "pulled the plug" in words[0]
+
+
+def test_a_reused_token_that_was_used_before_is_no_theft() -> None:
+    """That is what it is for."""
+    rejected = reply(400, error="invalid_grant", error_description="token was already used")
+    found = world(REUSED + 'role = "refresh-only"\n', rejected, rejected, generation=4)
+    with pytest.raises(SessionRejectedError) as caught:
+        obtain(found.session, ask())
+    assert not isinstance(caught.value, UsedElsewhereError)
+    assert "used-elsewhere" not in [event for event, _ in found.events]
+
+
+def test_without_a_record_nobody_used_it_elsewhere() -> None:
+    attempt = EngineAttempt(World(ROTATING).session, ask())
+    assert attempt.elsewhere(Snapshot(version=ABSENT)) is None
+
+
+def test_a_theft_that_the_record_tells_of_is_told_of_ours_alone() -> None:
+    found = world(ROTATING, generation=4)
+    attempt = EngineAttempt(found.session, ask())
+    marked = marked_record(found.record(), error="invalid_grant", now=NOW)
+    assert marked.rejected is not None
+    stolen = replace(marked, rejected=replace(marked.rejected, is_elsewhere=True))
+    version = found.seen().version
+    assert attempt.elsewhere(Snapshot(version=version, record=marked)) is None
+    assert isinstance(
+        attempt.elsewhere(Snapshot(version=version, record=stolen)), UsedElsewhereError
+    )
+    strange = replace(stolen, identity=Identity(issuer="x", token_endpoint="y"))
+    assert attempt.elsewhere(Snapshot(version=version, record=strange)) is None
+
+
+def test_the_loser_of_a_claim_looks_again_at_once() -> None:
+    """The jitter is at its longest here."""
+    found = world(ROTATING, ISSUED, generation=4)
+    found.write_errors = [VersionConflictError("another")]
+    obtain(found.session, ask())
+    assert found.pauses == [0.15]
+
+
+@pytest.mark.parametrize(("left_s", "tries"), [(0.2, 1), (0.26, 2)])
+def test_a_store_is_tried_again_while_there_is_time_for_a_pause(left_s: float, tries: int) -> None:
+    found = World()
+    calls: list[float] = []
+
+    def call(_timeout_s: float) -> Any:
+        calls.append(0.0)
+        raise StoreBusyError("busy")
+        yield
+
+    flow = found.session.records.retrying(call, BOOT + left_s)
+    with pytest.raises(StoreBusyError):
+        for effect in flow:
+            assert isinstance(effect, effects.Sleep)
+            found.sleep(effect.seconds)
+    assert len(calls) == tries
+
+
 # What a call may be made for.
 
 
@@ -158,6 +251,48 @@ def test_nothing_known_of_the_credentials_bars_nothing() -> None:
     """But an issuer that wants to be left alone."""
     found = World()
     assert found.exchange().sight.sign_in_bar(found.seen()) == (Bar.NOTHING, 0)
+
+
+@pytest.mark.parametrize(("news_from", "is_answer"), [(3, True), (4, False), (None, False)])
+def test_a_forced_ask_is_answered_by_what_its_lost_exchange_brought(
+    news_from: int | None, is_answer: bool
+) -> None:
+    """What was there before is no answer."""
+    found = World()
+    sight = found.exchange(min_ttl_s=5, is_forced=True).sight
+    sight.news_from, sight.lost = news_from, LOST
+    assert sight.is_shared_fresh(found.seen()) is is_answer
+
+
+@pytest.mark.parametrize(
+    ("age_s", "count", "claimed"),
+    [
+        (17.0, 1, Claimed.LAPSED),
+        (17.0, 2, Claimed.BUSY),
+        (33.0, 2, Claimed.LAPSED),
+    ],
+)
+def test_a_slow_sign_in_is_waited_for_where_two_came_to_nothing(
+    age_s: float, count: int, claimed: Claimed
+) -> None:
+    """Nobody may sign in anyway."""
+    found = World(SHARING)
+    sight = found.exchange().sight
+    sight.known.credentials = KnownCredentials(credentials=Credentials(version="1"), key="k")
+    attempts = {"k": Attempt(count=count, at=NOW)}
+    seen = replace(found.seen(claim=OTHER, attempts=attempts, refresh_token=None), age_s=age_s)
+    assert sight.claimed(seen, sight.holding(seen)) is claimed
+
+
+@pytest.mark.parametrize(
+    ("version", "until"), [("unknown", NOW + 9), ("1", NOW + 9), ("9/1", NOW + 9), ("2", 0)]
+)
+def test_a_refusal_of_an_older_edition_counts_by_its_version(version: str, until: int) -> None:
+    """One that names none is about whatever is there."""
+    refusal = Refusal(credentials_version=version, until=NOW + 9, count=1, error="e")
+    seen = World().seen(refused=refusal)
+    found = refused_until(seen, key="k", version="1", is_own=True, now=NOW)
+    assert found == until
 
 
 def test_news_of_an_ask_whose_answer_was_lost_are_taken() -> None:

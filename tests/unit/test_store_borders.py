@@ -17,13 +17,20 @@ import hvac.exceptions
 import pytest
 from botocore.credentials import Credentials
 
-from nightporter.core.errors import ConfigError, StoreDeniedError, VersionConflictError
+from nightporter.core.errors import (
+    ConfigError,
+    StoreDeniedError,
+    StoreUnreachableError,
+    VersionConflictError,
+)
 from nightporter.machine import files
+from nightporter.machine.access_cache import Directory, is_reply
 from nightporter.machine.files import close_directory
 from nightporter.machine.journal import KEPT_LINEAGES, FileJournal
-from nightporter.session.port import Version
+from nightporter.session.port import ABSENT, Version
 from nightporter.stores import STORES, aws, aws_errors, aws_identity, aws_signing, local, vault
 from nightporter.stores.bounded import CallTimeoutError
+from nightporter.stores.local import LocalStore
 from nightporter.stores.vault import VaultStore
 from nightporter.stores.vault_login import Login
 
@@ -92,6 +99,48 @@ def test_a_token_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(asked) == 2
 
 
+def denied(*errors: str) -> hvac.exceptions.Forbidden:
+    found = list(errors) or ["permission denied"]
+    return hvac.exceptions.Forbidden(errors=found, json={"errors": found})
+
+
+@pytest.mark.parametrize("had_client", [False, True])
+def test_a_denied_request_asks_whether_the_token_is_known(
+    monkeypatch: pytest.MonkeyPatch, had_client: bool
+) -> None:
+    """A fresh login is tried first where there was an older one; each time the token is looked up,
+    since no policy helps where Vault does not know it."""
+    store = VaultStore({}, {"VAULT_ADDR": "https://v.example"}, clock=lambda: 0.0)
+    steps: list[str] = []
+    monkeypatch.setattr(store, "_client", object() if had_client else None)
+    monkeypatch.setattr(store, "_open", lambda: steps.append("open"))
+    monkeypatch.setattr(store, "_check_token", lambda: steps.append("look up"))
+    monkeypatch.setattr(store, "_renew_login", lambda: steps.append("log in"))
+
+    def ask(_client: Any) -> Any:
+        raise denied()
+
+    with pytest.raises(hvac.exceptions.Forbidden):
+        store._ask(ask)
+    again = ["log in", "open"] if had_client else []
+    assert steps == ["open", *again, "look up"]
+
+
+def test_a_client_that_a_late_call_holds_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two threads would speak over one connection."""
+    store = VaultStore({}, {"VAULT_ADDR": "https://v.example"}, clock=lambda: 0.0)
+    go_on = threading.Event()
+    monkeypatch.setattr(store, "_client", object())
+    monkeypatch.setattr(store, "_refresh_connection", lambda: None)
+    monkeypatch.setattr(store, "_ask", lambda _ask: go_on.wait(60))
+    with pytest.raises(StoreUnreachableError):
+        store._call(lambda _client: None, "read on p", 0.2)
+    go_on.set()
+    assert store._client is None
+
+
 def test_a_remedy_names_the_mount_and_the_file() -> None:
     login = Login({"method": "approle", "mount": "mine", "secret_id_file": "/etc/sid"}, {})
     assert "auth/mine/role/NAME/secret-id >/etc/sid`" in login.remedy
@@ -138,10 +187,17 @@ def test_a_signed_request_is_for_its_region(
     monkeypatch: pytest.MonkeyPatch, region: str | None, host: str, scope: str
 ) -> None:
     """Vault sends it on as it is: form, host and signature have to fit."""
-    monkeypatch.setattr(aws_signing, "open_session", lambda _options, _environment: session())
+    opened: list[Any] = []
+
+    def open_session(options: Any, _environment: Any) -> Any:
+        opened.append(options)
+        return session()
+
+    monkeypatch.setattr(aws_signing, "open_session", open_session)
     signed = aws_signing.sign_caller_identity(
         {}, profile=None, region=region, headers={"X-Vault-AWS-IAM-Server-ID": "v"}
     )
+    assert opened == [{"region": scope}]
     assert (signed.method, signed.url) == ("POST", f"https://{host}/")
     assert signed.headers["Content-Type"] == "application/x-www-form-urlencoded; charset=utf-8"
     assert signed.headers["Host"] == host
@@ -297,6 +353,45 @@ def test_a_link_to_a_store_is_followed_where_nobody_else_made_it(
     monkeypatch.setattr(os, "lstat", owned(os.lstat))
     assert close_directory(str(link)) is is_used
     assert files.close_directory is close_directory
+
+
+def test_a_file_that_appears_between_two_looks_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has just written it: it is no file of somebody else's."""
+    store = LocalStore(str(tmp_path / "store"))
+    store.write("p", {"n": 1}, ABSENT, None, timeout_s=T)
+    read, looks = files.read_private, [None]
+
+    def late(path: str, **more: Any) -> bytes | None:
+        return looks.pop() if looks else read(path, **more)
+
+    monkeypatch.setattr(local, "read_private", late)
+    assert store.read("p", timeout_s=T).value == {"n": 1}
+
+
+def test_who_only_reads_needs_no_right_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_args: False)
+    assert store.missing_rights(["p"], [], timeout_s=T) == []
+    with pytest.raises(StoreDeniedError):
+        store.missing_rights([], ["p"], timeout_s=T)
+
+
+def test_replies_are_dropped_and_nothing_else(tmp_path: Path) -> None:
+    """Tokens and notes stay."""
+    place = Directory((str(tmp_path / "cache"),))
+    names = ("+p.0123456789abcdef.reply", "p.token", "other")
+    for name in names:
+        place.keep(name, b"x")
+    replies = [name for name in names if is_reply(name)]
+    assert replies
+    place.drop_replies()
+    assert [place.load(name) for name in names] == [
+        None if name in replies else b"x" for name in names
+    ]
 
 
 def test_so_many_lineages_of_a_record_are_remembered(tmp_path: Path) -> None:
