@@ -129,7 +129,8 @@ class Run:
     def reach(self) -> Reach:
         files = {test.partition("::")[0] for test in self.tests}
         imports = {name: imports_of(COPY / name) for name in files}
-        return Reach(self.tests, users_of_names(COPY / PACKAGE), imports, BUDGET_S)
+        recorded = frozenset(self.table["recorded"])
+        return Reach(self.tests, users_of_names(COPY / PACKAGE), imports, recorded, BUDGET_S)
 
     def try_all(self, trials: Iterator[Trial], place: str) -> None:
         def in_time() -> Iterator[Trial]:

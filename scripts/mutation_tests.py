@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
@@ -268,6 +268,7 @@ class Reach:
     tests: Mapping[str, Mapping[str, Any]]
     users: Mapping[str, set[str]]  # by name: the functions of the package that use it
     imports: Mapping[str, set[str]]  # by file of tests: the files of the package
+    recorded: Set[str]  # files of tests that hold tables and names to what was recorded
     budget_s: float
     _by_call: dict[str, set[str]] = field(default_factory=dict)
 
@@ -278,9 +279,9 @@ class Reach:
                 self._by_call.setdefault(f"{call.partition(':')[0]}:", set()).add(test)
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Returns the tests, up to the budget. A fault at the top of a module is met by those of
-        files that import it, and that call what uses the name that it defines, then by those that
-        call anything of the file."""
+        """Returns the tests, up to the budget. A fault at the top of a module is met by those that
+        hold tables to what was recorded, those of files that import it, and that call what uses the
+        name that it defines, then by those that call anything of the file."""
         own = self._by_call.get(f"{mutant.file}:{mutant.function}", set())
         if not mutant.function or not own:
             for user in self.users.get(mutant.defines, set()):
@@ -300,7 +301,8 @@ class Reach:
         return sorted(tests, key=cost)
 
     def _is_meant(self, test: str, file: str) -> bool:
-        return file in self.imports[test.partition("::")[0]]
+        place = test.partition("::")[0]
+        return file in self.imports[place] or place in self.recorded
 
     def _affordable(self, tests: list[str]) -> list[str]:
         total = 0.0

@@ -34,6 +34,11 @@ CONTRACT = {
     "STALE_FLOOR_S": 5,
     "EARLY_ATTEMPT_S": 2,
     "EARLY_MEMORY_S": 60,
+    "LAST_GENERATION": 2**53 - 3,
+    "KEPT_LINKS": 8,
+    "ENDING_ATTENDED_S": 25 * 3600,
+    "ENDING_S": 6 * 3600,
+    "LAPSE_MARGIN_S": 1,
 }
 
 
@@ -41,6 +46,10 @@ CONTRACT = {
 def test_the_contract_s_number(name: str, value: int) -> None:
     """Each number is the contract's, whatever the code computes with it."""
     assert getattr(limits, name) == value
+
+
+def test_no_number_is_left_out_of_the_table_above() -> None:
+    assert {name for name in vars(limits) if name.isupper()} == set(CONTRACT)
 
 
 def test_a_generation_of_2_to_the_53_less_2_is_not_gone_on_from() -> None:
