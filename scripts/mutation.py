@@ -42,7 +42,7 @@ from mutation_trials import BROKEN, LATE, MISSED, Result, Trial, run_trials
 
 TERMINAL = os.dup(1)
 BUDGET_S = 20.0  # the cost of the tests that one fault meets at most
-FILES = 3  # that a process collects which has imported nothing yet
+FILES = 8  # that a process collects which has imported nothing yet
 START_S = 15.0  # to import the package and to collect some files
 LIBRARIES = ("boto3", "botocore.session", "hvac", "hypothesis", "moto", "requests")
 

@@ -293,10 +293,12 @@ class Reach:
         return self._affordable(own_first)
 
     def _sorted(self, tests: set[str], file: str) -> list[str]:
-        def cost(test: str) -> tuple[bool, bool, bool, float, str]:
+        def cost(test: str) -> tuple[bool, bool, bool, bool, float, str]:
             facts, is_meant = self.tests[test], self._is_meant(test, file)
+            is_recorded = test.partition("::")[0] in self.recorded
             is_named = _is_named_after(test, file)
-            return bool(facts["servers"]), not is_meant, not is_named, facts["seconds"], test
+            kind = bool(facts["servers"]), not is_meant, not is_recorded, not is_named
+            return *kind, facts["seconds"], test
 
         return sorted(tests, key=cost)
 

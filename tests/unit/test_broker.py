@@ -453,3 +453,30 @@ def test_an_exchange_of_the_job_that_fails_says_so(world: World) -> None:
     with pytest.raises(CredentialsRefusedError) as caught:
         broker.exchange(Ask(deadline=BOOT + 30))
     assert caught.value.hint == "Run `nightporter seed p`."
+
+
+def test_what_is_forgotten_is_not_served(world: World) -> None:
+    world.answers = [3600, 3600]
+    broker = world.broker()
+    assert broker.access_token().value == "token-1"
+    broker.forget()
+    assert broker.access_token().value == "token-2"
+
+
+def test_a_command_that_renews_ahead_hands_out_what_it_got(world: World) -> None:
+    """The older one has less left."""
+    world.answers = [3600, 3600]
+    assert world.broker().access_token().value == "token-1"
+    world.pass_s(3500)
+    assert world.broker().access_token().value == "token-2"
+
+
+def test_a_child_of_a_fork_has_threads_of_its_own(world: World) -> None:
+    """The parent's renewer does not run there."""
+    world.answers = [3600, 3600]
+    broker = world.broker(is_library=True)
+    broker.access_token()
+    broker._renewer = threading.Thread(target=int)
+    broker.reset_locks()
+    assert broker._renewer is None
+    assert broker._session is None

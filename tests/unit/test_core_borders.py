@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from nightporter.core.hosts import (
     overlap,
     parse_rule,
 )
-from nightporter.core.model import Config, Credentials, Secret, SessionRecord
+from nightporter.core.model import Attempt, Config, Credentials, Secret, SessionRecord
 from nightporter.core.record import parse_session, render_session
 from nightporter.core.suffixes import is_public_suffix
 from nightporter.core.told import NOTHING, Claims, told_after
@@ -291,6 +293,73 @@ def test_an_address_has_no_place_that_is_not_filled(address: str) -> None:
         parse_config(text, source="t", vendors=VENDORS, stores=STORES)
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("wrong = 1\n", "notify.wrong"),
+        ("", "needs `command` or `webhook`"),
+        ('command = "sh"\n', "notify.command"),
+    ],
+)
+def test_what_is_wrong_with_whom_to_tell_is_said_where(table: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"[notify]\n{table}", source="t", vendors=VENDORS, stores=STORES)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_fine"), [("a.b-c_d9", True), ("a~b", False), ("a" * 81, False)]
+)
+def test_the_name_of_a_member_of_a_reply(name: str, is_fine: bool) -> None:
+    text = (
+        f'[vendors.mine]\ntoken_endpoint = "https://i.example/t"\nlife_field = "{name}"\n'
+        '[profiles.p]\nissuer = "mine"\ncredentials = "c"\n'
+    )
+    if is_fine:
+        assert parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles
+        return
+    with pytest.raises(ConfigError, match="life_field"):
+        parse_config(text, source="t", vendors=VENDORS, stores=STORES)
+
+
+@pytest.mark.parametrize(
+    ("more", "is_fine"),
+    [
+        ("", False),
+        ('client_assertion_file = "/f"\n', True),
+        ('token_endpoint_auth_method = "none"\n', True),
+    ],
+)
+def test_a_client_s_id_is_in_the_file_where_no_secret_belongs_to_it(
+    more: str, is_fine: bool
+) -> None:
+    text = (
+        '[profiles.p]\nissuer = "oauth2"\ntoken_endpoint = "https://i.example/t"\n'
+        f'client_id = "i"\nrefresh_token = "r"\ngrant = "authorization_code"\n{more}'
+    )
+    if is_fine:
+        assert parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles
+        return
+    with pytest.raises(ConfigError, match="is for a client without a secret"):
+        parse_config(text, source="t", vendors=VENDORS, stores=STORES)
+
+
+def test_what_goes_with_a_token_is_what_the_row_names_today() -> None:
+    text = (
+        '[profiles.p]\nissuer = "oauth2"\ntoken_endpoint = "https://i.example/t"\n'
+        'credentials = "c"\nextra_output = ["instance_url", "region"]\n'
+    )
+    found = parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles["p"]
+    kept = {"instance_url": "u", "yesterday": "y"}
+    assert found.output_of(kept) == {"instance_url": "u"}
+    assert config().profiles["p"].output_of(kept) == {}
+
+
+def test_every_row_is_counted() -> None:
+    assert len(VENDORS) == len(list(VENDORS))
+    assert {"pitchpoint", "oauth2", "github"} <= set(VENDORS)
+
+
 # Records of ours as values.
 
 
@@ -339,6 +408,18 @@ def test_every_member_of_ours_is_known() -> None:
     assert isinstance(found, SessionRecord)
     assert found.unknown == {"later": 1}
     assert members.items() <= render_session(found).items()
+
+
+def test_a_value_is_compared_by_all_its_fields_and_travels_between_processes() -> None:
+    """And has no others that could be set."""
+    one = Attempt(count=1, at=7)
+    assert one == Attempt(count=1, at=7)
+    assert one != Attempt(count=1, at=8)
+    assert one != Attempt(count=2, at=7)
+    for again in (pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one)):
+        assert again == one
+        with pytest.raises(AttributeError, match="can't be changed"):
+            again.count = 2  # type: ignore[misc]  # that is what is tried
 
 
 def test_credentials_are_the_same_whoever_proves_them() -> None:
@@ -398,6 +479,19 @@ def test_a_date_that_is_over_is_waited_for_no_more() -> None:
     with pytest.raises(NightporterError) as caught:
         parse_tokens(answer(503, **dates), Call.REFRESH)
     assert caught.value.retry_after_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("path", "is_refused"), [(b"a b", False), (b"a\x1fb", True), (b"a\x7f", True)]
+)
+def test_git_a_control_byte_is_in_no_path(path: bytes, is_refused: bool) -> None:
+    """A blank is one of git's letters."""
+    ask = b"protocol=https\nhost=git.example.com\npath=" + path + b"\n"
+    if is_refused:
+        with pytest.raises(BadAskError, match="control character"):
+            git.parse(ask)
+    else:
+        assert git.parse(ask)
 
 
 @pytest.mark.parametrize("key", ["password", "credential"])

@@ -292,3 +292,14 @@ def test_while_one_thread_looks_through_a_large_directory_no_other_does(
         go_on.set()
         first.join(patience(30))
     assert (tmp_path / "a").read_bytes() == b"1"
+
+
+def test_another_s_link_in_a_cache_s_place_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, place = tmp_path / "cache", tmp_path / "place"
+    place.mkdir()
+    link.symlink_to(place)
+    make_foreign(monkeypatch)
+    assert not open_private_directory(str(link))
+    assert link.is_symlink()

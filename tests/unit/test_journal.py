@@ -158,3 +158,27 @@ def test_what_can_not_be_noted_raises_nothing(tmp_path: Path) -> None:
     (tmp_path / "seen").write_text("a file in its place")
     journal(tmp_path).note("lineage-1", 7)
     assert journal(tmp_path).highest("lineage-1") == 0
+
+
+@pytest.mark.parametrize("is_sign_in", [True, False])
+def test_what_a_result_is_of_comes_back(tmp_path: Path, is_sign_in: bool) -> None:
+    """A sign-in's is outlived by any later session."""
+    result = PendingResult(
+        nonce="n", record={"refresh_token": "r"}, at=7, is_sign_in=is_sign_in, name=""
+    )
+    assert journal(tmp_path).keep(result)
+    (found,) = journal(tmp_path).load()
+    assert (found.nonce, found.record, found.at) == ("n", {"refresh_token": "r"}, 7)
+    assert found.is_sign_in is is_sign_in
+
+
+def test_what_is_known_is_not_written_again(tmp_path: Path) -> None:
+    """Each answer notes the state that it is of."""
+    journal(tmp_path).note("lineage-1", 7)
+    (file,) = (tmp_path / "seen").iterdir()
+    before = file.stat().st_ino
+    for generation in (7, 6):
+        journal(tmp_path).note("lineage-1", generation)
+    assert file.stat().st_ino == before
+    journal(tmp_path).note("lineage-1", 8)
+    assert journal(tmp_path).highest("lineage-1") == 8

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nightporter.core import limits
+from nightporter.session import lease
+from nightporter.stores import aws, vault
 
 CONTRACT = {
     "CLAIM_S": 16,
@@ -55,3 +57,10 @@ def test_no_number_is_left_out_of_the_table_above() -> None:
 def test_a_generation_of_2_to_the_53_less_2_is_not_gone_on_from() -> None:
     """The last generation that is gone on from leaves room for one more exact JSON number."""
     assert limits.LAST_GENERATION < 2**53 - 2
+
+
+def test_how_long_a_store_is_waited_for() -> None:
+    """One call of it, and one connection: a dead address is told before the call is over."""
+    assert (lease.STORE_CALL_S, lease.LEAST_CALL_S) == (5.0, 0.5)
+    assert (aws.CONNECT_S, aws.READ_S, vault.CONNECT_S) == (3, 5, 3.0)
+    assert max(aws.CONNECT_S, vault.CONNECT_S) < lease.STORE_CALL_S

@@ -200,14 +200,13 @@ def parse_path(text: str) -> tuple[str, ...]:
 def _canonical(host: str, *, is_literal: bool) -> str:
     """Lower case and ASCII. A trailing dot names another host here, since no `hosts` will have
     one."""
-    if is_literal or host.replace(".", "").isdigit():
+    if is_literal:
         import ipaddress  # deferred: hosts are names
 
         try:
             return str(ipaddress.ip_address(host))
         except ValueError as exc:
-            if is_literal:
-                raise BadAskError("not an address") from exc
+            raise BadAskError("not an address") from exc
     found = host.lower() if host.isascii() else _to_ascii(host)
     labels = found.removesuffix(".").split(".")
     fine = all(
