@@ -299,3 +299,16 @@ def test_what_is_released_is_in_memory_alone(tmp_path: Path) -> None:
         assert place.load("name") == b"content"
         place.release()
     assert (kept.load("name"), lost.load("name"), memory.load("name")) == (b"content", None, None)
+
+
+def test_files_are_named_where_there_are_any(tmp_path: Path) -> None:
+    """What the front door looks at."""
+    machine = Machine()
+    assert (machine.cache().token_file(), machine.cache().state_files()) == (None, [])
+    machine.tokens = Directory((str(tmp_path / "tokens"),))  # type: ignore[assignment]  # on a disk
+    machine.notes = Directory((str(tmp_path / "notes"),))  # type: ignore[assignment]  # on a disk
+    token_file, (noted,) = machine.cache().token_file(), machine.cache().state_files()
+    assert token_file is not None
+    assert Path(token_file).parent == tmp_path / "tokens"
+    assert token_file.endswith(".token")
+    assert Path(noted).parent == tmp_path / "notes"

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from typing import Any
 
 import pytest
 
 from nightporter.core import checks, lineage, metrics
-from nightporter.core.config import parse_config
-from nightporter.core.errors import ConfigError, NightporterError, SessionRejectedError
+from nightporter.core.config import HELPER_DEFAULTS, parse_config
+from nightporter.core.errors import (
+    ConfigError,
+    CredentialsRefusedError,
+    IssuerReplyError,
+    NightporterError,
+    SessionRejectedError,
+)
 from nightporter.core.events import Event
 from nightporter.core.expiry import MAX_UNIX_S, format_rfc3339, midnight_at_or_after, parse_rfc3339
 from nightporter.core.findings import Findings
@@ -29,6 +36,7 @@ from nightporter.core.told import NOTHING, Claims, told_after
 from nightporter.core.values import dataclass, replace
 from nightporter.core.vendor_table import ALGORITHMS
 from nightporter.issuers import VENDORS
+from nightporter.issuers.dialect import Dialect
 from nightporter.issuers.oauth import Call, Response, parse_tokens
 from nightporter.protocols import git
 from nightporter.stores import OURS, STORES
@@ -182,6 +190,19 @@ def test_a_token_that_is_no_unicode_has_a_digest() -> None:
 
 
 # Configurations.
+
+
+@pytest.mark.parametrize(
+    ("path", "is_fine"),
+    [("/a", True), ("~/a", True), ("./a", False), ("a", False), ("", False), ("C:\\a", True)],
+)
+def test_a_path_does_not_depend_on_the_working_directory(path: str, is_fine: bool) -> None:
+    assert (checks.absolute(path) is None) is is_fine
+
+
+def test_what_helpers_do_where_a_profile_does_not_say() -> None:
+    assert config().profiles["p"].helper_options == HELPER_DEFAULTS
+    assert HELPER_DEFAULTS["cargo_authorization"] == "bearer"
 
 
 @pytest.mark.parametrize("address", ["http://", "https:///x", "ftp://h", "proxy:3128", ""])
@@ -468,6 +489,37 @@ def test_a_failing_issuer_has_refused_nothing() -> None:
             parse_tokens(answer(status), Call.SIGN_IN)
         assert (caught.value.reference != "issuer-outcome-unknown") is is_known
         assert not isinstance(caught.value, SessionRejectedError)
+
+
+@pytest.mark.parametrize("found", [None, [], {}, "", 7, "a\nb", "\x00"])
+def test_what_is_no_refresh_token_is_none(found: object) -> None:
+    """Or an answer that can't be used, where something was meant."""
+    body = {"access_token": "a", "token_type": "Bearer", "refresh_token": found}
+    reply = Response(status=200, headers={}, body=json.dumps(body).encode())
+    if not found:
+        assert parse_tokens(reply, Call.REFRESH).refresh_token is None
+        return
+    with pytest.raises(IssuerReplyError, match="no text"):
+        parse_tokens(reply, Call.REFRESH)
+
+
+def test_what_a_row_calls_dead_is_so_for_a_refresh() -> None:
+    """At a sign-in the same code is a refused client; at a login, the login's."""
+    dialect = Dialect(dead=frozenset({"gone"}))
+    for call, kind in (
+        (Call.REFRESH, SessionRejectedError),
+        (Call.SIGN_IN, CredentialsRefusedError),
+    ):
+        with pytest.raises(kind):
+            parse_tokens(Response(status=400, headers={}, body=b'{"error":"gone"}'), call, dialect)
+    with pytest.raises(NightporterError) as caught:
+        login = Response(status=400, headers={}, body=b'{"error":"gone"}')
+        parse_tokens(login, Call.LOG_IN, dialect)
+    assert not isinstance(caught.value, (SessionRejectedError, CredentialsRefusedError))
+
+
+def test_a_refusal_is_certain_unless_it_is_said_not_to_be() -> None:
+    assert SessionRejectedError("no").is_certain
 
 
 def test_a_date_that_is_over_is_waited_for_no_more() -> None:

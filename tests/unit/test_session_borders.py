@@ -3,6 +3,7 @@ how often, what is said, who reads which secret."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from nightporter.core.config import parse_config
 from nightporter.core.errors import (
     ClaimBusyError,
     CredentialsRefusedError,
+    IssuerBusyError,
     LoginRequiredError,
     NewerRecordError,
     NightporterError,
@@ -20,6 +22,7 @@ from nightporter.core.errors import (
     SecretNotFoundError,
     SessionRejectedError,
     StoreBusyError,
+    StoreElectingError,
     UsedElsewhereError,
     VersionConflictError,
 )
@@ -244,6 +247,42 @@ def test_a_store_is_tried_again_while_there_is_time_for_a_pause(left_s: float, t
     assert len(calls) == tries
 
 
+def test_a_busy_issuer_is_asked_five_times_within_one_ask() -> None:
+    busy = [reply(503)] * 9
+    found = world(REUSED, *busy, generation=4)
+    with pytest.raises(IssuerBusyError):
+        obtain(found.session, Ask(deadline=BOOT + 600, min_ttl_s=60))
+    assert len(found.sent) == 5
+
+
+def test_an_election_is_waited_for_as_long_as_there_is_time() -> None:
+    """However many tries that takes; what else may pass is tried five times."""
+    for error, tries in ((StoreElectingError("electing"), 9), (StoreBusyError("busy"), 5)):
+        found = World()
+        calls: list[float] = []
+
+        def call(_timeout_s: float, calls: Any = calls, error: Any = error) -> Any:
+            calls.append(0.0)
+            if len(calls) < 9:
+                raise error
+            return "done"
+            yield
+
+        flow = found.session.records.retrying(call, BOOT + 600)
+        with contextlib.suppress(StoreBusyError):
+            for effect in flow:
+                assert isinstance(effect, effects.Sleep)
+                found.sleep(effect.seconds)
+        assert len(calls) == tries
+
+
+def test_a_claim_that_is_not_held_is_older_than_any() -> None:
+    """Nothing is sent under it."""
+    lease = World().exchange().lease
+    assert lease.age_s() == float("inf")
+    assert not lease.may_begin()
+
+
 # What a call may be made for.
 
 
@@ -327,6 +366,12 @@ def test_a_life_that_is_not_stated_ends_at_the_midnight() -> None:
     assert issuer.refresh_expires_at(row, midnight) == midnight
     assert issuer.refresh_expires_at(row, midnight - 1) == midnight
     assert issuer.refresh_expires_at(row, midnight + 1) == midnight + 86_400
+
+
+def test_a_public_client_s_refresh_needs_its_id_alone() -> None:
+    """Which the profile holds; still it goes through what reads a client."""
+    assert profile(PUBLIC).needs_client
+    assert not profile('issuer = "pitchpoint"\ncredentials = "c"\n').needs_client
 
 
 # Who reads which secret.

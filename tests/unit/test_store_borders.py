@@ -262,6 +262,21 @@ def test_another_service_at_the_endpoint_is_named(code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("operation", "login"),
+    [
+        ("CreateOAuth2Token", "`aws login --profile"),
+        ("CreateToken", "`aws sso login --profile"),
+        ("GetRoleCredentials", "`aws sso login --profile"),
+    ],
+)
+def test_a_session_of_aws_that_gives_nothing_is_begun_again(operation: str, login: str) -> None:
+    exc = botocore.exceptions.ClientError({"Error": {"Code": "AccessDenied"}}, operation)
+    setup = aws_errors.Setup(options={}, environment={})
+    found = aws_errors.error_of(exc, right="r", path="p", setup=setup)
+    assert login in found.hint
+
+
+@pytest.mark.parametrize(
     "variable",
     [
         "AWS_WEB_IDENTITY_TOKEN_FILE",
