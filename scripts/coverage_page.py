@@ -22,6 +22,7 @@ DATA = ROOT / ".coverage"
 RESULTS = ROOT / "scripts/coverage.json"
 PAGE = ROOT / "plugin/docs/coverage.md"
 PACKAGE = ROOT / "plugin/nightporter"
+LAB = "tests/lab"  # what the tests stand on: told, and not judged
 # Just below what is reached: a run differs from the next by the few lines that a race decides.
 FLOORS = {"lines": 96.5, "branches": 92.0}
 
@@ -31,7 +32,8 @@ What the quick tier runs of the package, with branches, threads and every proces
 starts: `./scripts/test coverage`, which fails below {lines} % of lines or {branches} % of branches.
 It says what no test runs, and nothing about what the tests notice of the rest: that is
 [mutation testing](mutation.md). Nothing is left out but what coverage always leaves out: bodies of
-`...` alone and what only a type checker runs. `./scripts/coverage --record` writes this page.
+`...` alone and what only a type checker runs. The last row is of what the tests themselves stand
+on (`tests/lab`), of which the other tiers run more. `./scripts/coverage --record` writes this page.
 
 ## By file
 
@@ -62,8 +64,13 @@ class File(NamedTuple):
     missing: list[int]
 
 
-def total(files: Iterable[File]) -> Figures:
-    return Figures(*map(sum, zip(*(file.figures for file in files), strict=True)))
+def total(figures: Iterable[Figures]) -> Figures:
+    return Figures(*map(sum, zip(*figures, strict=True)))
+
+
+def total_of(found: Mapping[str, File]) -> Figures:
+    """Returns the figures of the package alone."""
+    return total(file.figures for name, file in found.items() if name != LAB)
 
 
 def digest_of(name: str) -> str:
@@ -91,13 +98,19 @@ def unseen_of(found: Iterable[str]) -> list[str]:
 
 
 def files_of(report: Mapping[str, Any]) -> dict[str, File]:
-    """Returns what coverage's own report (`coverage json`) says of each file."""
+    """Returns what coverage's own report (`coverage json`) says of each file of the package, and
+    of the tests' own helpers together."""
     names = ("num_statements", "covered_lines", "num_branches", "covered_branches")
-    found = {}
+    found, lab = {}, []
     for path, row in sorted(report["files"].items()):
         name = path.partition("plugin/nightporter/")[2]
         figures = Figures(*(row["summary"][key] for key in names))
-        found[name] = File(digest_of(name), figures, row["missing_lines"])
+        if name:
+            found[name] = File(digest_of(name), figures, row["missing_lines"])
+        else:
+            lab.append(figures)
+    if lab:
+        found[LAB] = File("", total(lab), [])
     return found
 
 
@@ -131,12 +144,15 @@ def summary() -> str:
         return "coverage of the package: not recorded (./scripts/test coverage)"
     moved = sum(digest_of(name) != file.digest for name, file in files.items())
     since = f"; {moved} of {len(files)} files have changed since" if moved else ""
-    return told(total(files.values())) + since
+    return told(total_of(files)) + since
 
 
 def rows_of(found: Mapping[str, File]) -> Iterable[str]:
-    every = File("", total(found.values()), [])
-    for name, (_, figures, missing) in [*found.items(), ("all", every)]:
+    rows = {name: file for name, file in found.items() if name != LAB}
+    rows["all"] = File("", total_of(found), [])
+    if LAB in found:
+        rows[LAB] = found[LAB]
+    for name, (_, figures, missing) in rows.items():
         lines, branches = (f"{figures.percent(what):.1f} %" for what in ("lines", "branches"))
         cells = (name, figures.lines, lines, figures.branches, branches, spans(missing))
         yield "| " + " | ".join(map(str, cells)) + " |"
@@ -165,7 +181,7 @@ def main(choice: str) -> int:
         found = measured()
         if choice == "--record":
             record(found)
-        return judge(total(found.values()))
+        return judge(total_of(found))
     return 0
 
 

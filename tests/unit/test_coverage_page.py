@@ -56,6 +56,26 @@ def test_coverage_s_own_report_is_read(page: ModuleType) -> None:
     assert files == {"core/model.py": page.File("", page.Figures(9, 7, 4, 3), [3, 8])}
 
 
+def test_the_tests_own_helpers_are_told_and_not_judged(page: ModuleType) -> None:
+    """All together, in the last row."""
+
+    def row(lines: int, run: int) -> dict[str, Any]:
+        numbers = (lines, run, 2, 1)
+        names = ("num_statements", "covered_lines", "num_branches", "covered_branches")
+        return {"summary": dict(zip(names, numbers, strict=True)), "missing_lines": [3]}
+
+    report = {
+        "/x/plugin/nightporter/a.py": row(10, 10),
+        "/x/tests/lab/b.py": row(10, 1),
+        "/x/tests/lab/servers/c.py": row(20, 4),
+    }
+    files = page.files_of({"files": report})
+    assert page.total_of(files) == page.Figures(10, 10, 2, 1)
+    *_, every, lab = page.rows_of(files)
+    assert every == "| all | 10 | 100.0 % | 2 | 50.0 % |  |"
+    assert lab == "| tests/lab | 30 | 16.7 % | 4 | 50.0 % |  |"
+
+
 def test_a_file_that_no_process_imported_is_not_forgotten(page: ModuleType) -> None:
     """Else the worst file would count for nothing."""
     found(page, one=(1, 1, 0, 0), two=(1, 1, 0, 0))
