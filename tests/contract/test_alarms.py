@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lab.still import BOOT, NOW, World
+from lab.still import NOW, World
 from lab.support import free_port
 from nightporter.client import alarms
 from nightporter.core import incidents
@@ -132,24 +134,34 @@ def test_a_command_that_fails_has_told_nobody(command: tuple[str, ...]) -> None:
     assert names(world) == ["notify-failed"]
 
 
-def test_a_command_that_never_ends_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alarms, "TELL_S", 0.5)
-    world, mark = World(), tmp_path / "ended"
-    world.put(refused=REFUSED)
-    code = f"import time; time.sleep(600); open({str(mark)!r}, 'w')"
-    alarms.watcher(Notify(command=(sys.executable, "-c", code)), {})(world.session)
-    assert names(world) == ["notify-failed"]
-    assert not mark.exists()
+    begun: list[subprocess.Popen[Any]] = []
 
+    class Noted(subprocess.Popen[Any]):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            begun.append(self)
 
-def test_a_webhook_that_nobody_answers_has_told_nobody() -> None:
-    """And what the command has told stays told to the command alone."""
+    monkeypatch.setattr(subprocess, "Popen", Noted)
     world = World()
     world.put(refused=REFUSED)
-    notify = Notify(command=("true",), webhook=f"http://127.0.0.1:{free_port()}/hook")
+    command = (sys.executable, "-c", "import time; time.sleep(600)")
+    alarms.watcher(Notify(command=command), {})(world.session)
+    assert names(world) == ["notify-failed"]
+    (process,) = begun
+    assert process.poll() is not None
+
+
+def test_a_webhook_that_nobody_answers_has_told_nobody(tmp_path: Path) -> None:
+    """Though the command beside it was run."""
+    world, told = World(), tmp_path / "told"
+    world.put(refused=REFUSED)
+    code = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_bytes(sys.stdin.buffer.read())"
+    notify = Notify(
+        command=(sys.executable, "-c", code, str(told)),
+        webhook=f"http://127.0.0.1:{free_port()}/hook",
+    )
     alarms.watcher(notify, {})(world.session)
     assert names(world) == ["notify-failed"]
-    assert world.slept_s == 0.0
-    assert world.session.runtime.monotonic() == BOOT
+    assert json.loads(told.read_text())["event"] == "refused"

@@ -268,6 +268,7 @@ def test_while_one_thread_looks_through_a_large_directory_no_other_does(
     for number in range(files.MANY_FILES + 1):
         (tmp_path / f"{number}.json").touch()
     monkeypatch.setattr(files, "_SWEPT_UNTIL", {str(tmp_path): 0.0})  # large, and due
+    monkeypatch.setattr(files, "SWEEP_S", 600.0)
     begun, go_on, looks = threading.Event(), threading.Event(), []
     scan = os.scandir
 

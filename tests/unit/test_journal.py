@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nightporter.core.record import PendingResult
+from nightporter.machine import files
+from nightporter.machine import journal as module
 from nightporter.machine.journal import KEPT_LINEAGES, FileJournal
 
 PATH = "prod/pitchpoint/refresh-token"
@@ -172,13 +175,19 @@ def test_what_a_result_is_of_comes_back(tmp_path: Path, is_sign_in: bool) -> Non
     assert found.is_sign_in is is_sign_in
 
 
-def test_what_is_known_is_not_written_again(tmp_path: Path) -> None:
+def test_what_is_known_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each answer notes the state that it is of."""
-    journal(tmp_path).note("lineage-1", 7)
-    (file,) = (tmp_path / "seen").iterdir()
-    before = file.stat().st_ino
-    for generation in (7, 6):
+    written: list[str] = []
+    replace = files.replace_private
+
+    def noted(path: str, content: bytes, **more: Any) -> None:
+        written.append(path)
+        replace(path, content, **more)
+
+    monkeypatch.setattr(module, "replace_private", noted)
+    for generation, highest, writes in ((7, 7, 1), (7, 7, 1), (6, 7, 1), (8, 8, 2)):
         journal(tmp_path).note("lineage-1", generation)
-    assert file.stat().st_ino == before
-    journal(tmp_path).note("lineage-1", 8)
-    assert journal(tmp_path).highest("lineage-1") == 8
+        assert journal(tmp_path).highest("lineage-1") == highest
+        assert len(written) == writes

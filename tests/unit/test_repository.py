@@ -194,6 +194,17 @@ def test_a_result_that_has_ended_is_dropped() -> None:
     assert world.kept().generation == 4
 
 
+def test_a_result_is_left_for_who_may_write_it() -> None:
+    """A rotator's on the machine of a consumer, whose role only reads the record."""
+    world = World()
+    world.put()
+    world.is_denied = True
+    assert settle(world, pending(world)) == []
+    assert [left.name for left in world.waiting] == ["x"]
+    world.is_denied = False
+    assert settle(world, *world.waiting) == ["spill-consumed"]
+
+
 def test_a_result_that_can_not_be_read_is_left_and_told() -> None:
     """A later version's, perhaps; the others are settled."""
     world = World()

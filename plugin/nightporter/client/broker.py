@@ -198,6 +198,11 @@ class Broker:
         known."""
         return token.left_s(wall_s=self._clock(), boot_s=self._boot())
 
+    def was_exchanged_within(self, token: Token, seconds: float) -> bool:
+        """Returns whether this machine exchanged the token so few seconds ago, by the clock since
+        boot where it is known."""
+        return token.exchanged_at_s > 0 and 0.0 <= token.life_s - self.left_s(token) <= seconds
+
     def refuse(self, value: str) -> None:
         """A client reports this token as refused: no copy of it is served again on this machine."""
         self.cache.refuse(value)

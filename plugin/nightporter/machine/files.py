@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import re
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -24,8 +26,8 @@ else:
 
 MAX_FILE_BYTES = 1 << 20
 _LEFT_OVER = re.compile(r"\.[0-9]+\.[0-9a-f]+\.tmp")
-_LOOK_S = 1.0  # for so long one look at a file system's clock holds
-_STEADY_S = 0.05  # what two of our own clocks may drift apart meanwhile
+_LOOK_S = 1.0  # how long one look at a file system's clock is used
+_STEADY_S = 0.05  # how far two of our own clocks may drift apart in that time
 MANY_FILES = 200
 SWEEP_S = 1.0
 _SWEPT_UNTIL: dict[str, float] = {}  # large directories: monotonic seconds
@@ -366,28 +368,59 @@ def time_beside(path: str) -> float:
 
 
 class ClockBeside:
-    """The clock of one directory's file system, which is looked at once a second: a file that is
-    made and removed costs a busy disk more than all the rest of a read."""
+    """The clock of one directory's file system, looked at about once a second: a file that is made
+    and removed costs a busy disk more than all the rest of a read. Safe for threads.
+
+    A clock that was set back within that second is not seen before it is over, so whatever must not
+    take something for older than it is looks by itself (`time_beside`).
+    """
 
     def __init__(self) -> None:
         self._look: tuple[float, float, float] | None = None
+        self._turn = threading.Lock()
 
     def time(self, path: str) -> float:
         """Returns the time in Unix seconds, as `time_beside` does for a path in the directory.
 
         Raises: OSError.
         """
-        steady, wall = time.monotonic(), time.time()
-        if self._look is not None:
-            looked_at, wall_then, found = self._look
-            passed_s = steady - looked_at
-            # Our own clock was set, or this machine slept: the file system's may have moved too.
-            is_steady = abs(wall - wall_then - passed_s) < _STEADY_S
-            if passed_s < _LOOK_S and is_steady:
-                return found + passed_s
-        found = time_beside(path)
-        self._look = time.monotonic(), time.time(), found  # after it, lest it runs ahead
-        return found
+        found_s, passed_s = self._known()
+        if passed_s < _LOOK_S:
+            return found_s + passed_s
+        # Nobody waits for a turn: in the child of a fork its holder may never come back.
+        is_our_turn = self._turn.acquire(blocking=False)
+        try:
+            if not is_our_turn and passed_s < 2 * _LOOK_S:
+                return found_s + passed_s
+            return self._look_again(path)
+        finally:
+            if is_our_turn:
+                self._turn.release()
+
+    def _known(self) -> tuple[float, float]:
+        """What the last look has shown, and how long ago that was; infinitely long where it counts
+        no more."""
+        if self._look is None:
+            return 0.0, math.inf
+        looked_at, offset_s, found_s = self._look
+        steady, offset_now_s = _steady_and_offset()
+        # Our own clock was set, or this machine slept: the file system's may have moved too.
+        is_steady = abs(offset_now_s - offset_s) < _STEADY_S
+        return found_s, steady - looked_at if is_steady else math.inf
+
+    def _look_again(self, path: str) -> float:
+        _, before_s = _steady_and_offset()
+        found_s = time_beside(path)
+        looked_at, offset_s = _steady_and_offset()  # afterwards, so that it never runs ahead
+        is_steady = abs(offset_s - before_s) < _STEADY_S
+        self._look = (looked_at, offset_s, found_s) if is_steady else None
+        return found_s
+
+
+def _steady_and_offset() -> tuple[float, float]:
+    """The monotonic clock, and how far the wall clock is from it."""
+    steady = time.monotonic()
+    return steady, time.time() - steady
 
 
 def _name_beside(path: str) -> str:

@@ -17,6 +17,7 @@ from nightporter.core.errors import (
     NothingPublishedError,
     SecretNotFoundError,
     StoreBusyError,
+    StoreDeniedError,
     StoreError,
     VersionConflictError,
 )
@@ -578,6 +579,10 @@ class Session:
             yield from self.records.overwriting(snapshot, kept)
         except VersionConflictError:  # somebody is at it, or the read was an old one
             return Verdict.LATER
+        except StoreDeniedError:
+            # Another role on this machine has left it. Whoever may not write can't claim either, so
+            # nothing is sent that needs the result to be there first.
+            return Verdict.ELSEWHERE
         return verdict
 
     def _judge_pending(

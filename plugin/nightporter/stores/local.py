@@ -38,6 +38,7 @@ from nightporter.machine.files import (
     open_lock,
     read_private,
     replace_private,
+    time_beside,
 )
 from nightporter.machine.places import expand, has_home
 from nightporter.machine.seal import KeyringSeal
@@ -80,11 +81,12 @@ class LocalStore:
 
     def _with_time(self, path: str, stored: Stored) -> Stored:
         """The file's time, against that of a file made beside it: on a network's file system both
-        are the server's."""
+        are the server's. Where there is a claim, whose age decides, made just now."""
         file = self._file(path)
+        has_claim = isinstance(stored.value, Mapping) and bool(stored.value.get("claim"))
         with contextlib.suppress(OSError):
             written_at = os.stat(file).st_mtime
-            now = self._clock_beside.time(file)
+            now = time_beside(file) if has_claim else self._clock_beside.time(file)
             return Stored(stored.value, stored.version, written_at=written_at, now=now)
         return stored
 

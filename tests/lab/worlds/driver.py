@@ -2,14 +2,16 @@
 
 FAULT is EVENT:ACTION; at the first such event, or before a send, after its answer, before a save,
 the process is killed, stopped, or sent a signal, or a shell command is run. CLOCK_OFFSET shifts
-this process's clock. With LEAP a wait of the session takes that part of its time alone, and all
-clocks of this process leap over the rest. Prints the token; exits as the command would.
+this process's clock; MACHINE names its host. With LEAP a wait of the session takes that part of its
+time alone, and all clocks of this process leap over the rest. Prints the token; exits as the
+command would.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +24,9 @@ _leapt = 0.0
 time.time = lambda: _real_time() + _offset + _leapt
 time.monotonic = lambda: _real_monotonic() + _leapt
 time.clock_gettime = lambda clock: _real_gettime(clock) + _leapt
+
+if "MACHINE" in os.environ:
+    socket.gethostname = lambda: os.environ["MACHINE"]
 
 from nightporter import Porter  # noqa: E402 - the clock is set first
 from nightporter.core.errors import NightporterError  # noqa: E402

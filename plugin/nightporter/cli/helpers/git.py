@@ -69,7 +69,7 @@ def _erase(broker: Broker, ask: git.GitAsk) -> None:
 
 
 def _reply(call: HelperCall, broker: Broker, ask: git.GitAsk, content: bytes) -> None:
-    began = time.time()
+    began = time.monotonic()
     if (
         ask.tried is not None
         and (held := broker.held()) is not None
@@ -77,7 +77,8 @@ def _reply(call: HelperCall, broker: Broker, ask: git.GitAsk, content: bytes) ->
     ):
         broker.refuse(held.value)
     token = call.token(broker)
-    may_retry = ask.tried is None and token.exchanged_at_s < began
+    is_new = broker.was_exchanged_within(token, time.monotonic() - began)
+    may_retry = ask.tried is None and not is_new
     username = broker.profile.helper_username
     reply = git.render(
         token,

@@ -7,8 +7,6 @@ refused token in mind.
 
 from __future__ import annotations
 
-import time
-
 from nightporter.cli.helpers.call import HelperCall, open_call, read_input, rule_for, write_output
 from nightporter.cli.terminal import Options, say, show_error
 from nightporter.client.broker import Broker
@@ -74,5 +72,5 @@ def _after_failure(call: HelperCall, name: str | None, url: str, *, is_refused: 
 def _drop_refused(broker: Broker) -> None:
     """A token of the last seconds was put there by a sister of this process, after the same 401."""
     held = broker.held()
-    if held is not None and not 0.0 <= time.time() - held.exchanged_at_s <= FRESH_S:
+    if held is not None and not broker.was_exchanged_within(held, FRESH_S):
         broker.refuse(held.value)
