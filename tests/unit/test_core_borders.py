@@ -194,7 +194,7 @@ def test_a_token_that_is_no_unicode_has_a_digest() -> None:
 
 @pytest.mark.parametrize(
     ("path", "is_fine"),
-    [("/a", True), ("~/a", True), ("./a", False), ("a", False), ("", False), ("C:\\a", True)],
+    [("/a", True), ("~/a", True), ("./a", False), ("a", False), ("", False)],
 )
 def test_a_path_does_not_depend_on_the_working_directory(path: str, is_fine: bool) -> None:
     assert (checks.absolute(path) is None) is is_fine

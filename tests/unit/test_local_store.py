@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import stat
+import threading
 import time
 import types
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from lab.patience import patience
 from nightporter.core.errors import (
     ConfigError,
     StoreDeniedError,
@@ -241,6 +243,68 @@ def test_one_look_at_a_file_system_s_clock_holds_for_a_second(
     assert clock.time("d/f") == pytest.approx(9001.5)
     clocks.pass_(0.5)
     assert clock.time("d/f") == pytest.approx(9032.0)
+
+
+def test_a_step_of_our_clock_during_a_look_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would count as there for a second."""
+    clocks, clock = Clocks(monkeypatch), files.ClockBeside()
+
+    def slow(_path: str) -> float:
+        found = clocks._look("")
+        clocks.wall -= 60
+        clocks.beside -= 60
+        return found
+
+    monkeypatch.setattr(files, "time_beside", slow)
+    clock.time("d/f")
+    monkeypatch.setattr(files, "time_beside", clocks._look)
+    assert clock.time("d/f") == 8940.0
+
+
+def test_one_thread_looks_and_the_others_go_on_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the look before, for a second more; whoever has none looks as well."""
+    clocks, clock = Clocks(monkeypatch), files.ClockBeside()
+    clock.time("d/f")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(path: str) -> float:
+        begun.set()
+        assert go_on.wait(patience(30))
+        return clocks._look(path)
+
+    clocks.pass_(1.0)
+    monkeypatch.setattr(files, "time_beside", slow)
+    looking = threading.Thread(target=clock.time, args=("d/f",))
+    looking.start()
+    try:
+        assert begun.wait(patience(30))
+        assert clock.time("d/f") == pytest.approx(9001.0)
+        assert clocks.looks == 1
+        clocks.pass_(1.0)
+        monkeypatch.setattr(files, "time_beside", clocks._look)
+        assert clock.time("d/f") == pytest.approx(9002.0)
+        assert clocks.looks == 2
+    finally:
+        go_on.set()
+        looking.join(patience(30))
+
+
+def test_a_claim_s_age_is_by_a_file_made_just_now(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server whose clock was set back would make a young claim an old one."""
+    times = [9000.0, 8940.0, 8941.0]
+    look = lambda _file: times.pop(0)  # noqa: E731 - as short as what it stands for
+    monkeypatch.setattr(files, "time_beside", look)
+    monkeypatch.setattr(local, "time_beside", look)
+    put(store, {"n": 1})
+    assert store.read("p", timeout_s=T).now == 9000.0
+    put(store, {"n": 1, "claim": {"nonce": "n"}}, store.read("p", timeout_s=T).version)
+    assert [store.read("p", timeout_s=T).now for _ in "ab"] == [8940.0, 8941.0]
 
 
 @pytest.mark.parametrize("step_s", [-3600.0, -0.06, 0.06, 3600.0])
