@@ -22,7 +22,7 @@ DATA = ROOT / ".coverage"
 RESULTS = ROOT / "scripts/coverage.json"
 PAGE = ROOT / "plugin/docs/coverage.md"
 PACKAGE = ROOT / "plugin/nightporter"
-LAB = "tests/lab"  # what the tests stand on: told, and not judged
+LAB = "tests/lab"  # the tests' own helpers: shown, not judged
 # Just below what is reached: a run differs from the next by the few lines that a race decides.
 FLOORS = {"lines": 96.5, "branches": 92.0}
 
@@ -32,8 +32,8 @@ What the quick tier runs of the package, with branches, threads and every proces
 starts: `./scripts/test coverage`, which fails below {lines} % of lines or {branches} % of branches.
 It says what no test runs, and nothing about what the tests notice of the rest: that is
 [mutation testing](mutation.md). Nothing is left out but what coverage always leaves out: bodies of
-`...` alone and what only a type checker runs. The last row is of what the tests themselves stand
-on (`tests/lab`), of which the other tiers run more. `./scripts/coverage --record` writes this page.
+`...` alone and what only a type checker runs. The last row is of the tests' own helpers
+(`tests/lab`), of which the other tiers run more. `./scripts/coverage --record` writes this page.
 
 ## By file
 

@@ -39,9 +39,9 @@ left out, and a fault in a function counts as noticed when a test fails twice, s
 be loaded. A fault that makes a loop endless counts as a timeout; one whose trial was merely late is
 not counted at all. A mutant that is in two samples counts in both. The script writes this page.
 
-What lives gets a test or a reason, so the samples below say what is held now. Of what nobody has
-looked at, a new seed tells, before anything is done about what lived in it: 83 % (seed 24), 84 %
-(99), 87 % (123, 2026), and last 93 % (4711).
+What lives gets a test or a reason, so the samples below say what is held now. The score of a new
+seed, before anybody looks at what lived, says how much is held elsewhere: it was 83 % (seed 24),
+84 % (99), 87 % (123, 2026), and last 93 % (4711).
 """
 
 

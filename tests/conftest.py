@@ -47,7 +47,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Setting
 
 @pytest.hookimpl(optionalhook=True)  # with `-p no:xdist` nobody asks
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Five for two cores: more than half of a test's time it waits for processes and clocks."""
+    """Five for two cores: a test waits for processes and clocks for more than half of its time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(2, (cores or 1) * 5 // 2)
 

@@ -102,7 +102,7 @@ def test_localhost_has_ports_and_paths_and_no_scheme(url: str, may: bool) -> Non
 
 @pytest.mark.parametrize("char", ["\x00", "\x1f", "\x7f", "\x80", "\x9f", "\u2028", "\u2029"])
 def test_a_control_character_is_in_no_ask(char: str) -> None:
-    """DEL is one, and the blanks beside these are none."""
+    """DEL is one; a blank is not."""
     with pytest.raises(BadAskError):
         check_text(f"a{char}b")
     assert check_text("a b~\xa0\u2027") == "a b~\xa0\u2027"
@@ -381,7 +381,7 @@ def test_every_row_is_counted() -> None:
     assert {"pitchpoint", "oauth2", "github"} <= set(VENDORS)
 
 
-# Records of ours as values.
+# Records as values.
 
 
 def test_time_ends_with_the_year_9999() -> None:
@@ -443,8 +443,8 @@ def test_a_value_is_compared_by_all_its_fields_and_travels_between_processes() -
             again.count = 2  # type: ignore[misc]  # that is what is tried
 
 
-def test_credentials_are_the_same_whoever_proves_them() -> None:
-    """What signs is made anew with each read; it is no part of what they are."""
+def test_what_signs_is_no_part_of_what_credentials_are() -> None:
+    """It is made again with each read."""
     one = Credentials(version="1", client_id="c")
     assert replace(one, prove=lambda _profile: Secret("x")) == one
     assert "prove" not in repr(one)

@@ -403,7 +403,7 @@ def test_credentials_are_read_for_the_client_unless_the_role_reads_none() -> Non
     assert found.session.load_client(BOOT + 5).version == ""
 
 
-# Small things that others stand on.
+# Defaults.
 
 
 def test_keeping_the_expiry_asks_for_no_life_of_its_own() -> None:

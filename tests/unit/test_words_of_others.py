@@ -1,5 +1,5 @@
 """Words that others have defined: error codes of RFCs, vendors, AWS and Vault, variables, names of
-rights. They were taken from documents, which no test of ours can ask again; so they are recorded,
+rights. They were taken from documents, which no test can ask again; so they are recorded,
 and a change of one is deliberate (`python tests/unit/test_words_of_others.py`)."""
 
 from __future__ import annotations
