@@ -414,10 +414,10 @@ def test_go_gets_a_module_before_and_after_a_refusal(home: Home, vendor: Vendor)
 
 
 def age_cached_token(home: Home) -> None:
-    """As if it had come from the vendor a minute ago."""
+    """As if it had come from the vendor a minute ago, by the clock since boot."""
     for file in home.cached():
         document = json.loads(file.read_text())
-        document["exchanged_at"] -= 60
+        document["ends"] -= 60
         file.write_text(json.dumps(document))
 
 

@@ -42,10 +42,18 @@ class Watch:
 
     def note_freezes(self) -> None:
         """A host that holds an answer, and is not run while others let time pass, is frozen: for
-        longer than a claim lives that may cost the session, which is an assumption of I3."""
+        longer than a claim lives that may cost the session, which is an assumption of I3. Where the
+        store was away for most of that life, the rest of it is what a freeze may not outlast."""
         for host in self.hosts:
-            if host.is_in_window and self.now - max(host.ready_at, host.wakes_at) > FROZEN_S:
+            idle_s = self.now - max(host.ready_at, host.wakes_at)
+            is_frozen = idle_s > FROZEN_S or (idle_s > 1.0 and self.has_lapsed())
+            if host.is_in_window and is_frozen:
                 self.may_hurt = True
+
+    def has_lapsed(self) -> bool:
+        """Whether the claim in the record, if there is one, is over."""
+        claim = self.record.get("claim")
+        return claim is not None and self.now - self.history[-1][1] >= claim["life"]
 
     def note_lost(self, host: Host, is_result: bool) -> None:
         host.is_in_window = False
