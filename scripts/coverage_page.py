@@ -143,7 +143,7 @@ def summary() -> str:
     if not files:
         return "coverage of the package: not recorded (./scripts/test coverage)"
     moved = sum(digest_of(name) != file.digest for name, file in files.items())
-    since = f"; {moved} of {len(files)} files have changed since" if moved else ""
+    since = f"; {moved} of {len(files.keys() - {LAB})} files have changed since" if moved else ""
     return told(total_of(files)) + since
 
 

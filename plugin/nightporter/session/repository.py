@@ -580,8 +580,8 @@ class Session:
         except VersionConflictError:  # somebody is at it, or the read was an old one
             return Verdict.LATER
         except StoreDeniedError:
-            # Another role on this machine has left it. Whoever may not write can't claim either, so
-            # nothing is sent that needs the result to be there first.
+            # Another role on this machine has left it. A role that may not write can't claim
+            # either, so nothing is sent that needs the result to be there first.
             return Verdict.ELSEWHERE
         return verdict
 
