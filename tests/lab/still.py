@@ -158,6 +158,15 @@ class World:
         return Exchange(self.session, Ask(deadline=BOOT + 2, **ask))
 
 
+def world(text: str, *answers: Any, **members: Any) -> World:
+    """One with these answers, and a record without an access token; none without `members`."""
+    found = World(text, answers=list(answers))
+    found.values["c"] = ({"username": "svc", "password": "secret"}, 3)
+    if members:
+        found.put(access_token=None, access_token_expires_at=None, **members)
+    return found
+
+
 def reply(status: int, **members: Any) -> Response:
     return Response(status=status, headers={}, body=json.dumps(members).encode())
 

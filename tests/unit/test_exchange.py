@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.still import BOOT, NOW, REUSED, ROTATING, SHARING, World, ask, profile, reply
+from lab.still import BOOT, NOW, REUSED, ROTATING, SHARING, World, ask, profile, reply, world
 from nightporter.core.errors import (
     CredentialsRefusedError,
     IssuerBusyError,
@@ -33,15 +33,6 @@ GRACE = ROTATING + "grace = 60\n"
 ISSUED = reply(200, access_token="A2", refresh_token="R2", expires_in=600)
 LOST = OutcomeUnknownError("no answer")
 AWAY = IssuerUnreachableError("no connection")
-
-
-def world(text: str, *answers: Any, **members: Any) -> World:
-    """One with these answers, and a record without an access token; none without `members`."""
-    found = World(text, answers=list(answers))
-    found.values["c"] = ({"username": "svc", "password": "secret"}, 3)
-    if members:
-        found.put(access_token=None, access_token_expires_at=None, **members)
-    return found
 
 
 def failure(of: World, kind: type[NightporterError]) -> Any:

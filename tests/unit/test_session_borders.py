@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab.still import BOOT, NOW, REUSED, ROTATING, SHARING, World, ask, reply
-from nightporter.core.config import parse_config
+from lab.still import BOOT, NOW, REUSED, ROTATING, SHARING, World, ask, profile, reply, world
 from nightporter.core.errors import (
     ClaimBusyError,
     CredentialsRefusedError,
@@ -33,13 +32,12 @@ from nightporter.core.model import (
     Claim,
     Credentials,
     Identity,
-    Profile,
     Refusal,
     Secret,
 )
 from nightporter.core.record import PendingResult, render_session
 from nightporter.core.values import replace
-from nightporter.issuers import VENDORS, issuer_for
+from nightporter.issuers import issuer_for
 from nightporter.session import effects
 from nightporter.session.engine import Attempt as EngineAttempt
 from nightporter.session.engine import obtain
@@ -47,7 +45,6 @@ from nightporter.session.lifecycle import Bar, Claimed
 from nightporter.session.port import ABSENT, KEEP_EXPIRY, Version
 from nightporter.session.repository import KnownCredentials
 from nightporter.session.transitions import Snapshot, is_idle_news, marked_record, refused_until
-from nightporter.stores import STORES
 
 OTHER = Claim(holder="other/1/1", until=NOW + 16, nonce="n", life_s=16)
 LOST = OutcomeUnknownError("no answer")
@@ -57,20 +54,6 @@ PUBLIC = (
     'token_endpoint = "https://i.example/t"\ngrant = "authorization_code"\nrotation = "rotates"\n'
     'token_endpoint_auth_method = "none"\n'
 )
-
-
-def profile(text: str) -> Profile:
-    config = parse_config(f"[profiles.p]\n{text}", source="t", vendors=VENDORS, stores=STORES)
-    return config.profiles["p"]
-
-
-def world(text: str, *answers: Any, **members: Any) -> World:
-    """One with these answers, and a record without an access token; none without `members`."""
-    found = World(text, answers=list(answers))
-    found.values["c"] = ({"username": "svc", "password": "secret"}, 3)
-    if members:
-        found.put(access_token=None, access_token_expires_at=None, **members)
-    return found
 
 
 # What is sent, and how often.
