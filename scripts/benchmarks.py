@@ -185,6 +185,8 @@ def start(rounds: int) -> None:
             "token",
         ]
         helper = str(BIN / "git-credential-nightporter")
+        run_quietly([command, "setup", "keyring", "pitchpoint"], home.environment)
+        keyring = str(home.data / "wrappers/keyring/keyring")
         asks: list[tuple[str, list[str], float | None]] = [
             ("token", [command, "token"], 0.40),
             ("exec-credential", [command, "exec-credential", "pitchpoint"], 0.40),
@@ -194,6 +196,7 @@ def start(rounds: int) -> None:
             ("bazel get", [command, "credential", "bazel", "get"], 0.6),
             ("terraform get", [command, "credential", "terraform", "get", "git.example.com"], 0.6),
             ("pnpm", [command, "credential", "pnpm", "pitchpoint"], 0.6),
+            ("keyring get", [keyring, "get", "https://git.example.com/simple/", "oauth2"], 0.6),
             ("cargo, without a door", [command, "credential", "cargo", "--cargo-plugin"], 1.5),
         ]
         for name, words, target in asks:
@@ -1024,7 +1027,10 @@ def picture(rows: list[Row]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-OURS = ("token", "exec-credential", "token, without the door", *ASKS, "terraform get", "pnpm")
+OURS = (
+    *("token", "exec-credential", "token, without the door"),
+    *(*ASKS, "terraform get", "pnpm", "keyring get"),
+)
 
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {

@@ -303,12 +303,25 @@ def open_index(home: Home, vendor: Vendor) -> Serving:
     return found
 
 
+KEYRINGS = ("the real one with our backend", "ours")
+
+
+def put_first(keyring: str, home: Home) -> None:
+    """In PATH: the program that `setup keyring` makes, or the real one."""
+    if keyring == "ours":
+        setup(home, "keyring")
+        ours = home.data / "wrappers/keyring"
+        home.environment["PATH"] = f"{ours}:{home.environment['PATH']}"
+
+
+@pytest.mark.parametrize("keyring", KEYRINGS)
 @pytest.mark.parametrize("name", ["pip", "pip-old"])
-def test_pip_asks_the_keyring(name: str, home: Home, vendor: Vendor) -> None:
+def test_pip_asks_the_keyring(name: str, keyring: str, home: Home, vendor: Vendor) -> None:
     pip = client(name)
     version = tuple(int(part) for part in run(home, pip, "--version").out.split()[1].split(".")[:2])
     with open_index(home, vendor) as server:
         configure(home, vendor, server)
+        put_first(keyring, home)
         user = "" if version >= (26, 2) else "oauth2@"
         index = f"https://{user}{server.host}/simple/"
         done = run(
@@ -321,10 +334,12 @@ def test_pip_asks_the_keyring(name: str, home: Home, vendor: Vendor) -> None:
         assert vendor.world.is_live(server.sent_tokens()[-1])
 
 
-def test_uv_asks_the_keyring(home: Home, vendor: Vendor) -> None:
+@pytest.mark.parametrize("keyring", KEYRINGS)
+def test_uv_asks_the_keyring(keyring: str, home: Home, vendor: Vendor) -> None:
     uv = client("uv")
     with open_index(home, vendor) as server:
         configure(home, vendor, server)
+        put_first(keyring, home)
         setup(home, "uv")
         home.environment["SSL_CERT_FILE"] = str(server.ca_file)
         (home.path / "in.txt").write_text("toy\n")

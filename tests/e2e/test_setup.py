@@ -428,6 +428,7 @@ def test_print_needs_no_client_and_changes_nothing(ready: Home) -> None:
         "go",
         "npm",
         "pnpm",
+        "keyring",
         "terraform",
         "bazel",
         "kubelet",

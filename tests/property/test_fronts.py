@@ -126,6 +126,14 @@ def test_headers(address: str) -> None:
 
 
 @settings(max_examples=40)
+@given(ADDRESSES, st.text(max_size=5))
+def test_the_program_keyring(address: str, username: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")  # else it would run the real one in place of the tests
+        assert asked("keyring", "get", f"x{address}", f"x{username}") == (1, "", "")
+
+
+@settings(max_examples=40)
 @given(ADDRESSES, st.none() | st.text(max_size=5))
 def test_the_keyring(address: str, username: str | None) -> None:
     said = io.StringIO()

@@ -213,6 +213,16 @@ def test_slashes_in_the_command_line(room: Room) -> None:
     assert room.ask(*words[:-1], "=etc=nightporter=config.toml") is None
 
 
+def test_an_address_in_the_command_line(room: Room) -> None:
+    """The program `keyring` is asked so."""
+    words = ("credential", "keyring", "--mode=creds", "get", "https://a.example:8443/simple/")
+    assert room.leave(*words)
+    assert room.ask(*words) == "the reply"
+    for other in ("https://a.example:8443=simple/", "https://b.example:8443/simple/", ":", "h@b"):
+        assert room.ask(*words[:-1], other) is None
+    assert room.ask(*words, "oauth2") is None
+
+
 def test_kubectl_s_variable_is_a_part_of_the_ask(room: Room) -> None:
     info = '{"kind":"ExecCredential","spec":{"cluster":{"server":"https://a"}}}\n'
     room.environment["KUBERNETES_EXEC_INFO"] = info

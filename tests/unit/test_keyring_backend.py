@@ -12,6 +12,7 @@ from nightporter import keyring_backend
 from nightporter.keyring_backend import NightporterKeyring
 from nightporter.machine.access_cache import KEYRING_SERVICE
 from nightporter.machine.seal import SERVICE as SEAL_SERVICE
+from nightporter.protocols import keyring
 
 OURS = "https://pypi.example.com/simple"
 CONFIG = """
@@ -76,7 +77,7 @@ def test_a_token_that_can_t_be_had_is_said_and_is_no_password(
 ) -> None:
     """An exception would end pip; None makes it ask."""
     assert NightporterKeyring().get_password(OURS, "oauth2") is None
-    assert "[credentials-absent]" in capsys.readouterr().err
+    assert "reference: credentials-absent" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("service", [KEYRING_SERVICE, SEAL_SERVICE])
@@ -84,7 +85,7 @@ def test_our_own_entries_are_never_asked_of_ourselves(
     home: Path, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With NIGHTPORTER_CACHE=keyring each look would ask for another token."""
-    monkeypatch.setattr(keyring_backend, "parse_target", pytest.fail)
+    monkeypatch.setattr(keyring_backend, "parse_service", pytest.fail)
     assert NightporterKeyring().get_credential(service, "acme") is None
 
 
@@ -102,4 +103,4 @@ def test_the_user_name_in_an_address_is_the_one_that_is_asked_for(
     service: str, address: str, name: str | None
 ) -> None:
     """twine leaves it there. What has a password in it is no address of ours."""
-    assert keyring_backend._without_user(service) == (address, name)
+    assert keyring._without_user(service) == (address, name)

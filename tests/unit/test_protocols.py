@@ -27,6 +27,7 @@ from nightporter.protocols import (
     git,
     go,
     google,
+    keyring,
     kubelet,
     kubernetes,
     plain,
@@ -415,6 +416,91 @@ def test_terraform() -> None:
     ):
         with pytest.raises(BadAskError):
             terraform.parse_host(text)
+
+
+KEYRING_LINES = {
+    "get S U": ("get", "U", False, False),
+    "get S --mode creds": ("get", None, True, False),
+    "--mode=creds --output=json get S": ("get", None, True, True),
+    "--output json get S U --mode password": ("get", "U", False, True),
+    "--mode creds get S U": ("get", "U", True, False),
+    "set S U": ("set", "U", False, False),
+    "del S U": ("del", "U", False, False),
+}
+
+
+@pytest.mark.parametrize("line", KEYRING_LINES)
+def test_keyring_lines(line: str) -> None:
+    found = keyring.parse(line.split())
+    assert found is not None
+    assert found.service == "S"
+    shown = (found.operation, found.username, found.with_name, found.is_json)
+    assert shown == KEYRING_LINES[line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "get",
+        "get S",
+        "set S",
+        "set S --mode creds",
+        "del S",
+        "get S U more",
+        "get S U --mode",
+        "get S U --mode other",
+        "get S U --output xml",
+        "get S U --output=",
+        "get S U --mod creds",
+        "-b fail get S U",
+        "--disable",
+        "--help",
+        "diagnose S U",
+        "S get U",
+    ],
+)
+def test_keyring_lines_of_the_real_program(line: str) -> None:
+    """What it alone knows, or has the words for."""
+    assert keyring.parse(line.split()) is None
+
+
+def test_keyring_answers() -> None:
+    wanted = {
+        "get S U": "ACC",
+        "get S U --output json": '{"password": "ACC"}',
+        "get S --mode creds": "oauth2\nACC",
+        "get S --mode creds --output json": '{"username": "oauth2", "password": "ACC"}',
+    }
+    for line, answer in wanted.items():
+        ask = keyring.parse(line.split())
+        assert ask is not None
+        assert keyring.render(ask, TOKEN, username="oauth2") == answer
+
+
+@pytest.mark.parametrize(
+    ("service", "spellings"),
+    [
+        ("http://a.example/x", ["a.example"]),
+        ("http://a.example:80/x", ["a.example", "a.example:80"]),
+        ("http://a.example:8080/x", ["a.example:8080"]),
+        ("http://me@a.example:80", ["a.example", "a.example:80"]),
+    ],
+)
+def test_keyring_bare_spellings_of_an_address(service: str, spellings: list[str]) -> None:
+    found = keyring.parse_service(service)
+    assert found is not None
+    assert not found.is_bare
+    assert sorted(item.authority for item in found.bare_spellings()) == spellings
+
+
+def test_keyring_services() -> None:
+    bare = keyring.parse_service("a.example:8080")
+    assert bare is not None
+    assert bare.is_bare
+    assert bare.target.scheme == "https"
+    for text in ("my wallet", "", "https://me:pw@a.example/", "\0"):
+        assert keyring.parse_service(text) is None
 
 
 def test_go() -> None:

@@ -12,6 +12,7 @@ from nightporter.core.errors import ConfigError
 from nightporter.machine.lambda_time import is_lambda
 
 APP = "nightporter"
+WRAPPER_MARK = "# Written by `nightporter setup`."  # in each program that it writes
 
 
 def read_environment() -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""Who this process is to others, whether another one is still alive, and signals that must wait.
+"""Who this process is to others, whether another one is still alive, signals that must wait, and
+what comes in its place.
 
 Only what the operating system tells for certain is used: a claim's holder is called dead only on
 the same boot of the same machine and in the same pid namespace, and never in Lambda, whose
@@ -15,7 +16,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 from nightporter.core.model import Claim
 from nightporter.machine.lambda_time import is_lambda
@@ -165,3 +167,24 @@ def hold_signals() -> Iterator[None]:
     finally:
         for number in dict.fromkeys(arrived):
             signal.raise_signal(number)
+
+
+def restore_core_limit() -> None:
+    """What is run from here on may dump core as it could without us."""
+    soft, _, hard = os.environ.pop("NIGHTPORTER_CORE_LIMIT", "").partition(":")
+    if soft and hard:
+        import resource  # deferred: not on Windows
+
+        resource.setrlimit(resource.RLIMIT_CORE, (int(soft), int(hard)))
+
+
+def become(command: Sequence[str], **more: str) -> NoReturn:
+    """Runs a command in this process's place. `more`: variables that it gets beside ours.
+
+    Raises: OSError.
+    """
+    restore_core_limit()
+    for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and an ignored signal survives exec
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    os.execvpe(command[0], list(command), {**os.environ, **more})  # noqa: S606 - to run it is what was asked

@@ -48,12 +48,12 @@ VARIABLES = (
 SECRET_VARIABLES = ("VAULT_TOKEN", "BAO_TOKEN")  # whose values are in no file
 # Whose answer to `get` hangs on nothing but the ask: on standard input, or on the command line.
 HELPERS = ("git", "docker", "bazel")
-HELPERS_WITHOUT_INPUT = ("terraform", "pnpm")
+HELPERS_WITHOUT_INPUT = ("terraform", "pnpm", "keyring")
 # cargo holds a conversation: each line is an ask. Python alone answers it, the launcher doesn't.
 CONVERSATIONS = (("credential", "cargo"), ("credential", "cargo", "--cargo-plugin"))
 MAX_INPUT = (1 << 20) + 1  # a byte more than any protocol takes
 MAX_ASK = 4096  # bytes of a kept ask, which some answers repeat
-_WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")
+_WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=:-")
 
 
 def knows(identity_variables: Sequence[str]) -> bool:

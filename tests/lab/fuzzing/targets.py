@@ -52,6 +52,7 @@ from nightporter.protocols import (
     go,
     google,
     headers,
+    keyring,
     kubelet,
     kubernetes,
     terraform,
@@ -223,6 +224,14 @@ def npmrc(content: bytes) -> None:
     assert copy.endswith("//npm.example/r/:_authToken=TOKEN\n")
 
 
+def keyring_ask(content: bytes) -> None:
+    """The words of a command line, a line each."""
+    ask = keyring.parse(text_of(content).split("\n"))
+    service = keyring.parse_service(ask.service) if ask else None
+    if service is not None:
+        assert service.is_bare or list(service.bare_spellings())
+
+
 def rotation_event(content: bytes) -> None:
     _, secret_id, _ = _parse_step(value_of(content))
     secrets_manager_rotation.profile_of(PROFILES, secret_id)
@@ -236,6 +245,7 @@ TARGETS: Mapping[str, Target] = {
     "bazel": Target(bazel.parse),
     "kubelet": Target(kubelet.parse),
     "terraform": Target(lambda content: terraform.parse_host(text_of(content))),
+    "keyring": Target(keyring_ask),
     "go": Target(lambda content: go.parse_url(text_of(content))),
     "go-response": Target(go.says_unauthorized),
     "headers": Target(lambda content: headers.parse(text_of(content))),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from nightporter.cli.frame import (
 )
 from nightporter.cli.root import cli, pass_options
 from nightporter.cli.terminal import Options, open_porter, say
+from nightporter.machine.process import become, restore_core_limit
 from nightporter.protocols import plain
 
 retry_refused_option = click.option(
@@ -105,31 +105,18 @@ def run_command(
         broker = porter.broker_for(profile)
         registries = setups.registries(broker.profile) if is_npm else []
         found = broker.access_token(timeout_s=options.timeout_s())
-    _restore_core_limit()
     if is_npm:
         from nightporter.cli.npm import run_npm  # deferred: only here
 
+        restore_core_limit()
         raise click.exceptions.Exit(
             run_npm(command, found.value, registries, dict(os.environ), with_scripts=with_scripts)
         )
-    environment = {**os.environ, "NIGHTPORTER_TOKEN": found.value}
-    for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and an ignored signal survives exec
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
-        os.execvpe(command[0], list(command), environment)  # noqa: S606 - to run it is what was asked
+        become(command, NIGHTPORTER_TOKEN=found.value)
     except FileNotFoundError:
         say(f"{command[0]}: there is no such command")
         raise click.exceptions.Exit(127) from None
     except OSError as exc:
         say(f"{command[0]}: can't be run: {exc.strerror}")
         raise click.exceptions.Exit(126) from None
-
-
-def _restore_core_limit() -> None:
-    """The command that is run may dump core as it could without us."""
-    soft, _, hard = os.environ.pop("NIGHTPORTER_CORE_LIMIT", "").partition(":")
-    if soft and hard:
-        import resource  # deferred: not on Windows
-
-        resource.setrlimit(resource.RLIMIT_CORE, (int(soft), int(hard)))

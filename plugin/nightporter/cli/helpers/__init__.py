@@ -26,6 +26,7 @@ PROTOCOLS = (
     "kubelet",
     "pnpm",
     "headers",
+    "keyring",
 )
 
 

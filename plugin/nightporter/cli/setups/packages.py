@@ -1,4 +1,4 @@
-"""Setup of package tools: cargo, pip, uv, twine, go, npm, pnpm."""
+"""Setup of package tools: cargo, pip, uv, twine, the program keyring, go, npm, pnpm."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from nightporter.operations import client_rules
 CARGO_PROGRAM = "cargo-credential-nightporter"
 CARGO_ALIAS = "nightporter"
 CARGO_KEY = "global-credential-providers"
+SERVES_ALL = "left as it is: one entry serves all profiles, and others have `hosts` too"
+KEYRING_WRAPPER = "keyring/keyring"  # its directory goes into PATH
 NPM_VALUE = "${NIGHTPORTER_TOKEN}"
 
 
@@ -75,10 +77,8 @@ def cargo(request: Request) -> Plan:
 
 
 def _cargo_undo(request: Request, path: str, there: str) -> Plan:
-    if any(item.hosts for item in request.profiles.values() if item is not request.profile):
-        return Plan(
-            notes=("left as it is: one entry serves all profiles, and others have `hosts` too",)
-        )
+    if _others_have_hosts(request):
+        return Plan(notes=(SERVES_ALL,))
 
     def change(document: Any) -> None:
         _take_cargo_entries(_cargo_providers(document) or [])
@@ -91,6 +91,10 @@ def _cargo_undo(request: Request, path: str, there: str) -> Plan:
     content = change_toml(there, change, source=path)
     gist = f"({CARGO_KEY} without {CARGO_PROGRAM})"
     return Plan(steps=(Write(path=path, content=content, gist=gist),) if content != there else ())
+
+
+def _others_have_hosts(request: Request) -> bool:
+    return any(item.hosts for item in request.profiles.values() if item is not request.profile)
 
 
 def _cargo_providers(document: Any) -> Any:
@@ -116,7 +120,7 @@ def _is_cargo_entry(item: str) -> bool:
 
 
 def pip(request: Request) -> Plan:
-    """pip asks the command `keyring`, in which nightporter is a backend."""
+    """pip asks the command `keyring`: ours, or the real one, in which nightporter is a backend."""
     client = request.machine.need("pip")
     argv, key = (client, "config", "--user"), "global.keyring-provider"
     there = (request.machine.ask(*argv, "get", key) or "").strip()
@@ -202,24 +206,66 @@ def uv(request: Request) -> Plan:
 def twine(request: Request) -> Plan:
     """twine imports keyring by itself: nothing to write."""
     if not request.is_undo:
-        _check_keyring(request)
+        _check_backend(request)
     return Plan(notes=("twine asks the keyring by itself, if nightporter is installed beside it",))
 
 
+def keyring(request: Request) -> Plan:
+    """The program `keyring` for pip and uv, in a directory of its own: it hides the real one only
+    from who puts that before it in PATH, and hands on what isn't ours."""
+    if request.is_undo and _others_have_hosts(request):
+        return Plan(notes=(SERVES_ALL,))
+    if not request.is_undo:
+        needed_rules(request.profile)
+    machine = request.machine
+    wrapper = machine.wrapper(KEYRING_WRAPPER, ["credential", "keyring"], request)
+    there = shlex.quote(os.path.dirname(wrapper.path))
+    notes = (
+        f"put it before any other `keyring`, where pip and uv run: PATH={there}:$PATH",
+        f"see it work with: keyring --mode creds get https://HOST/  (user name"
+        f" {request.profile.helper_username!r}, then the token)",
+    )
+    is_first = _is_ours_first(machine)
+    return Plan(steps=(wrapper,), notes=() if request.is_undo else notes[is_first:])
+
+
+def _is_ours_first(machine: Machine) -> bool:
+    """Whether PATH leads to the place of `setup keyring` before any other `keyring`."""
+    ours = os.path.realpath(os.path.dirname(machine.wrapper_path(KEYRING_WRAPPER)))
+    for place in machine.environment.get("PATH", "").split(os.pathsep):
+        if os.path.realpath(place) == ours:
+            return True
+        if os.access(os.path.join(place, "keyring"), os.X_OK):
+            return False
+    return False
+
+
 def _check_keyring(request: Request) -> None:
-    """That `keyring` on PATH knows our backend.
+    """That `keyring` on PATH is ours, or knows our backend.
+
+    Raises: ConfigError.
+    """
+    machine = request.machine
+    if _is_ours_first(machine) and machine.read(machine.wrapper_path(KEYRING_WRAPPER)):
+        needed_rules(request.profile)
+    else:
+        _check_backend(request, f", or run `nightporter setup keyring {request.profile.name}`")
+
+
+def _check_backend(request: Request, otherwise: str = "") -> None:
+    """That the real `keyring` on PATH knows our backend.
 
     Raises: ConfigError.
     """
     refuse_config(request, "keyring")
     needed_rules(request.profile)
-    program = request.machine.need("keyring")
+    program = request.machine.need("keyring", otherwise)
     listed = request.machine.ask(program, "--list-backends") or ""
     if "nightporter" not in listed and not request.machine.is_dry:
         raise ConfigError(
             "the command `keyring` on PATH doesn't know the nightporter backend; nothing was"
             " changed",
-            hint=f"Install both in one place: `{keyring_command()}`.",
+            hint=f"Install both in one place: `{keyring_command()}`{otherwise}.",
         )
 
 

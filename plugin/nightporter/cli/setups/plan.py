@@ -21,6 +21,7 @@ from nightporter.core.model import Profile
 from nightporter.core.values import dataclass, field
 from nightporter.machine.files import make_directories, remove, replace_private
 from nightporter.machine.installation import path_hint
+from nightporter.machine.places import WRAPPER_MARK
 
 RUN_TIMEOUT_S = 60
 
@@ -120,15 +121,15 @@ class Machine:
         """Returns the absolute path of a program on the user's PATH, or None."""
         return shutil.which(program, path=self.environment.get("PATH"))
 
-    def need(self, program: str) -> str:
-        """The program's bare name, if it is on PATH.
+    def need(self, program: str, otherwise: str = "") -> str:
+        """The program's bare name, if it is on PATH. `otherwise`: what else there is to do.
 
         Raises: ConfigError.
         """
         if self.find(program) is None and not self.is_dry:
             raise ConfigError(
                 f"{program} is not on PATH, so there is nothing to set up",
-                hint=f"Install {program}, or see what would be done with --print.",
+                hint=f"Install {program}{otherwise}, or see what would be done with --print.",
             )
         return program
 
@@ -231,15 +232,18 @@ class Machine:
 
     def wrapper(self, name: str, arguments: Sequence[str], request: Request) -> Write:
         """A wrapper with fixed arguments, for clients that allow none or search no PATH."""
-        path = os.path.join(self.data_directory, "wrappers", name)
-        return self.wrapper_at(path, arguments, request)
+        return self.wrapper_at(self.wrapper_path(name), arguments, request)
+
+    def wrapper_path(self, name: str) -> str:
+        """Returns where a wrapper of that name is, or would be."""
+        return os.path.join(self.data_directory, "wrappers", name)
 
     def wrapper_at(self, path: str, arguments: Sequence[str], request: Request) -> Write:
         """Returns the step that writes, or removes, a script that calls us with these arguments."""
         if request.is_undo:
             return Write(path=path, content=None, gist="", is_ours=True)
         command = [self.path_of("nightporter"), *config_arguments(request), *arguments]
-        text = f'#!/bin/sh\n# Written by `nightporter setup`.\nexec {shlex.join(command)} "$@"\n'
+        text = f'#!/bin/sh\n{WRAPPER_MARK}\nexec {shlex.join(command)} "$@"\n'
         return Write(path=path, content=text, gist=text.rstrip(), is_ours=True, mode=0o700)
 
 

@@ -1,0 +1,138 @@
+"""The program `keyring` at the edge, for pip and uv, without Python's keyring library: what isn't
+ours goes on to the next program of that name in PATH.
+
+`setup keyring` makes the program, in a directory of its own: who puts that into PATH, chooses it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from nightporter.cli.helpers.call import HelperCall, note_mishap, open_call, write_output
+from nightporter.cli.terminal import Options, say, show_error
+from nightporter.client.broker import Broker
+from nightporter.client.configuration import has_config, load_config
+from nightporter.client.identity import open_notes
+from nightporter.core.errors import NightporterError
+from nightporter.core.hosts import profile_for, profiles_for
+from nightporter.core.model import Profile
+from nightporter.machine.places import WRAPPER_MARK, read_environment
+from nightporter.machine.plain_asks import PlainAsks
+from nightporter.machine.process import become
+from nightporter.protocols import keyring
+from nightporter.protocols.keyring import Ask, Service
+
+PLAIN_HTTP = (
+    "host-not-allowed",
+    "it asked for a host of `hosts` by plain http, so it got no answer",
+)
+
+
+def serve(arguments: list[str], options: Options) -> int:
+    """`get SERVICE [USERNAME]`, `set` and `del`, with keyring's own options."""
+    ask = keyring.parse(arguments)
+    service = keyring.parse_service(ask.service) if ask else None
+    code = _answer(ask, service, options) if ask and service else None
+    return _pass_on(arguments, ask) if code is None else code
+
+
+def _answer(ask: Ask, service: Service, options: Options) -> int | None:
+    """Returns the exit code; None where it isn't ours."""
+    call: HelperCall | None = None
+    try:
+        if not has_config(options.config, read_environment()):
+            return None
+        if ask.operation != "get":
+            return _refuse(ask, owner_of(service, options.config))
+        with open_call("keyring", options) as call:
+            broker = broker_for(call, service, ask.username)
+            if broker is None:
+                return None
+            token = call.token(broker)
+            reply = keyring.render(ask, token, username=broker.profile.helper_username)
+            write_output(reply)
+            if not service.is_bare:  # a bare one hangs on what was asked by plain http too
+                call.leave_reply(broker, token, reply, None)
+        return 0
+    except NightporterError as exc:
+        show_error(exc)
+        return 1 if call is not None and call.is_ours else None
+
+
+def _refuse(ask: Ask, owner: Profile | None) -> int | None:
+    if owner is None:
+        return None
+    say(keyring.REFUSES_SET if ask.operation == "set" else deletion_hint(owner))
+    return 1
+
+
+def deletion_hint(owner: Profile) -> str:
+    """Returns what to type in place of a deletion."""
+    return f"use `nightporter logout {owner.name}`"
+
+
+def owner_of(service: Service, config: str | None = None) -> Profile | None:
+    """The profile that answers for a service; None for what is not ours.
+
+    Raises: ConfigError.
+    """
+    return profile_for(service.target, load_config(config).profiles)
+
+
+def broker_for(call: HelperCall, service: Service, username: str | None) -> Broker | None:
+    """The broker that may answer; None where the service is not ours, for another user name, and
+    where it can't be had by that scheme.
+
+    Raises: ConfigError for a host that two profiles name.
+    """
+    plain = PlainAsks(open_notes(read_environment()))
+    if service.is_bare and plain.is_recent(service.target.authority, time.time()):
+        return None
+    broker = call.broker_for(service.target)
+    if broker is not None and call.is_for(broker, username or service.username):
+        return broker
+    if service.target.scheme == "http":
+        _note_plain_http(call, service, plain)
+    return None
+
+
+def _note_plain_http(call: HelperCall, service: Service, plain: PlainAsks) -> None:
+    """Remembers the host of an `http://` address as pip and uv ask for it next, bare: they would
+    send the token there in clear."""
+    profiles = call.porter.config.profiles.values()
+    for bare in service.bare_spellings():
+        for profile in profiles_for(bare, profiles):
+            plain.note(bare.authority, time.time())
+            note_mishap("keyring", profile.name, *PLAIN_HTTP)
+
+
+def _pass_on(arguments: list[str], ask: Ask | None) -> int:
+    """Runs the next `keyring` in PATH in our place; without one, nothing is found."""
+    program = _next_program(read_environment().get("PATH", ""))
+    if program is not None:
+        try:
+            become([program, *arguments])
+        except OSError as exc:
+            say(f"{program}: can't be run: {exc.strerror}")
+    elif ask is None or ask.operation != "get":
+        say("there is no other program `keyring` on PATH: this one has `get SERVICE USERNAME`")
+    return 1
+
+
+def _next_program(path: str) -> str | None:
+    """The first `keyring` that no `nightporter setup` wrote. A relative place is left out: it would
+    be a program of the checkout."""
+    for directory in filter(os.path.isabs, path.split(os.pathsep)):
+        program = os.path.join(directory, "keyring")
+        if os.path.isfile(program) and os.access(program, os.X_OK) and not _is_ours(program):
+            return program
+    return None
+
+
+def _is_ours(program: str) -> bool:
+    try:
+        with open(program, "rb") as file:
+            return WRAPPER_MARK.encode() in file.read(256)
+    except OSError:
+        return False

@@ -1,0 +1,107 @@
+"""The command line of the program `keyring`, as pip, uv and people type it (keyring 25, `cli.py`):
+parse an ask, render a reply.
+
+Pure. A name that isn't found is exit 1 with nothing on standard output. Options may stand after the
+operation: uv writes them there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote, urlsplit
+
+from nightporter.core.hosts import DEFAULT_PORTS, BadAskError, Target, parse_target
+from nightporter.core.model import Token
+from nightporter.core.values import dataclass
+
+MODES = ("password", "creds")
+OUTPUTS = ("plain", "json")
+REFUSES_SET = "nightporter stores no passwords: it fetches tokens itself"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One command line. `operation`: get, set or del. `with_name`: `get` shows the user name
+    too."""
+
+    operation: str
+    service: str
+    username: str | None
+    with_name: bool
+    is_json: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What SERVICE names: an address without the user name that some tools leave in it, and that
+    name."""
+
+    address: str
+    target: Target
+    username: str | None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a host alone, which says no scheme."""
+        return "://" not in self.address
+
+    def bare_spellings(self) -> Iterator[Target]:
+        """Yields what a client can mean by the bare host of an `http://` address, which is taken
+        for https: with its port as written, and without http's own."""
+        parts = urlsplit(self.address)
+        for host in {parts.netloc, parts.netloc.removesuffix(f":{DEFAULT_PORTS['http']}")}:
+            yield parse_target(host)
+
+
+def parse(arguments: Sequence[str]) -> Ask | None:
+    """Returns the ask; None for a line that is the real program's alone: another operation, a
+    backend by name, a mistake."""
+    options = {"--mode": MODES[0], "--output": OUTPUTS[0]}
+    named, words = list[str](), iter(arguments)
+    for word in words:
+        key, is_joined, value = word.partition("=")
+        if not word.startswith("-"):
+            named.append(word)
+        elif key in options:
+            options[key] = value if is_joined else next(words, "")
+        else:
+            return None
+    if options["--mode"] not in MODES or options["--output"] not in OUTPUTS:
+        return None
+    with_name = options["--mode"] == "creds"
+    least = 2 if named[:1] == ["get"] and with_name else 3
+    if named[:1] not in (["get"], ["set"], ["del"]) or not least <= len(named) <= 3:
+        return None
+    return Ask(
+        operation=named[0],
+        service=named[1],
+        username=named[2] if len(named) > 2 else None,
+        with_name=with_name,
+        is_json=options["--output"] == "json",
+    )
+
+
+def parse_service(text: str) -> Service | None:
+    """Returns what SERVICE names; None where it is no host: many services are none at all."""
+    address, username = _without_user(text)
+    try:
+        target = parse_target(address, has_path=True)
+    except BadAskError:
+        return None
+    return Service(address=address, target=target, username=username)
+
+
+def _without_user(service: str) -> tuple[str, str | None]:
+    scheme, separator, rest = service.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    if not (separator and at) or ":" in user or "@" in user:
+        return service, None
+    return f"{scheme}://{rest[len(user) + 1 :]}", unquote(user)
+
+
+def render(ask: Ask, token: Token, *, username: str) -> str:
+    """The answer to `get`: a line for the user name where it is wanted, and one for the token."""
+    found = {"username": username} if ask.with_name else {}
+    found["password"] = token.value
+    return json.dumps(found) if ask.is_json else "\n".join(found.values())
