@@ -32,6 +32,9 @@ class NightporterKeyring(KeyringBackend):
     # which would yield else.
     priority = 9
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # keyring leaves it bare
+
     def get_credential(self, service: str, username: str | None) -> SimpleCredential | None:
         """User name and token for an address or a bare host, None where it is not ours or can't
         be had."""
