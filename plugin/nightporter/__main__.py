@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoR
     `is_spelled`: the launcher has read the client's message, and hands it on as numbers."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _harden()
-    if os.environ.get("KUBERNETES_EXEC_INFO") and not _is_for_kubectl(arguments):
+    is_verbatim = reply_files.verbatim_from(arguments) is not None
+    is_for_others = bool(os.environ.get("KUBERNETES_EXEC_INFO")) and not _is_for_kubectl(arguments)
+    if is_for_others and not is_verbatim:
         _write(
             "nightporter: kubectl runs `exec-credential PROFILE` and nothing else\n"
             "  what to do: Correct the args of the kubeconfig's exec stanza, or unset"
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoR
         os._exit(2)
     if reply_files.converses(arguments):
         _converse(arguments)
-    given = _answer_at_once(arguments, is_spelled)
+    given = None if is_for_others else _answer_at_once(arguments, is_spelled)
     _forbid_dumps()
     if given is not None:
         import io
@@ -103,7 +105,10 @@ def _run(arguments: list[str]) -> NoReturn:
     is_helper = (
         arguments[:1] == ["credential"]
         and len(arguments) > 1
-        and not set(arguments) & {"-h", "--help"}
+        and (
+            not set(arguments) & {"-h", "--help"}
+            or reply_files.verbatim_from(arguments) is not None
+        )
     )
     if parsed is None and not is_helper:
         from nightporter.cli import app  # deferred: click, which the ordinary forms do without

@@ -12,15 +12,15 @@ from keyring.credentials import SimpleCredential
 from keyring.errors import PasswordDeleteError, PasswordSetError
 
 from nightporter.cli.helpers.call import open_call
-from nightporter.cli.helpers.keyring import broker_for, deletion_hint, owner_of
+from nightporter.cli.helpers.keyring import broker_for, owners_of
 from nightporter.cli.terminal import Options, show_error
 from nightporter.client.configuration import has_config
 from nightporter.core.errors import ConfigError, NightporterError
-from nightporter.core.model import Profile
+from nightporter.core.hosts import BadAskError
 from nightporter.machine.access_cache import KEYRING_SERVICE
 from nightporter.machine.places import read_environment
 from nightporter.machine.seal import SERVICE as SEAL_SERVICE
-from nightporter.protocols.keyring import REFUSES_SET, parse_service
+from nightporter.protocols.keyring import REFUSES_SET, deletion_hint, parse_service
 
 OWN_SERVICES = (KEYRING_SERVICE, SEAL_SERVICE)  # our cache of tokens, and the key of sealed files
 
@@ -49,6 +49,8 @@ class NightporterKeyring(KeyringBackend):
                 if broker is None:
                     return None
                 return SimpleCredential(broker.profile.helper_username, call.token(broker).value)
+        except BadAskError:
+            return None
         except NightporterError as exc:
             show_error(exc)
             return None
@@ -63,7 +65,7 @@ class NightporterKeyring(KeyringBackend):
 
         Raises: PasswordSetError, NotImplementedError for hosts of others.
         """
-        _owner_of(service)
+        _profile_of(service)
         raise PasswordSetError(REFUSES_SET)
 
     def delete_password(self, service: str, username: str) -> None:
@@ -71,15 +73,15 @@ class NightporterKeyring(KeyringBackend):
 
         Raises: PasswordDeleteError, NotImplementedError for hosts of others.
         """
-        raise PasswordDeleteError(deletion_hint(_owner_of(service)))
+        raise PasswordDeleteError(deletion_hint(_profile_of(service)))
 
 
-def _owner_of(service: str) -> Profile:
+def _profile_of(service: str) -> str:
     named = None if service in OWN_SERVICES else parse_service(service)
     try:
-        found = owner_of(named) if named else None
+        found = owners_of(named) if named else []
     except ConfigError:
-        found = None
-    if found is None:
+        found = []
+    if not found:
         raise NotImplementedError
-    return found
+    return found[0].name

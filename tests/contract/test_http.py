@@ -269,6 +269,7 @@ def test_a_bomb_is_not_unpacked(bomb: bytes) -> None:
 @pytest.mark.parametrize(
     ("host", "skip", "is_skipped"),
     [
+        ("a.example", "a.example:\u00b2,[::1]:\u00b2", False),
         ("10.1.2.3", "10.0.0.0/8", True),
         ("10.1.2.3", "192.168.0.0/16, 10.1.2.0/24", True),
         ("11.1.2.3", "10.0.0.0/8", False),

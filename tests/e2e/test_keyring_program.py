@@ -4,8 +4,8 @@ the program that would have been run without it."""
 from __future__ import annotations
 
 import json
-import os
 import shlex
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -14,9 +14,11 @@ import pytest
 
 from lab.patience import patience
 from lab.support import BIN, Done, Home, pitchpoint_config
+from lab.worlds.door import LAUNCHER
 from lab.worlds.vendor import Vendor
 from nightporter.machine import reply as door
 from nightporter.machine.reply_writer import SETTLED_S
+from nightporter.protocols.keyring import parse
 
 INDEX = "https://pypi.example.com/simple/"
 REAL = """\
@@ -32,11 +34,21 @@ def using(home: Home, vendor: Vendor) -> Home:
     """Who has put our program before the others in PATH, and has no other one."""
     home.configure(pitchpoint_config(vendor.address, more='hosts = ["pypi.example.com"]'))
     place = home.data / "wrappers/keyring"
-    home.environment["PATH"] = f"{place}:/usr/bin:/bin"
+    home.environment["PATH"] = f"{place}:{without_keyring(home.path / 'programs')}"
     made = home.run("setup", "keyring", "pitchpoint")
     assert made.code == 0, made.err
     assert "PATH=" not in made.err  # it is there already
     return home
+
+
+def without_keyring(place: Path) -> Path:
+    """A directory with the machine's programs, but none that is named keyring."""
+    place.mkdir()
+    for directory in ("/usr/bin", "/bin"):
+        for program in Path(directory).iterdir():
+            if program.name != "keyring" and not (place / program.name).is_symlink():
+                (place / program.name).symlink_to(program)
+    return place
 
 
 def real(home: Home, text: str = REAL, *, at: str = "desktop") -> Path:
@@ -97,8 +109,17 @@ def test_the_second_answer_is_a_reply(words: tuple[str, ...], using: Home) -> No
     first = keyring(using, *words).out
     ask = door.Ask(["credential", "keyring", *words], using.environment)
     assert f"{door.answer(ask, time.time())}\n" == first
-    using.environment["PATH"] = f"{using.data}/wrappers/keyring:/usr/bin:/bin"
+    wrapper = using.data / "wrappers/keyring/keyring"
+    launcher = using.path / "alone/nightporter"  # the launcher, and no Python beside it
+    launcher.parent.mkdir()
+    shutil.copy(LAUNCHER, launcher)
+    wrapper.write_text(wrapper.read_text().replace(str(BIN / "nightporter"), str(launcher)))
+    assert str(launcher) in wrapper.read_text()
+    using.environment["PATH"] += ":/nowhere"
+    for name in ("python3", "nightporter-python"):
+        (using.path / "programs" / name).unlink(missing_ok=True)
     assert keyring(using, *words).out == first
+    assert keyring(using, *words, "--output=json").out == ""
 
 
 @pytest.mark.parametrize(
@@ -113,6 +134,21 @@ def test_the_second_answer_is_a_reply(words: tuple[str, ...], using: Home) -> No
         "set elsewhere.example me",
         "del elsewhere.example me",
         "--list-backends",
+        "--help",
+        "-h",
+        "diagnose -v",
+        "get -- wallet -v",
+        "-p/opt/venv/lib get wallet me",
+        f"get {INDEX} --config=evil.toml",
+        f"get {INDEX} --config evil.toml",
+        f"get {INDEX} --timeout=1",
+        f"--mode=creds --output=json get {INDEX} --config=evil.toml",
+        f"--mode=creds --output=json get {INDEX} -v",
+        "get https://elsewhere.example?x=@pypi.example.com/simple/ oauth2",
+        "get https://oauth2@elsewhere.example?@pypi.example.com/simple/ oauth2",
+        "get https://elsewhere.example#@pypi.example.com/simple/ oauth2",
+        "get https://elsewhere.example\\@pypi.example.com/simple/ oauth2",
+        "get https://alice@pypi.example.com/ oauth2",
         "diagnose",
         f"-b keyring.backends.fail.Keyring get {INDEX} oauth2",
         f"get {INDEX}",
@@ -129,9 +165,9 @@ def test_what_isn_t_ours_is_the_real_program_s(line: str, using: Home, vendor: V
     """Word for word, with standard input as it is and its exit code; alone, nothing is found."""
     done = keyring(using, *line.split())
     assert (done.code, done.out) == (1, "")
-    if line.startswith("get") and len(line.split()) > 2 and "mode other" not in line:
-        is_found_missing = done.err == ""
-        assert is_found_missing or "no other program" in done.err
+    is_question = parse(line.split()) is not None and line.startswith("get")
+    assert ("no other program `keyring`" in done.err) is not is_question
+    assert is_question <= (done.err == "")
     real(using)
     done = keyring(using, *line.split(), stdin="hunter2")
     assert (done.code, done.out) == (3, f"real: {line}\nread: hunter2")
@@ -249,19 +285,88 @@ def test_the_real_program_gets_the_signals_and_limits_that_it_would_have(using: 
 
 
 @pytest.mark.parametrize("target", [">&-", ">/dev/full"])
-def test_a_standard_output_that_takes_nothing(target: str, using: Home) -> None:
+def test_a_standard_output_that_takes_nothing(target: str, using: Home, vendor: Vendor) -> None:
+    """The client has gone, or its disk is full: no defect of ours, and nobody else is asked."""
+    real(using, "#!/bin/sh\necho asked >asked\n")
     for _ in range(2):
         done = subprocess.run(
             ["sh", "-c", f"keyring get {INDEX} oauth2 {target}"],
             env=using.environment,
+            cwd=using.path,
             capture_output=True,
             text=True,
         )
-        assert "Traceback" not in done.stderr
+        assert "a defect" not in done.stderr
+    assert vendor.count("sign-in") == 1
+    assert not (using.path / "asked").exists()
+
+
+@pytest.mark.parametrize("with_config", [False, True])
+def test_no_word_of_the_client_s_is_an_option_of_ours(with_config: bool, using: Home) -> None:
+    """pip hands the user name of an index address on as it is, and a checkout may have written
+    both it and the file that it names."""
+    real(using)
+    config = ("--config", str(using.config_file)) if with_config else ()
+    assert using.run(*config, "setup", "keyring", "pitchpoint").code == 0
+    evil = using.config_file.read_text().replace("pypi.example.com", "evil.example")
+    (using.path / "evil.toml").write_text(evil)
+    words = ("--mode=creds", "--output=json", "get", "https://evil.example/", "--config=evil.toml")
+    done = keyring(using, *words)
+    assert (done.code, done.out) == (3, f"real: {' '.join(words)}\n")
+    assert keyring(using, "--help").out == "real: --help\n"
+    assert keyring(using, "get", INDEX, "oauth2").code == 0
+
+
+def test_a_shim_that_runs_us_again_is_passed_by(using: Home) -> None:
+    """A version manager's, which looks for the next program in PATH without its own directory."""
+    shim = using.path / "shims/keyring"
+    real(
+        using,
+        f'#!/bin/sh\nPATH=$(echo "$PATH" | sed "s|:{shim.parent}||") exec keyring "$@"\n',
+        at="shims",
+    )
+    assert keyring(using, "get", "https://elsewhere.example/", "me").code == 1
+    real(using)
+    assert keyring(using, "diagnose").out == "real: diagnose\n"
+    mine = '#!/bin/sh\nexec nightporter credential keyring "$@"\n'
+    real(using, mine, at="mine")
+    using.environment["PATH"] = f"{BIN}:{using.path}/mine:{using.path}/programs"
+    (using.path / "elsewhere").mkdir()
+    assert keyring(using, "get", INDEX, "oauth2").code == 0
+
+
+def test_kubectl_s_plugin_gets_nothing_of_ours_and_all_of_the_others(using: Home) -> None:
+    """Contract 8: under KUBERNETES_EXEC_INFO `exec-credential` alone answers, also where a reply
+    lies ready."""
+    using.run("token")
+    time.sleep(SETTLED_S * 1.5)
+    for _ in range(2):
+        assert keyring(using, "get", INDEX, "oauth2").code == 0
+    using.environment["KUBERNETES_EXEC_INFO"] = "{}"
+    done = keyring(using, "get", INDEX, "oauth2")
+    assert (done.code, done.out) == (1, "")
+    real(using)
+    assert keyring(using, "get", "wallet", "me").out == "real: get wallet me\n"
+
+
+@pytest.mark.parametrize("blank", ["\u3000", "\u00a0", " ", "\n", "\t", "\x1f"])
+def test_a_service_with_blanks_around_it_is_no_host(blank: str, using: Home) -> None:
+    real(using)
+    for address in (f"{blank}http://pypi.example.com/", f"{INDEX}{blank}", f"{blank}{INDEX}"):
+        done = keyring(using, "get", address, "oauth2")
+        assert (done.code, done.err) == (3, "")
+
+
+def test_no_reply_for_an_address_that_may_hold_a_secret(using: Home) -> None:
+    using.run("token")
+    time.sleep(SETTLED_S * 1.5)
+    for _ in range(2):
+        assert keyring(using, "get", f"{INDEX}secret-token-abc/", "oauth2").code == 0
+    assert not [path for path in using.cache.iterdir() if "abc" in path.name]
 
 
 def test_setup_says_what_to_put_in_path_and_takes_it_back(home: Home, vendor: Vendor) -> None:
-    home.environment["PATH"] = "/usr/bin:/bin"
+    home.environment["PATH"] = str(without_keyring(home.path / "programs"))
     home.configure(pitchpoint_config(vendor.address, more='hosts = ["pypi.example.com"]'))
     program = home.data / "wrappers/keyring/keyring"
     shown = home.run("setup", "keyring", "pitchpoint", "--print")
@@ -286,7 +391,9 @@ def test_setup_says_what_to_put_in_path_and_takes_it_back(home: Home, vendor: Ve
 def test_it_hands_on_the_configuration_that_setup_was_given(using: Home, vendor: Vendor) -> None:
     other = using.path / "other.toml"
     other.write_text(pitchpoint_config(vendor.address, more='hosts = ["other.example.com"]'))
-    assert using.run("--config", str(other), "setup", "keyring", "pitchpoint").code == 0
+    made = using.run("--config", str(other), "setup", "keyring", "pitchpoint")
+    assert made.code == 0
+    assert "another configuration than before" in made.err
     assert keyring(using, "get", "https://other.example.com/", "oauth2").code == 0
     assert keyring(using, "get", INDEX, "oauth2").code == 1
     assert keyring(using, "set", "https://other.example.com/", "oauth2").err.count("stores no") == 1
@@ -294,9 +401,19 @@ def test_it_hands_on_the_configuration_that_setup_was_given(using: Home, vendor:
 
 def test_setup_of_uv_is_content_with_it(using: Home) -> None:
     """It has no list of backends, and needs no library of keyring's."""
-    assert using.run("setup", "uv", "pitchpoint").code == 0
-    using.environment["PATH"] = "/usr/bin:/bin"
+    uv = using.path / ".config/uv/uv.toml"
+    other = using.path / "other.toml"
+    other.write_text(using.config_file.read_text())
+    refused = using.run("--config", str(other), "setup", "uv", "pitchpoint")
+    assert refused.code == 2
+    command = f"nightporter --config {other} setup keyring pitchpoint"
+    assert f"Run `{command}`" in refused.err
+    assert not uv.exists()
+    assert using.run(*command.split()[1:]).code == 0
+    assert using.run("--config", str(other), "setup", "uv", "pitchpoint").code == 0
+    assert "subprocess" in uv.read_text()
+    assert using.run("setup", "uv", "pitchpoint").code == 2
+    using.environment["PATH"] = str(using.path / "programs")
     done = using.run("setup", "uv", "pitchpoint")
-    if not os.path.exists("/usr/bin/keyring"):
-        assert done.code == 2
-        assert "`nightporter setup keyring pitchpoint`" in done.err
+    assert done.code == 2
+    assert "`nightporter setup keyring pitchpoint`" in done.err

@@ -130,7 +130,8 @@ def test_headers(address: str) -> None:
 def test_the_program_keyring(address: str, username: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "/nowhere")  # else it would run the real one in place of the tests
-        assert asked("keyring", "get", f"x{address}", f"x{username}") == (1, "", "")
+        if not (address + username).startswith("-") and not username.startswith("-"):
+            assert asked("keyring", "get", address, username) == (1, "", "")
 
 
 @settings(max_examples=40)

@@ -127,6 +127,8 @@ PLANTED: Mapping[str, Callable[[Room], object]] = {
     "a token was refused": lambda room: room.refused.touch(),
     "its time is over": lambda room: set_line(room, 3, str(int(time.time()))),
     "it comes from the future": lambda room: set_line(room, 2, str(int(time.time()) + 60)),
+    "its deadline is no digits": lambda room: set_line(room, 3, "\u00b2"),
+    "its deadline is beyond numbers": lambda room: set_line(room, 3, "9" * 5000),
     "it has no deadline": lambda room: set_line(room, 3, "soon"),
     "it is of another format": lambda room: set_line(room, 0, "nightporter reply 3"),
     "it names no file": lambda room: rewritten(
@@ -574,6 +576,22 @@ def test_relative_credential_files_leave_no_reply(home: Home, vendor: Vendor) ->
     home.configure(pitchpoint_config(vendor.address, stores=store))
     home.run("token")
     assert not list(home.cache.glob("*.reply"))
+
+
+def test_a_relative_configuration_leaves_no_reply(home: Home, tmp_path: Path) -> None:
+    """The same words mean another file in another directory."""
+    text, cache = home.config_file.read_text(), home.cache
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "c.toml").write_text(text)
+    time.sleep(SETTLED_S * 1.5)
+    for name in ("one", "one", "two"):
+        home.path = tmp_path / name  # where it is run
+        assert home.run("token", "pitchpoint", "--config", "c.toml").code == 0
+    assert not list(cache.glob("*c.toml*.reply"))
+    whole = str(tmp_path / "one/c.toml")
+    assert home.run("token", "pitchpoint", "--config", whole).code == 0
+    assert list(cache.glob("*c.toml*.reply"))
 
 
 def test_an_earlier_place_that_appears_is_asked_first(home: Home) -> None:

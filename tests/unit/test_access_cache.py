@@ -3,6 +3,7 @@ with the wall clock and the clock since boot stepped apart."""
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +210,18 @@ def test_what_is_corrupt_is_a_miss(machine: Machine, content: bytes) -> None:
         machine.tokens.keep(name, content)
         machine.notes.keep(name, content)
     assert (cache.load(), cache.is_refused("token-1"), cache.failure()) == (None, False, None)
+
+
+@pytest.mark.parametrize("ends", [10**400, 253_402_300_800, -1])
+def test_an_end_that_no_clock_shows_is_a_miss(machine: Machine, ends: int) -> None:
+    cache = machine.cache()
+    cache.keep(TOKEN)
+    name = f"p.{'k' * 32}.token"
+    entry = json.loads(machine.tokens.load(name) or b"")
+    machine.tokens.keep(name, json.dumps({**entry, "expires_at": ends}).encode())
+    assert cache.load() is None
+    machine.tokens.keep(name, json.dumps({**entry, "expires_at": 253_402_300_799}).encode())
+    assert cache.load() is not None
 
 
 def cache_in(directory: Path, profile: str, key: str = "k" * 32) -> AccessCache:

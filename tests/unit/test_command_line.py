@@ -31,7 +31,11 @@ def test_both_parsers_agree(command: str, rest: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["status"], ["--config", "f", "token"], ["token", "--help"], ["token", "a", "b"]]
+    "argv",
+    [
+        *([], ["status"], ["--config", "f", "token"], ["token", "--help"], ["token", "a", "b"]),
+        *(["token", "--timeout", "9" * 5000], ["token", "--min-ttl", "9" * 5000]),
+    ],
 )
 def test_all_else_is_left_to_click(argv: list[str]) -> None:
     assert fast.parse_plain(argv) is None

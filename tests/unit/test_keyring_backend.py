@@ -80,6 +80,24 @@ def test_a_token_that_can_t_be_had_is_said_and_is_no_password(
     assert "reference: credentials-absent" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "service",
+    [
+        "https://evil.example?x=@pypi.example.com/simple/",
+        "https://oauth2@evil.example#@pypi.example.com/",
+        "https://evil.example\\@pypi.example.com/",
+        "\u3000http://pypi.example.com/",
+        "https://alice@pypi.example.com/",
+    ],
+)
+def test_an_address_of_another_is_never_ours(
+    home: Path, service: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pip hands on what a requirements file says, and connects to the host before `?`."""
+    assert NightporterKeyring().get_password(service, "oauth2") is None
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("service", [KEYRING_SERVICE, SEAL_SERVICE])
 def test_our_own_entries_are_never_asked_of_ourselves(
     home: Path, service: str, monkeypatch: pytest.MonkeyPatch
@@ -97,6 +115,9 @@ def test_our_own_entries_are_never_asked_of_ourselves(
         ("https://me:secret@pypi.example.com", "https://me:secret@pypi.example.com", None),
         ("https://pypi.example.com/a@b", "https://pypi.example.com/a@b", None),
         ("me@pypi.example.com", "me@pypi.example.com", None),
+        ("https://evil.example?@pypi.example.com", "https://evil.example?@pypi.example.com", None),
+        ("https://evil.example#@pypi.example.com", "https://evil.example#@pypi.example.com", None),
+        ("https://me\\@pypi.example.com", "https://me\\@pypi.example.com", None),
     ],
 )
 def test_the_user_name_in_an_address_is_the_one_that_is_asked_for(

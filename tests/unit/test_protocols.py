@@ -481,7 +481,9 @@ def test_keyring_answers() -> None:
 @pytest.mark.parametrize(
     ("service", "spellings"),
     [
-        ("http://a.example/x", ["a.example"]),
+        ("http://a.example/x", ["a.example", "a.example:80"]),
+        ("http://a.example:443/x", ["a.example"]),
+        ("http://[::1]:80/x", ["[::1]", "[::1]:80"]),
         ("http://a.example:80/x", ["a.example", "a.example:80"]),
         ("http://a.example:8080/x", ["a.example:8080"]),
         ("http://me@a.example:80", ["a.example", "a.example:80"]),
@@ -499,8 +501,20 @@ def test_keyring_services() -> None:
     assert bare is not None
     assert bare.is_bare
     assert bare.target.scheme == "https"
-    for text in ("my wallet", "", "https://me:pw@a.example/", "\0"):
+    odd = [
+        "my wallet",
+        "",
+        "https://me:pw@a.example/",
+        "\0",
+        " a.example",
+        "http://a.example\u3000",
+    ]
+    for text in (*odd, "https://evil.example\\x@a.example/"):
         assert keyring.parse_service(text) is None
+    for text in ("https://evil.example?x@a.example/", "https://evil.example#x@a.example/"):
+        found = keyring.parse_service(text)
+        assert found is not None
+        assert (found.target.host, found.username) == ("evil.example", None)
 
 
 def test_go() -> None:

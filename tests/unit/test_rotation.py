@@ -151,6 +151,8 @@ def test_shards_from_the_line_and_from_the_engine() -> None:
         ("3", None),
         ("-1/3", None),
         ("0/0", None),
+        ("\u00b2/3", None),
+        ("1/" + "9" * 5000, None),
         ("", "1"),
     ):
         with pytest.raises(ConfigError):

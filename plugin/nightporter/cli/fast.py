@@ -12,6 +12,7 @@ import sys
 import time
 
 from nightporter.cli.terminal import Options, Served, leave_reply, open_porter, put
+from nightporter.core.checks import is_number
 from nightporter.core.errors import ConfigError
 from nightporter.core.values import dataclass
 from nightporter.protocols import kubernetes, plain
@@ -126,11 +127,11 @@ def _take_value(
         return False
     if word == "--config":
         options.config = value
-    elif word == "--timeout" and value.isascii() and value.isdigit() and int(value):
+    elif word == "--timeout" and is_number(value) and int(value):
         options.timeout = float(value)
     elif word in ("-o", "--output") and is_token and value in plain.OUTPUTS:
         found.output = value
-    elif word == "--min-ttl" and is_token and value.isascii() and value.isdigit():
+    elif word == "--min-ttl" and is_token and is_number(value):
         found.min_ttl = float(value)
     else:
         return False

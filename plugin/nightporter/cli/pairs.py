@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from nightporter.cli.init_config import Setting
+from nightporter.core.checks import is_number
 
 
 def settings_of(pairs: Sequence[str], **flags: str | None) -> dict[str, Setting]:
@@ -19,7 +20,7 @@ def settings_of(pairs: Sequence[str], **flags: str | None) -> dict[str, Setting]
             inner = found.get(table)
             found[table] = {**(inner if isinstance(inner, dict) else {}), name: value}
         else:
-            found[key] = int(value) if value.isascii() and value.isdigit() else value
+            found[key] = int(value) if is_number(value) else value
     return found
 
 

@@ -184,10 +184,11 @@ class Served:
 
 
 def leave_reply(options: Options, broker: Broker, served: Served) -> None:
-    """Leaves the answer for the launcher; not with -v, where Python has to speak."""
+    """Leaves the answer for the launcher; not with -v, where Python has to speak, nor where the
+    line names a file by a relative path: the same words mean another one in another directory."""
     environment = read_environment()
     place = config_place(options.config, environment)
-    if options.verbose or not os.path.isabs(place):
+    if options.verbose or not os.path.isabs(options.config or place):
         return
     reply = Reply(
         text=served.text,

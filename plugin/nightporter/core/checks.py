@@ -37,6 +37,11 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(word, list(known), n=1)
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number that arithmetic can take: ASCII digits, at most 15."""
+    return text.isascii() and text.isdigit() and len(text) <= 15
+
+
 def text(value: Any) -> str | None:
     """A printable text that is not empty."""
     return (

@@ -33,6 +33,7 @@ from nightporter.machine.files import (
 
 SCHEMA = 1
 KEYRING_SERVICE = "nightporter"
+LAST_S = 253_402_300_799  # the end of the year 9999, the last one that a datetime knows
 REFUSED_FOR_S = 7 * 86_400
 KEPT_TOKENS = 20  # so many files of tokens are never looked through
 DEAD_AFTER_S = 86_400
@@ -243,6 +244,8 @@ class AccessCache:
                 output=output_of(entry.get("output")),
             )
         except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        if not 0 <= token.expires_at_s <= LAST_S:
             return None
         is_past = token.ends_s is not None or token.obtained_at_s <= self._clock() + 1
         return token if is_past and is_token_text(token.value) else None

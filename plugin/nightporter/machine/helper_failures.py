@@ -82,11 +82,13 @@ class HelperFailures:
 
 
 def _parse(note: Any) -> HelperFailure:
-    profile = note["profile"]
+    profile, at = note["profile"], int(note["at"])
+    if not 0 <= at < 1 << 53:
+        raise ValueError("at")
     return HelperFailure(
         protocol=str(note["protocol"]),
         profile=None if profile is None else str(profile),
-        at=int(note["at"]),
+        at=at,
         reference=str(note["reference"]),
         message=str(note["message"]),
     )

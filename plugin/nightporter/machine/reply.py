@@ -69,6 +69,17 @@ def can_name(secret_variables: Sequence[str]) -> bool:
     )
 
 
+def verbatim_from(arguments: Sequence[str]) -> int | None:
+    """Where the words begin that are all the client's, and no options of nightporter's: behind
+    `credential [--config FILE] keyring`. None for every other line."""
+    is_value = False
+    for number, word in enumerate(arguments[1:] if arguments[:1] == ["credential"] else (), 2):
+        if not (is_value or word.startswith("-")):
+            return number if word == "keyring" else None
+        is_value = not is_value and word in ("--config", "--timeout")
+    return None
+
+
 def takes_input(arguments: Sequence[str]) -> bool:
     """Whether the line is one of a helper that is asked on standard input, and whose replies are
     kept."""
@@ -228,7 +239,7 @@ def _reply_in(text: str, ask: Ask, now: float) -> str | None:
     head, _, rest = text.partition("\n\n")
     files, _, reply = rest.partition("\n\n")
     lines = head.split("\n", 5)
-    if len(lines) != 6 or lines[0] != MAGIC or not (lines[2].isdigit() and lines[3].isdigit()):
+    if len(lines) != 6 or lines[0] != MAGIC or not (_is_time(lines[2]) and _is_time(lines[3])):
         return None
     if f"{lines[5]}\n" != ask.compose() or not _has_secrets(ask, lines[1], lines[4]):
         return None
@@ -237,6 +248,10 @@ def _reply_in(text: str, ask: Ask, now: float) -> str | None:
         return None
     holds = all(_still_holds(line) for line in files.split("\n"))
     return reply.removesuffix(end) if holds else None
+
+
+def _is_time(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 15
 
 
 def _has_secrets(ask: Ask, mark: str, line: str) -> bool:

@@ -69,7 +69,8 @@ def leave(reply: str, ask: Ask, basis: Basis) -> bool:
 def _is_keepable(reply: str, ask: Ask) -> bool:
     """Letters beyond ASCII are bytes of a locale, which the next ask may not have. What a client
     asks is kept as it is, so nothing is kept of an ask that could hold a secret."""
-    asked = (ask.given or b"").lower()
+    words = ask.arguments[2:] if ask.arguments[0] == "credential" else []
+    asked = (ask.given or os.fsencode(" ".join(words))).lower()
     return bool(reply) and reply.isascii() and not any(word in asked for word in MAY_BE_SECRET)
 
 

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from nightporter.core.checks import is_loopback
+from nightporter.core.checks import is_loopback, is_number
 
 
 def environment_proxies(url: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -70,9 +70,9 @@ def _split(entry: str) -> tuple[str, int | None]:
     """`host`, `host:port`, `[v6]`, `[v6]:port`, `v6`."""
     if entry.startswith("["):
         inner, _, rest = entry[1:].partition("]")
-        return inner, int(rest[1:]) if rest[1:].isdigit() else None
+        return inner, int(rest[1:]) if is_number(rest[1:]) else None
     name, separator, port = entry.rpartition(":")
-    if separator and port.isdigit() and ":" not in name:
+    if separator and is_number(port) and ":" not in name:
         return name, int(port)
     return entry, None
 

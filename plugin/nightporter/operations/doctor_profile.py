@@ -253,6 +253,7 @@ class ProfileDoctor:
             per_day is None
             or not isinstance(writes, dict)
             or not isinstance(writes.get("count"), (int, float))
+            or not 0 <= writes["count"] < 1 << 53
         ):
             return
         name = self._profile.name

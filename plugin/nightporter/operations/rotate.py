@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Any
 
 from nightporter.client.broker import Broker
+from nightporter.core.checks import is_number
 from nightporter.core.errors import ConfigError, NightporterError, StoreDeniedError, StoreError
 from nightporter.core.expiry import DAY_S, format_rfc3339
 from nightporter.core.limits import PUBLISH_AGAIN_S
@@ -329,7 +330,7 @@ def parse_shard(text: str, environment_index: str | None) -> tuple[int, int]:
     """
     index_text, slash, count_text = text.rpartition("/")
     index_text = index_text if slash and index_text else environment_index or ""
-    if not (index_text.isdigit() and count_text.isdigit()) or int(index_text) >= int(count_text):
+    if not (is_number(index_text) and is_number(count_text)) or int(index_text) >= int(count_text):
         raise ConfigError(
             f"--shard {text!r} is not I/N with I from 0 to N-1",
             hint=(

@@ -8,8 +8,9 @@ operation: uv writes them there.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from nightporter.core.hosts import DEFAULT_PORTS, BadAskError, Target, parse_target
 from nightporter.core.model import Token
@@ -18,6 +19,7 @@ from nightporter.core.values import dataclass
 MODES = ("password", "creds")
 OUTPUTS = ("plain", "json")
 REFUSES_SET = "nightporter stores no passwords: it fetches tokens itself"
+_END_OF_AUTHORITY = re.compile(r"[/?#\\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,11 @@ class Service:
 
     def bare_spellings(self) -> Iterator[Target]:
         """Yields what a client can mean by the bare host of an `http://` address, which is taken
-        for https: with its port as written, and without http's own."""
-        parts = urlsplit(self.address)
-        for host in {parts.netloc, parts.netloc.removesuffix(f":{DEFAULT_PORTS['http']}")}:
-            yield parse_target(host)
+        for https: with its port, and for http's own without it too."""
+        authority, port = self.target.authority, DEFAULT_PORTS["http"]
+        yield parse_target(authority)
+        if self.target.port == port:
+            yield parse_target(f"{authority}:{port}")
 
 
 def parse(arguments: Sequence[str]) -> Ask | None:
@@ -84,6 +87,8 @@ def parse(arguments: Sequence[str]) -> Ask | None:
 
 def parse_service(text: str) -> Service | None:
     """Returns what SERVICE names; None where it is no host: many services are none at all."""
+    if text.split() != [text]:
+        return None
     address, username = _without_user(text)
     try:
         target = parse_target(address, has_path=True)
@@ -93,11 +98,18 @@ def parse_service(text: str) -> Service | None:
 
 
 def _without_user(service: str) -> tuple[str, str | None]:
+    """The authority ends where the most lenient client sees its end (RFC 3986, section 3.2; WHATWG
+    URL has the backslash too): what follows an `@` behind that is no host."""
     scheme, separator, rest = service.partition("://")
-    user, at, _ = rest.partition("/")[0].rpartition("@")
+    user, at, _ = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0].rpartition("@")
     if not (separator and at) or ":" in user or "@" in user:
         return service, None
     return f"{scheme}://{rest[len(user) + 1 :]}", unquote(user)
+
+
+def deletion_hint(profile: str) -> str:
+    """Returns what to type in place of a deletion."""
+    return f"use `nightporter logout {profile}`"
 
 
 def render(ask: Ask, token: Token, *, username: str) -> str:

@@ -177,7 +177,7 @@ def access_cache(content: bytes) -> None:
     for name in ("p.k.token", "p.refused", "p.k.failure", "p.k.tried"):
         place.keep(name, content)
     token = found.load()
-    assert token is None or token.value.isprintable()
+    assert token is None or (token.value.isprintable() and token.expires_at)
     found.is_refused("t")
     found.failure()
     found.tried_early()

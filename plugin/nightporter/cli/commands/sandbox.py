@@ -14,6 +14,7 @@ from nightporter.cli.frame import (
 from nightporter.cli.root import cli, pass_options
 from nightporter.cli.terminal import Options, put, say
 from nightporter.client.configuration import load_config
+from nightporter.core.checks import is_number
 from nightporter.core.errors import (
     NightporterError,
 )
@@ -104,8 +105,8 @@ def sandbox(
 
 def _parse_fault(text: str) -> dict[str, Any]:
     kind, _, times = text.partition(":")
-    if times and not times.isdigit():
+    if times and not is_number(times):
         raise click.BadParameter(f"{text!r} is not KIND or KIND:TIMES")
-    if kind.startswith("status-") and kind[7:].isdigit():
+    if kind.startswith("status-") and is_number(kind[7:]):
         return {"kind": "status", "status": int(kind[7:]), "times": int(times or 1)}
     return {"kind": kind, "times": int(times or 1)}

@@ -13,6 +13,7 @@ from typing import Any
 
 from nightporter.cli.terminal import Options, exit_code_of, put, take_options
 from nightporter.core.errors import CommandLineError, ConfigError
+from nightporter.machine.reply import verbatim_from
 from nightporter.protocols.google import render_error
 
 PROTOCOLS = (
@@ -51,9 +52,11 @@ def run_credential(arguments: list[str]) -> int:
     """`nightporter credential PROTOCOL [ARGUMENT...]`, to its exit code."""
 
     def command() -> int:
+        line = ["credential", *arguments]
+        end = verbatim_from(line) or len(line)
         try:
-            options, rest = take_options(arguments)
-            options.line = ["credential", *arguments]
+            options, rest = take_options(line[1:end])
+            options.line = line
         except ConfigError as exc:
             if "google" not in arguments:
                 raise
@@ -61,6 +64,6 @@ def run_credential(arguments: list[str]) -> int:
             return 0
         if not rest:
             raise CommandLineError(f"name the protocol: {', '.join(PROTOCOLS)}")
-        return serve(rest[0], rest[1:], options)
+        return serve(rest[0], [*rest[1:], *line[end:]], options)
 
     return exit_code_of(command)

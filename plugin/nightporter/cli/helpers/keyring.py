@@ -2,6 +2,8 @@
 ours goes on to the next program of that name in PATH.
 
 `setup keyring` makes the program, in a directory of its own: who puts that into PATH, chooses it.
+All words are keyring's own: a user name of an index address, which pip hands on as it is, is no
+option of nightporter's.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from nightporter.client.broker import Broker
 from nightporter.client.configuration import has_config, load_config
 from nightporter.client.identity import open_notes
 from nightporter.core.errors import NightporterError
-from nightporter.core.hosts import profile_for, profiles_for
+from nightporter.core.hosts import BadAskError, profiles_for
 from nightporter.core.model import Profile
 from nightporter.machine.places import WRAPPER_MARK, read_environment
 from nightporter.machine.plain_asks import PlainAsks
@@ -29,9 +31,15 @@ PLAIN_HTTP = (
 )
 
 
+TRIED = "NIGHTPORTER_KEYRING_TRIED"  # programs that it was handed to already, and that came back
+
+
 def serve(arguments: list[str], options: Options) -> int:
     """`get SERVICE [USERNAME]`, `set` and `del`, with keyring's own options."""
-    ask = keyring.parse(arguments)
+    is_kubectl_s = bool(
+        read_environment().get("KUBERNETES_EXEC_INFO")
+    )  # it gets no token from here
+    ask = None if is_kubectl_s else keyring.parse(arguments)
     service = keyring.parse_service(ask.service) if ask else None
     code = _answer(ask, service, options) if ask and service else None
     return _pass_on(arguments, ask) if code is None else code
@@ -44,7 +52,7 @@ def _answer(ask: Ask, service: Service, options: Options) -> int | None:
         if not has_config(options.config, read_environment()):
             return None
         if ask.operation != "get":
-            return _refuse(ask, owner_of(service, options.config))
+            return _refuse(ask, owners_of(service, options.config))
         with open_call("keyring", options) as call:
             broker = broker_for(call, service, ask.username)
             if broker is None:
@@ -55,29 +63,27 @@ def _answer(ask: Ask, service: Service, options: Options) -> int | None:
             if not service.is_bare:  # a bare one hangs on what was asked by plain http too
                 call.leave_reply(broker, token, reply, None)
         return 0
+    except BadAskError:
+        return None
     except NightporterError as exc:
         show_error(exc)
         return 1 if call is not None and call.is_ours else None
 
 
-def _refuse(ask: Ask, owner: Profile | None) -> int | None:
-    if owner is None:
+def _refuse(ask: Ask, owners: list[Profile]) -> int | None:
+    if not owners:
         return None
-    say(keyring.REFUSES_SET if ask.operation == "set" else deletion_hint(owner))
+    hint = keyring.deletion_hint(owners[0].name)
+    say(keyring.REFUSES_SET if ask.operation == "set" else hint)
     return 1
 
 
-def deletion_hint(owner: Profile) -> str:
-    """Returns what to type in place of a deletion."""
-    return f"use `nightporter logout {owner.name}`"
-
-
-def owner_of(service: Service, config: str | None = None) -> Profile | None:
-    """The profile that answers for a service; None for what is not ours.
+def owners_of(service: Service, config: str | None = None) -> list[Profile]:
+    """The profiles that name a service in `hosts`; none for what is not ours.
 
     Raises: ConfigError.
     """
-    return profile_for(service.target, load_config(config).profiles)
+    return profiles_for(service.target, load_config(config).profiles.values())
 
 
 def broker_for(call: HelperCall, service: Service, username: str | None) -> Broker | None:
@@ -90,7 +96,8 @@ def broker_for(call: HelperCall, service: Service, username: str | None) -> Brok
     if service.is_bare and plain.is_recent(service.target.authority, time.time()):
         return None
     broker = call.broker_for(service.target)
-    if broker is not None and call.is_for(broker, username or service.username):
+    names = {username, service.username}
+    if broker is not None and all(call.is_for(broker, name) for name in names):
         return broker
     if service.target.scheme == "http":
         _note_plain_http(call, service, plain)
@@ -109,10 +116,12 @@ def _note_plain_http(call: HelperCall, service: Service, plain: PlainAsks) -> No
 
 def _pass_on(arguments: list[str], ask: Ask | None) -> int:
     """Runs the next `keyring` in PATH in our place; without one, nothing is found."""
-    program = _next_program(read_environment().get("PATH", ""))
+    environment = read_environment()
+    tried = [path for path in environment.get(TRIED, "").split(os.pathsep) if path]
+    program = _next_program(environment.get("PATH", ""), tried)
     if program is not None:
         try:
-            become([program, *arguments])
+            become([program, *arguments], **{TRIED: os.pathsep.join([*tried, program])})
         except OSError as exc:
             say(f"{program}: can't be run: {exc.strerror}")
     elif ask is None or ask.operation != "get":
@@ -120,12 +129,14 @@ def _pass_on(arguments: list[str], ask: Ask | None) -> int:
     return 1
 
 
-def _next_program(path: str) -> str | None:
-    """The first `keyring` that no `nightporter setup` wrote. A relative place is left out: it would
-    be a program of the checkout."""
+def _next_program(path: str, tried: list[str]) -> str | None:
+    """The first `keyring` that no `nightporter setup` wrote and that hasn't run us again, as the
+    shims of version managers do. A relative place is left out: it would be a program of the
+    checkout."""
     for directory in filter(os.path.isabs, path.split(os.pathsep)):
         program = os.path.join(directory, "keyring")
-        if os.path.isfile(program) and os.access(program, os.X_OK) and not _is_ours(program):
+        is_program = os.path.isfile(program) and os.access(program, os.X_OK)
+        if is_program and program not in tried and not _is_ours(program):
             return program
     return None
 

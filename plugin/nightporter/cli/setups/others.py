@@ -22,7 +22,7 @@ def terraform(request: Request) -> Plan:
     configuration."""
     machine = request.machine
     helper = machine.home(".terraform.d", "plugins", "terraform-credentials-nightporter")
-    wrapper = machine.wrapper_at(helper, ["credential", "terraform"], request)
+    wrapper = machine.wrapper_at(helper, ["terraform"], request)
     path = machine.environment.get("TF_CLI_CONFIG_FILE") or machine.home(".terraformrc")
     there = machine.read(path)
     block = 'credentials_helper "nightporter" {}'
@@ -133,7 +133,7 @@ def google(request: Request) -> Plan:
 def bazel(request: Request) -> Plan:
     """A wrapper, since Bazel passes no arguments, and a line a host in the user's bazelrc."""
     machine = request.machine
-    wrapper = machine.wrapper("bazel", ["credential", "bazel"], request)
+    wrapper = machine.wrapper("bazel", ["bazel"], request)
     path, name = machine.home(".bazelrc"), f"bazel {request.profile.name}"
     there = machine.read(path)
     if request.is_undo:
@@ -170,7 +170,7 @@ def kubelet(request: Request) -> Plan:
     machine, profile = request.machine, request.profile
     directory = os.path.join(machine.data_directory, "kubelet")
     wrapper = machine.wrapper_at(
-        os.path.join(directory, "bin", "nightporter-kubelet"), ["credential", "kubelet"], request
+        os.path.join(directory, "bin", "nightporter-kubelet"), ["kubelet"], request
     )
     path = os.path.join(directory, "config.yaml")
     others = [item for item in request.profiles.values() if item is not profile and item.hosts]

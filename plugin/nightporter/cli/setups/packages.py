@@ -217,25 +217,38 @@ def keyring(request: Request) -> Plan:
         return Plan(notes=(SERVES_ALL,))
     if not request.is_undo:
         needed_rules(request.profile)
-    machine = request.machine
-    wrapper = machine.wrapper(KEYRING_WRAPPER, ["credential", "keyring"], request)
+    wrapper = _keyring_wrapper(request)
     there = shlex.quote(os.path.dirname(wrapper.path))
-    notes = (
-        f"put it before any other `keyring`, where pip and uv run: PATH={there}:$PATH",
+    notes = [
         f"see it work with: keyring --mode creds get https://HOST/  (user name"
-        f" {request.profile.helper_username!r}, then the token)",
-    )
-    is_first = _is_ours_first(machine)
-    return Plan(steps=(wrapper,), notes=() if request.is_undo else notes[is_first:])
+        f" {request.profile.helper_username!r}, then the token)"
+    ]
+    if not _is_ours_first(request.machine):
+        notes.insert(
+            0, f"put it before any other `keyring`: PATH={there}:$PATH, where pip and uv run"
+        )
+    before = request.machine.read(wrapper.path)
+    if before and _config_in(before) != _config_in(wrapper.content or ""):
+        notes.append("it reads another configuration than before; there is one such program")
+    return Plan(steps=(wrapper,), notes=() if request.is_undo else tuple(notes))
+
+
+def _keyring_wrapper(request: Request) -> Write:
+    return request.machine.wrapper(KEYRING_WRAPPER, ["keyring"], request)
+
+
+def _config_in(wrapper: str) -> str | None:
+    return wrapper.partition(" --config ")[2] or None
 
 
 def _is_ours_first(machine: Machine) -> bool:
     """Whether PATH leads to the place of `setup keyring` before any other `keyring`."""
     ours = os.path.realpath(os.path.dirname(machine.wrapper_path(KEYRING_WRAPPER)))
     for place in machine.environment.get("PATH", "").split(os.pathsep):
+        program = os.path.join(place, "keyring")
         if os.path.realpath(place) == ours:
             return True
-        if os.access(os.path.join(place, "keyring"), os.X_OK):
+        if os.path.isfile(program) and os.access(program, os.X_OK):
             return False
     return False
 
@@ -246,10 +259,18 @@ def _check_keyring(request: Request) -> None:
     Raises: ConfigError.
     """
     machine = request.machine
-    if _is_ours_first(machine) and machine.read(machine.wrapper_path(KEYRING_WRAPPER)):
-        needed_rules(request.profile)
-    else:
+    there = machine.read(machine.wrapper_path(KEYRING_WRAPPER))
+    if not (_is_ours_first(machine) and there):
         _check_backend(request, f", or run `nightporter setup keyring {request.profile.name}`")
+        return
+    needed_rules(request.profile)
+    if there != _keyring_wrapper(request).content:
+        words = ("nightporter", *config_arguments(request), "setup", "keyring")
+        raise ConfigError(
+            "`keyring` on PATH is ours, and reads another configuration or runs another"
+            " installation; nothing was changed",
+            hint=f"Run `{shlex.join((*words, request.profile.name))}`, and repeat.",
+        )
 
 
 def _check_backend(request: Request, otherwise: str = "") -> None:
@@ -329,7 +350,7 @@ def pnpm(request: Request) -> Plan:
     """pnpm runs a program without arguments: a wrapper for the profile, named in the user's
     npmrc."""
     machine, name = request.machine, request.profile.name
-    wrapper = machine.wrapper(f"pnpm-{name}", ["credential", "pnpm", name], request)
+    wrapper = machine.wrapper(f"pnpm-{name}", ["pnpm", name], request)
     path = _npmrc(machine)
     there = text = machine.read(path)
     lines = dict(npmrc_lines(there))

@@ -239,10 +239,12 @@ class Machine:
         return os.path.join(self.data_directory, "wrappers", name)
 
     def wrapper_at(self, path: str, arguments: Sequence[str], request: Request) -> Write:
-        """Returns the step that writes, or removes, a script that calls us with these arguments."""
+        """Returns the step that writes, or removes, a script that calls us with these arguments of
+        `credential`."""
         if request.is_undo:
             return Write(path=path, content=None, gist="", is_ours=True)
-        command = [self.path_of("nightporter"), *config_arguments(request), *arguments]
+        config = config_arguments(request)
+        command = [self.path_of("nightporter"), "credential", *config, *arguments]
         text = f'#!/bin/sh\n{WRAPPER_MARK}\nexec {shlex.join(command)} "$@"\n'
         return Write(path=path, content=text, gist=text.rstrip(), is_ours=True, mode=0o700)
 
