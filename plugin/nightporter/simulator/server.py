@@ -224,9 +224,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "redirect":
             self.send(307, b"", "text/plain", {"Location": str(fault.get("to", "/elsewhere"))})
         elif kind == "drip":
-            for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 60:
-                self.wfile.write(bytes([byte]))
-                time.sleep(1)
+            with contextlib.suppress(OSError):  # who asked has gone, as is meant
+                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 60:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(1)
             self.cut()
         else:
             self.cut()
