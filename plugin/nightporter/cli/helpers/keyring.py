@@ -29,16 +29,12 @@ PLAIN_HTTP = (
     "host-not-allowed",
     "it asked for a host of `hosts` by plain http, so it got no answer",
 )
-
-
 TRIED = "NIGHTPORTER_KEYRING_TRIED"  # programs that it was handed to already, and that came back
 
 
 def serve(arguments: list[str], options: Options) -> int:
     """`get SERVICE [USERNAME]`, `set` and `del`, with keyring's own options."""
-    is_kubectl_s = bool(
-        read_environment().get("KUBERNETES_EXEC_INFO")
-    )  # it gets no token from here
+    is_kubectl_s = bool(read_environment().get("KUBERNETES_EXEC_INFO"))  # no token for it
     ask = None if is_kubectl_s else keyring.parse(arguments)
     service = keyring.parse_service(ask.service) if ask else None
     code = _answer(ask, service, options) if ask and service else None
