@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import time
 import urllib.error
@@ -22,13 +23,15 @@ READY_S = 60.0
 
 @dataclass
 class Node:
-    """One server of the cluster. `cluster_port` is for the others."""
+    """One server of the cluster. `cluster_port` is for the others. `held`: its ports while it is
+    down, since another test's server could be given them."""
 
     name: str
     place: Path
     port: int
     cluster_port: int
     process: subprocess.Popen[bytes] | None = None
+    held: list[socket.socket] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -55,6 +58,7 @@ cluster_addr = "https://127.0.0.1:{self.cluster_port}"
 disable_mlock = true
 """
         )
+        self.release()
         self.process = subprocess.Popen(
             [str(BIN / "bao"), "server", f"-config={config}"],
             env=clean_environment(HOME=str(self.place)),
@@ -68,6 +72,16 @@ disable_mlock = true
             self.process.kill()
             self.process.wait()
             self.process = None
+            for port in (self.port, self.cluster_port):
+                self.held.append(holding := socket.socket())
+                holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                with contextlib.suppress(OSError):  # taken already: the next start tells
+                    holding.bind(("127.0.0.1", port))
+
+    def release(self) -> None:
+        """Gives its ports free."""
+        while self.held:
+            self.held.pop().close()
 
     def call(self, method: str, path: str, body: Any = None, token: str = "") -> Any:
         return OpenBao(self.address, token or "none").call(method, path, body)
@@ -175,3 +189,4 @@ def open_cluster(place: Path) -> Iterator[Cluster]:
     finally:
         for node in nodes:
             node.kill()
+            node.release()
