@@ -306,7 +306,7 @@ def _expires_in(value: Any, default: int) -> int | None:
         return None
     try:
         seconds = float(value)
-    except OverflowError:
+    except (OverflowError, ValueError):  # the blanks of `re` aren't those of `float`
         return None
     return int(seconds) if 1 <= seconds <= MAX_EXPIRES_IN_S else None
 
