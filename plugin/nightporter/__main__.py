@@ -30,9 +30,8 @@ def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoR
     `is_spelled`: the launcher has read the client's message, and hands it on as numbers."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _harden()
-    is_verbatim = reply_files.verbatim_from(arguments) is not None
     is_for_others = bool(os.environ.get("KUBERNETES_EXEC_INFO")) and not _is_for_kubectl(arguments)
-    if is_for_others and not is_verbatim:
+    if is_for_others and reply_files.verbatim_from(arguments) is None:
         _write(
             "nightporter: kubectl runs `exec-credential PROFILE` and nothing else\n"
             "  what to do: Correct the args of the kubeconfig's exec stanza, or unset"
@@ -102,14 +101,10 @@ def _run(arguments: list[str]) -> NoReturn:
     )
 
     parsed = fast.parse_plain(arguments)
-    is_helper = (
-        arguments[:1] == ["credential"]
-        and len(arguments) > 1
-        and (
-            not set(arguments) & {"-h", "--help"}
-            or reply_files.verbatim_from(arguments) is not None
-        )
+    asks_for_help = (
+        bool(set(arguments) & {"-h", "--help"}) and reply_files.verbatim_from(arguments) is None
     )
+    is_helper = arguments[:1] == ["credential"] and len(arguments) > 1 and not asks_for_help
     if parsed is None and not is_helper:
         from nightporter.cli import app  # deferred: click, which the ordinary forms do without
 
@@ -139,13 +134,8 @@ def _end(code: int) -> NoReturn:
 
 def _is_for_kubectl(arguments: list[str]) -> bool:
     """Whether the command is the one that kubectl may run; global options may stand before it."""
-    words = iter(arguments)
-    for word in words:
-        if word in ("--config", "--timeout"):
-            next(words, None)
-        elif not word.startswith("-"):
-            return word == "exec-credential"
-    return False
+    at = reply_files.first_plain(arguments)
+    return at is not None and arguments[at] == "exec-credential"
 
 
 def _harden() -> None:

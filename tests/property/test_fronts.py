@@ -130,7 +130,7 @@ def test_headers(address: str) -> None:
 def test_the_program_keyring(address: str, username: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "/nowhere")  # else it would run the real one in place of the tests
-        if not (address + username).startswith("-") and not username.startswith("-"):
+        if not any(word.startswith("-") for word in (address, username)):
             assert asked("keyring", "get", address, username) == (1, "", "")
 
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from nightporter.core import errors
 from nightporter.core.errors import NightporterError
+from nightporter.core.expiry import MAX_UNIX_S
 from nightporter.core.limits import EARLY_MEMORY_S, FAILURE_MEMORY_S
 from nightporter.core.model import Secret, Token, is_token_text
 from nightporter.core.output import output_of
@@ -33,7 +34,6 @@ from nightporter.machine.files import (
 
 SCHEMA = 1
 KEYRING_SERVICE = "nightporter"
-LAST_S = 253_402_300_799  # the end of the year 9999, the last one that a datetime knows
 REFUSED_FOR_S = 7 * 86_400
 KEPT_TOKENS = 20  # so many files of tokens are never looked through
 DEAD_AFTER_S = 86_400
@@ -245,7 +245,7 @@ class AccessCache:
             )
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        if not 0 <= token.expires_at_s <= LAST_S:
+        if not 0 <= token.expires_at_s <= MAX_UNIX_S:
             return None
         is_past = token.ends_s is not None or token.obtained_at_s <= self._clock() + 1
         return token if is_past and is_token_text(token.value) else None

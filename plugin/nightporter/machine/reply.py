@@ -69,15 +69,21 @@ def can_name(secret_variables: Sequence[str]) -> bool:
     )
 
 
+def first_plain(words: Sequence[str]) -> int | None:
+    """Where the first word stands that is no global option, and no value of one; None without."""
+    is_value = False
+    for number, word in enumerate(words):
+        if not (is_value or word.startswith("-")):
+            return number
+        is_value = not is_value and word in ("--config", "--timeout")
+    return None
+
+
 def verbatim_from(arguments: Sequence[str]) -> int | None:
     """Where the words begin that are all the client's, and no options of nightporter's: behind
     `credential [--config FILE] keyring`. None for every other line."""
-    is_value = False
-    for number, word in enumerate(arguments[1:] if arguments[:1] == ["credential"] else (), 2):
-        if not (is_value or word.startswith("-")):
-            return number if word == "keyring" else None
-        is_value = not is_value and word in ("--config", "--timeout")
-    return None
+    at = first_plain(arguments[1:]) if arguments[:1] == ["credential"] else None
+    return at + 2 if at is not None and arguments[at + 1] == "keyring" else None
 
 
 def takes_input(arguments: Sequence[str]) -> bool:
@@ -251,6 +257,7 @@ def _reply_in(text: str, ask: Ask, now: float) -> str | None:
 
 
 def _is_time(text: str) -> bool:
+    """As `is_number` of core.checks, whose import would cost more than the answer."""
     return text.isascii() and text.isdigit() and len(text) <= 15
 
 
