@@ -118,6 +118,8 @@ def test_our_own_entries_are_never_asked_of_ourselves(
         ("https://evil.example?@pypi.example.com", "https://evil.example?@pypi.example.com", None),
         ("https://evil.example#@pypi.example.com", "https://evil.example#@pypi.example.com", None),
         ("https://me\\@pypi.example.com", "https://me\\@pypi.example.com", None),
+        ("https://a@b@pypi.example.com", "https://a@b@pypi.example.com", None),
+        ("https://pypi.example.com/?a/b@c", "https://pypi.example.com/?a/b@c", None),
     ],
 )
 def test_the_user_name_in_an_address_is_the_one_that_is_asked_for(

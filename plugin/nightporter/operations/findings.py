@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 
 from nightporter.client.proofs import assertion_reader
@@ -103,7 +104,7 @@ def configuration_findings(config: Config, environment: Mapping[str, str]) -> It
 def notify_findings(config: Config) -> Iterator[Finding]:
     """Yields that the command of `[notify]` can't be run: else that shows when it is needed."""
     command = config.notify.command if config.notify else ()
-    if command and not (os.path.isfile(command[0]) and os.access(command[0], os.X_OK)):
+    if command and not shutil.which(command[0]):
         yield warning("notify-unusable", f"notify: {command[0]} is no program that can be run here")
 
 

@@ -100,9 +100,9 @@ def parse_service(text: str) -> Service | None:
 def _without_user(service: str) -> tuple[str, str | None]:
     """The authority ends where the most lenient client sees its end (RFC 3986, section 3.2; WHATWG
     URL has the backslash too): what follows an `@` behind that is no host."""
-    scheme, separator, rest = service.partition("://")
-    user, at, _ = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0].rpartition("@")
-    if not (separator and at) or ":" in user or "@" in user:
+    scheme, _, rest = service.partition("://")
+    user, at, _ = _END_OF_AUTHORITY.split(rest)[0].rpartition("@")
+    if not at or ":" in user or "@" in user:
         return service, None
     return f"{scheme}://{rest[len(user) + 1 :]}", unquote(user)
 

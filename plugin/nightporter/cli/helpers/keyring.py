@@ -9,6 +9,7 @@ option of nightporter's.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 from nightporter.cli.helpers.call import HelperCall, note_mishap, open_call, write_output
@@ -130,9 +131,8 @@ def _next_program(path: str, tried: list[str]) -> str | None:
     shims of version managers do. A relative place is left out: it would be a program of the
     checkout."""
     for directory in filter(os.path.isabs, path.split(os.pathsep)):
-        program = os.path.join(directory, "keyring")
-        is_program = os.path.isfile(program) and os.access(program, os.X_OK)
-        if is_program and program not in tried and not _is_ours(program):
+        program = shutil.which(os.path.join(directory, "keyring"))
+        if program and program not in tried and not _is_ours(program):
             return program
     return None
 

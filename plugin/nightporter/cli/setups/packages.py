@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from typing import Any
 
 from nightporter.cli.setups import users
@@ -245,10 +246,9 @@ def _is_ours_first(machine: Machine) -> bool:
     """Whether PATH leads to the place of `setup keyring` before any other `keyring`."""
     ours = os.path.realpath(os.path.dirname(machine.wrapper_path(KEYRING_WRAPPER)))
     for place in machine.environment.get("PATH", "").split(os.pathsep):
-        program = os.path.join(place, "keyring")
         if os.path.realpath(place) == ours:
             return True
-        if os.path.isfile(program) and os.access(program, os.X_OK):
+        if shutil.which(os.path.join(place or os.curdir, "keyring")):
             return False
     return False
 

@@ -140,8 +140,8 @@ class Machine:
         """
         if self.find(program):
             return program
-        beside = os.path.join(os.path.dirname(sys.executable), program)
-        if os.access(beside, os.X_OK):
+        beside = shutil.which(os.path.join(os.path.dirname(sys.executable), program))
+        if beside:
             return beside
         if self.is_dry:
             return program
