@@ -28,7 +28,7 @@ CARGO_HELLO = '{"v": [1]}'  # as protocols.cargo has it, whose import costs as m
 def main(arguments: list[str] | None = None, *, is_spelled: bool = False) -> NoReturn:
     """Runs the command line (sys.argv without `arguments`) and exits by the contract's table.
     `is_spelled`: the launcher has read the client's message, and hands it on as numbers."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [*reply_files.with_helper_first(sys.argv[1:] if arguments is None else arguments)]
     _harden()
     is_for_others = bool(os.environ.get("KUBERNETES_EXEC_INFO")) and not _is_for_kubectl(arguments)
     if is_for_others and reply_files.verbatim_from(arguments) is None:
@@ -84,7 +84,7 @@ def _converse(arguments: list[str]) -> None:
                 sys.stdin = client_input.Conversation(line, lines)
                 return
             if not _write(f"{reply}\n"):
-                break
+                os._exit(1)
     except (OSError, client_input.LateInputError):
         pass  # the end of the conversation
     os._exit(0)
@@ -101,9 +101,8 @@ def _run(arguments: list[str]) -> NoReturn:
     )
 
     parsed = fast.parse_plain(arguments)
-    asks_for_help = (
-        bool(set(arguments) & {"-h", "--help"}) and reply_files.verbatim_from(arguments) is None
-    )
+    ours = arguments[: reply_files.verbatim_from(arguments)]  # None: all of them
+    asks_for_help = bool(set(ours) & {"-h", "--help"})
     is_helper = arguments[:1] == ["credential"] and len(arguments) > 1 and not asks_for_help
     if parsed is None and not is_helper:
         from nightporter.cli import app  # deferred: click, which the ordinary forms do without

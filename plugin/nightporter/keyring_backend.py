@@ -12,7 +12,7 @@ from keyring.credentials import SimpleCredential
 from keyring.errors import PasswordDeleteError, PasswordSetError
 
 from nightporter.cli.helpers.call import open_call
-from nightporter.cli.helpers.keyring import broker_for, owners_of
+from nightporter.cli.helpers.keyring import broker_for, is_for_kubectl, owners_of
 from nightporter.cli.terminal import Options, show_error
 from nightporter.client.configuration import has_config
 from nightporter.core.errors import ConfigError, NightporterError
@@ -39,7 +39,7 @@ class NightporterKeyring(KeyringBackend):
         """User name and token for an address or a bare host, None where it is not ours or can't
         be had."""
         named = None if service in OWN_SERVICES else parse_service(service)
-        if named is None:
+        if named is None or is_for_kubectl():
             return None
         try:
             if not has_config(None, read_environment()):

@@ -383,6 +383,7 @@ def test_closed_and_full_outputs(serving: Home) -> None:
             )
             assert "a defect" not in done.stderr, (words, target)
             assert "Traceback" not in done.stderr
+            assert target == "<&-" or done.returncode == 1, (words, target)
 
 
 def test_google_answers_for_wrong_options_too(home: Home) -> None:

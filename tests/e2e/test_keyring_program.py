@@ -295,6 +295,7 @@ def test_a_standard_output_that_takes_nothing(target: str, using: Home, vendor: 
             text=True,
         )
         assert "a defect" not in done.stderr
+        assert done.returncode == 1
     assert vendor.count("sign-in") == 1
     assert not (using.path / "asked").exists()
 
@@ -330,6 +331,36 @@ def test_a_shim_that_runs_us_again_is_passed_by(using: Home) -> None:
     real(using, mine, at="mine")
     using.environment["PATH"] = f"{BIN}:{using.path}/mine:{using.path}/programs"
     assert keyring(using, "get", INDEX, "oauth2").code == 0
+
+
+@pytest.mark.parametrize("option", ["--config=evil.toml", "--help", "-v", "--timeout=1"])
+def test_words_behind_keyring_are_the_client_s_wherever_our_options_stand(
+    option: str, using: Home
+) -> None:
+    """As in somebody's own wrapper."""
+    real(using)
+    evil = using.config_file.read_text().replace("pypi.example.com", "evil.example")
+    (using.path / "evil.toml").write_text(evil)
+    ours = ("-v", "--config", str(using.config_file), "credential", "--timeout", "20", "keyring")
+    assert using.run(*ours, "get", INDEX, "oauth2").code == 0
+    done = using.run(*ours, "get", "https://evil.example/", "oauth2", option)
+    assert (done.code, done.out) == (3, f"real: get https://evil.example/ oauth2 {option}\n")
+
+
+@pytest.mark.parametrize("words", [("credential", "--help", "keyring"), ("credential", "-h")])
+def test_help_before_the_protocol_is_ours(words: tuple[str, ...], home: Home) -> None:
+    done = home.run(*words)
+    assert done.code == 0
+    assert "PROTOCOL" in done.out
+
+
+def test_a_named_configuration_that_is_gone_is_told(using: Home) -> None:
+    """The wrapper of `setup keyring` names it; nobody is held up."""
+    real(using)
+    gone = str(using.path / "gone.toml")
+    done = using.run("credential", "--config", gone, "keyring", "get", INDEX, "oauth2")
+    assert (done.code, done.out) == (3, f"real: get {INDEX} oauth2\n")
+    assert gone in done.err
 
 
 def test_kubectl_s_plugin_gets_nothing_of_ours_and_all_of_the_others(using: Home) -> None:
@@ -394,6 +425,12 @@ def test_it_hands_on_the_configuration_that_setup_was_given(using: Home, vendor:
     assert keyring(using, "get", "https://other.example.com/", "oauth2").code == 0
     assert keyring(using, "get", INDEX, "oauth2").code == 1
     assert keyring(using, "set", "https://other.example.com/", "oauth2").err.count("stores no") == 1
+    program = using.data / "wrappers/keyring/keyring"
+    assert "another configuration" in using.run("setup", "keyring", "pitchpoint", "--undo").err
+    assert program.exists()
+    config = ("--config", str(other))
+    assert using.run(*config, "setup", "keyring", "pitchpoint", "--undo").code == 0
+    assert not program.exists()
 
 
 def test_setup_of_uv_is_content_with_it(using: Home) -> None:
@@ -410,7 +447,12 @@ def test_setup_of_uv_is_content_with_it(using: Home) -> None:
     assert using.run("--config", str(other), "setup", "uv", "pitchpoint").code == 0
     assert "subprocess" in uv.read_text()
     assert using.run("setup", "uv", "pitchpoint").code == 2
+    dry = using.run("setup", "uv", "pitchpoint", "--print")
+    assert (dry.code, dry.out) == (0, "# nothing to do\n")
     using.environment["PATH"] = str(using.path / "programs")
     done = using.run("setup", "uv", "pitchpoint")
     assert done.code == 2
     assert "`nightporter setup keyring pitchpoint`" in done.err
+    done = using.run("--config", str(other), "setup", "uv", "pitchpoint")
+    assert done.code == 2
+    assert f"`{command}`" in done.err

@@ -105,15 +105,16 @@ def cargo(home: Home, checkout: Path, config: str, dependency: str = 'registry =
 # Plain http: pip and uv ask for the address, then in a new process for the bare host.
 
 
+@pytest.mark.parametrize("path", ["simple", "my repo/simple", "a\\b/simple"])
 @pytest.mark.parametrize("option", ["--index-url", "--extra-index-url"])
 @pytest.mark.parametrize("name", PIPS)
 def test_pip_sends_nothing_in_clear(
-    user: Home, checkout: Path, evil: Evil, tapped: str, name: str, option: str
+    user: Home, checkout: Path, evil: Evil, tapped: str, name: str, option: str, path: str
 ) -> None:
-    """A requirements file names our index by plain http."""
+    """A requirements file names our index by plain http, with something odd in its path."""
     more = "" if option == "--index-url" else f"--index-url {checkout.as_uri()}\n"
-    pip(user, checkout, name, f"{more}{option} http://oauth2@{tapped}/simple/\ntoy\n")
-    assert "GET /simple/toy/" in evil.text()
+    pip(user, checkout, name, f'{more}{option} "http://oauth2@{tapped}/{path}/"\ntoy\n')
+    assert "/simple/toy/" in evil.text()
     assert not heard(user, evil)
     assert "by plain http" in user.run("status").out
 

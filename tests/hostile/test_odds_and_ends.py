@@ -133,7 +133,17 @@ def test_a_bare_host_after_its_plain_http_address(
 
 @pytest.mark.parametrize(
     "address",
-    ["http://git.example.com:443/", "HTTP://u@GIT.example.com/x", "http://git.example.com:80/"],
+    [
+        "http://git.example.com:443/",
+        "HTTP://u@GIT.example.com/x",
+        "http://git.example.com:80/",
+        "http://git.example.com/my repo/simple/",
+        "http://git.example.com/a\\b/simple/",
+        " http://git.example.com/simple/",
+        "http://git.example.com/simple/\n",
+        "http://git.example.com\\simple/",
+        "http://git.example.com/\x7f",
+    ],
 )
 def test_a_bare_host_is_one_host_however_its_address_was_spelled(
     home: Home, vendor: Vendor, monkeypatch: pytest.MonkeyPatch, address: str

@@ -212,13 +212,17 @@ def test_what_is_corrupt_is_a_miss(machine: Machine, content: bytes) -> None:
     assert (cache.load(), cache.is_refused("token-1"), cache.failure()) == (None, False, None)
 
 
-@pytest.mark.parametrize("ends", [10**400, 253_402_300_800, -1])
-def test_an_end_that_no_clock_shows_is_a_miss(machine: Machine, ends: int) -> None:
+@pytest.mark.parametrize(
+    "number", [10**400, 253_402_300_800, -1, float("inf"), float("-inf"), float("nan")]
+)
+@pytest.mark.parametrize("member", ["expires_at", "obtained_at", "exchanged_at", "ends", "life"])
+def test_a_time_that_no_clock_shows_is_a_miss(machine: Machine, member: str, number: float) -> None:
     cache = machine.cache()
     cache.keep(TOKEN)
     name = f"p.{'k' * 32}.token"
     entry = json.loads(machine.tokens.load(name) or b"")
-    machine.tokens.keep(name, json.dumps({**entry, "expires_at": ends}).encode())
+    assert cache.load() is not None
+    machine.tokens.keep(name, json.dumps({**entry, member: number}).encode())
     assert cache.load() is None
     machine.tokens.keep(name, json.dumps({**entry, "expires_at": 253_402_300_799}).encode())
     assert cache.load() is not None

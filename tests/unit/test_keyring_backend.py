@@ -80,6 +80,15 @@ def test_a_token_that_can_t_be_had_is_said_and_is_no_password(
     assert "reference: credentials-absent" in capsys.readouterr().err
 
 
+def test_under_kubectl_it_has_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Contract 8: `exec-credential` alone answers there. What asks may be another plugin's part."""
+    monkeypatch.setenv("KUBERNETES_EXEC_INFO", "{}")
+    assert NightporterKeyring().get_password(OURS, "oauth2") is None
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     "service",
     [

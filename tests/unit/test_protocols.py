@@ -487,19 +487,34 @@ def test_keyring_answers() -> None:
         ("http://a.example:80/x", ["a.example", "a.example:80"]),
         ("http://a.example:8080/x", ["a.example:8080"]),
         ("http://me@a.example:80", ["a.example", "a.example:80"]),
+        ("https://a.example/http://b.example", []),
+        ("http://a.example/my repo/", ["a.example", "a.example:80"]),
+        ("http://a.example:8080/a\\b/", ["a.example:8080"]),
+        ("HTTP://A.example\\b.example/", ["a.example", "a.example:80"]),
+        (
+            "http://a.example\\@b.example/",
+            ["a.example", "a.example:80", "b.example", "b.example:80"],
+        ),
+        (" http://a.example?x", ["a.example", "a.example:80"]),
+        ("\x1f\u3000http://me:pw@a.example#x", ["a.example", "a.example:80"]),
+        ("ht\ttp://a.exa\nmple/\r", ["a.example", "a.example:80"]),
+        ("http://a.example/\0", ["a.example", "a.example:80"]),
+        ("http://a.example/\udc80", ["a.example", "a.example:80"]),
     ],
 )
-def test_keyring_bare_spellings_of_an_address(service: str, spellings: list[str]) -> None:
+def test_keyring_bare_hosts_of_a_plain_address(service: str, spellings: list[str]) -> None:
+    """Clients ask for them next, and send in clear what they get."""
     found = keyring.parse_service(service)
     assert found is not None
     assert not found.is_bare
-    assert sorted(item.authority for item in found.bare_spellings()) == spellings
+    assert sorted({item.authority for item in found.plain_http}) == spellings
 
 
 def test_keyring_services() -> None:
     bare = keyring.parse_service("a.example:8080")
     assert bare is not None
     assert bare.is_bare
+    assert bare.target
     assert bare.target.scheme == "https"
     odd = [
         "my wallet",
@@ -507,14 +522,22 @@ def test_keyring_services() -> None:
         "https://me:pw@a.example/",
         "\0",
         " a.example",
-        "http://a.example\u3000",
+        "https://a.example\u3000",
+        "http://",
+        "http:// /",
+        "ftp://a.example",
     ]
     for text in (*odd, "https://evil.example\\x@a.example/"):
         assert keyring.parse_service(text) is None
     for text in ("https://evil.example?x@a.example/", "https://evil.example#x@a.example/"):
         found = keyring.parse_service(text)
         assert found is not None
+        assert found.target is not None
         assert (found.target.host, found.username) == ("evil.example", None)
+    for text in ("http://a.example/my repo", "http://a.example/a\\b", " http://a.example/"):
+        odd_plain = keyring.parse_service(text)
+        assert odd_plain is not None
+        assert odd_plain.target is None
 
 
 def test_go() -> None:

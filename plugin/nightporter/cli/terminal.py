@@ -29,7 +29,6 @@ from nightporter.machine.streams import printable, printable_but_styled, write_t
 
 MAX_TIMEOUT_S = 86_400.0
 LOG_IN_S = 300.0
-DOOR_OUTPUTS = ("token", "json", "header", "env", "curl")  # one line each
 
 
 @dataclass
@@ -78,6 +77,10 @@ def say_plainly(text: str) -> None:
 class OutputError(Exception):
     """Standard output is closed, or full."""
 
+    def __init__(self, cause: Exception) -> None:
+        kind = type(cause).__name__
+        super().__init__(f"the result can't be written to standard output ({kind})")
+
 
 def put(text: str, *, end: str = "\n", is_styled: bool = False) -> None:
     """The result, made printable and written once and whole; `is_styled` keeps our own styles.
@@ -90,9 +93,7 @@ def put(text: str, *, end: str = "\n", is_styled: bool = False) -> None:
     except BrokenPipeError:
         raise
     except (OSError, ValueError, AttributeError) as exc:
-        raise OutputError(
-            f"the result can't be written to standard output ({type(exc).__name__})"
-        ) from exc
+        raise OutputError(exc) from exc
 
 
 def show_event(event: str, **facts: Any) -> None:

@@ -62,6 +62,8 @@ def config_place(path: str | None, environment: Mapping[str, str]) -> str:
 
 
 def has_config(path: str | None, environment: Mapping[str, str]) -> bool:
-    """Whether `load_config` would find anything, good or bad."""
-    place = config_place(path, environment)
-    return place == IN_VARIABLE or os.path.exists(place)
+    """Whether anybody has configured nightporter here: a file that is named and isn't there is a
+    mistake that `load_config` tells."""
+    if path or environment.get("NIGHTPORTER_CONFIG") or environment.get(IN_VARIABLE):
+        return True
+    return os.path.exists(config_place(path, environment))

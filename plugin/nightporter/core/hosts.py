@@ -10,6 +10,7 @@ nobody who doesn't tell one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from nightporter.core.values import dataclass
 
 _ODD_IN_PATHS = ("%2f", "%2e", "%5c", "%25", "%3b", ";", "\\")
 DEFAULT_PORTS = {"https": 443, "http": 80}
+PASSED_OVER = re.compile(r"[\t\r\n]")  # wherever in an address (WHATWG URL, and Python's urlsplit)
 
 
 class BadAskError(Exception):
@@ -344,20 +346,29 @@ def could_mean(address: str, profiles: Iterable[Profile]) -> bool:
     told; else the client is told that the address isn't ours, since a helper may be asked for all
     hosts. Gives nobody a token: scheme, port, path and user name are not compared.
     """
-    host = _host_in(address)
+    hosts = {_host_in(authority) for authority in authorities_in(address)}
     return any(
         host == rule.target.host or (rule.is_wildcard and host.endswith(f".{rule.target.host}"))
         for profile in profiles
         for rule in rules_of(profile)
+        for host in hosts
     )
 
 
-def _host_in(address: str) -> str:
-    _, separator, rest = address.partition("://")
-    authority = (rest if separator else address).strip().replace("\\", "/")
-    for end in ("/", "?", "#"):
-        authority = authority.partition(end)[0]
-    host = authority.rpartition("@")[2]
+def authorities_in(address: str) -> set[str]:
+    """The authorities, without user names, that clients can see in an address, be it odd. RFC 3986
+    (section 3.2) ends it at `/`, `?` and `#`, WHATWG URL at a backslash too."""
+    found = set()
+    for text in (address, PASSED_OVER.sub("", address)):
+        _, separator, rest = text.partition("://")
+        rest = rest if separator else text.strip()
+        for ends in (r"[/?#]", r"[/?#\\]"):
+            found.add(re.split(ends, rest)[0].rpartition("@")[2])
+    return found
+
+
+def _host_in(authority: str) -> str:
+    host = authority.strip()
     host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     for at, char in enumerate(host):
         if not char.isprintable() or char == " ":

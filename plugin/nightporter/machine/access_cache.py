@@ -245,8 +245,9 @@ class AccessCache:
             )
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        if not 0 <= token.expires_at_s <= MAX_UNIX_S:
-            return None
+        times = (token.expires_at_s, token.obtained_at_s, token.exchanged_at_s, token.life_s)
+        if not all(0 <= each <= MAX_UNIX_S for each in (*times, token.ends_s or 0)):
+            return None  # JSON's numbers have no end, and NaN is one to Python
         is_past = token.ends_s is not None or token.obtained_at_s <= self._clock() + 1
         return token if is_past and is_token_text(token.value) else None
 

@@ -86,6 +86,16 @@ def verbatim_from(arguments: Sequence[str]) -> int | None:
     return at + 2 if at is not None and arguments[at + 1] == "keyring" else None
 
 
+def with_helper_first(arguments: Sequence[str]) -> Sequence[str]:
+    """`--config FILE credential keyring ...` as `credential --config FILE keyring ...`: wherever
+    the global options stand, what follows is the client's. Any other line as it is."""
+    at = first_plain(arguments)
+    if not at or arguments[at] != "credential":
+        return arguments
+    moved = [arguments[at], *arguments[:at], *arguments[at + 1 :]]
+    return arguments if verbatim_from(moved) is None else moved
+
+
 def takes_input(arguments: Sequence[str]) -> bool:
     """Whether the line is one of a helper that is asked on standard input, and whose replies are
     kept."""

@@ -12,13 +12,21 @@ import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
-from nightporter.core.hosts import DEFAULT_PORTS, BadAskError, Target, parse_target
+from nightporter.core.hosts import (
+    DEFAULT_PORTS,
+    PASSED_OVER,
+    BadAskError,
+    Target,
+    authorities_in,
+    parse_target,
+)
 from nightporter.core.model import Token
 from nightporter.core.values import dataclass
 
 MODES = ("password", "creds")
 OUTPUTS = ("plain", "json")
 REFUSES_SET = "nightporter stores no passwords: it fetches tokens itself"
+_PLAIN_HTTP = re.compile(r"[\x00-\x20\s]*http://", re.IGNORECASE)
 _END_OF_AUTHORITY = re.compile(r"[/?#\\]")
 
 
@@ -36,25 +44,17 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What SERVICE names: an address without the user name that some tools leave in it, and that
-    name."""
+    """What SERVICE names, without the user name that some tools leave in an address, and that name.
 
-    address: str
-    target: Target
+    `target`: None for an odd `http://` address, which gets no answer. `is_bare`: a host alone,
+    which says no scheme. `plain_http`: what a client can mean by the bare host of an `http://`
+    address, which it asks for next, and which is taken for https.
+    """
+
+    target: Target | None
     username: str | None
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether it is a host alone, which says no scheme."""
-        return "://" not in self.address
-
-    def bare_spellings(self) -> Iterator[Target]:
-        """Yields what a client can mean by the bare host of an `http://` address, which is taken
-        for https: with its port, and for http's own without it too."""
-        authority, port = self.target.authority, DEFAULT_PORTS["http"]
-        yield parse_target(authority)
-        if self.target.port == port:
-            yield parse_target(f"{authority}:{port}")
+    is_bare: bool
+    plain_http: tuple[Target, ...] = ()
 
 
 def parse(arguments: Sequence[str]) -> Ask | None:
@@ -87,14 +87,31 @@ def parse(arguments: Sequence[str]) -> Ask | None:
 
 def parse_service(text: str) -> Service | None:
     """Returns what SERVICE names; None where it is no host: many services are none at all."""
-    if text.split() != [text]:
-        return None
     address, username = _without_user(text)
+    is_plain = _PLAIN_HTTP.match(PASSED_OVER.sub("", text))
+    plain_http = tuple(_bare_hosts(text)) if is_plain else ()
+    target = _target(address, has_path=True) if text.split() == [text] else None
+    if target is None and not plain_http:
+        return None
+    return Service(
+        target=target, username=username, is_bare="://" not in address, plain_http=plain_http
+    )
+
+
+def _target(text: str, *, has_path: bool = False) -> Target | None:
     try:
-        target = parse_target(address, has_path=True)
+        return parse_target(text, has_path=has_path)
     except BadAskError:
         return None
-    return Service(address=address, target=target, username=username)
+
+
+def _bare_hosts(address: str) -> Iterator[Target]:
+    """A client doesn't mind what is odd about an address, and sends in clear what the bare host of
+    it gets. The port of http may be told with it or not."""
+    port = f":{DEFAULT_PORTS['http']}"
+    for authority in authorities_in(address):
+        bare = authority.removesuffix(port)
+        yield from filter(None, map(_target, (bare, bare + port)))
 
 
 def _without_user(service: str) -> tuple[str, str | None]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import math
 import os
 import socket
 import tempfile
@@ -177,7 +178,11 @@ def access_cache(content: bytes) -> None:
     for name in ("p.k.token", "p.refused", "p.k.failure", "p.k.tried"):
         place.keep(name, content)
     token = found.load()
-    assert token is None or (token.value.isprintable() and token.expires_at)
+    if token is not None:
+        assert token.value.isprintable()
+        times = (token.obtained_at_s, token.exchanged_at_s, token.life_s, token.ends_s or 0.0)
+        assert token.expires_at
+        assert all(map(math.isfinite, times))
     found.is_refused("t")
     found.failure()
     found.tried_early()

@@ -229,7 +229,7 @@ def keyring_ask(content: bytes) -> None:
     ask = keyring.parse(text_of(content).split("\n"))
     service = keyring.parse_service(ask.service) if ask else None
     if service is not None:
-        assert service.is_bare or list(service.bare_spellings())
+        assert service.target or service.plain_http
 
 
 def rotation_event(content: bytes) -> None:

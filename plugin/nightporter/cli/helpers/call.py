@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from nightporter.cli.terminal import Options, Served, leave_reply, open_porter, say
+from nightporter.cli.terminal import Options, OutputError, Served, leave_reply, open_porter
 from nightporter.client.broker import DEFAULT_TIMEOUT_S, Broker
 from nightporter.client.identity import open_helper_failures
 from nightporter.client.porter import Porter
@@ -230,16 +230,18 @@ def _has_descriptor() -> bool:
 
 def write_output(text: str) -> None:
     """A whole answer, UTF-8 whatever the locale says. A client that has gone away is not our
-    business."""
+    business.
+
+    Raises: OutputError where it can't be written: some clients take nothing with exit 0 for an
+    empty password.
+    """
     try:
         sys.stdout.buffer.write(f"{text}\n".encode())
         sys.stdout.buffer.flush()
-    except (OSError, ValueError) as exc:
-        if not isinstance(exc, BrokenPipeError):
-            say(f"the answer could not be written ({type(exc).__name__})")
+    except (OSError, ValueError, AttributeError) as exc:
         with contextlib.suppress(
             OSError
         ):  # else Python would complain once more while it flushes at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except AttributeError:  # no standard output at all
-        pass
+        if not isinstance(exc, BrokenPipeError):
+            raise OutputError(exc) from exc

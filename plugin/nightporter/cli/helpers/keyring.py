@@ -35,11 +35,16 @@ TRIED = "NIGHTPORTER_KEYRING_TRIED"  # programs that it was handed to already, a
 
 def serve(arguments: list[str], options: Options) -> int:
     """`get SERVICE [USERNAME]`, `set` and `del`, with keyring's own options."""
-    is_kubectl_s = bool(read_environment().get("KUBERNETES_EXEC_INFO"))  # no token for it
-    ask = None if is_kubectl_s else keyring.parse(arguments)
-    service = keyring.parse_service(ask.service) if ask else None
+    ask = keyring.parse(arguments)
+    service = None if ask is None or is_for_kubectl() else keyring.parse_service(ask.service)
     code = _answer(ask, service, options) if ask and service else None
     return _pass_on(arguments, ask) if code is None else code
+
+
+def is_for_kubectl() -> bool:
+    """Whether kubectl waits for an answer of this process or of one above it: no token for it by
+    another command (contract, section 8)."""
+    return bool(read_environment().get("KUBERNETES_EXEC_INFO"))
 
 
 def _answer(ask: Ask, service: Service, options: Options) -> int | None:
@@ -80,7 +85,8 @@ def owners_of(service: Service, config: str | None = None) -> list[Profile]:
 
     Raises: ConfigError.
     """
-    return profiles_for(service.target, load_config(config).profiles.values())
+    target = service.target
+    return profiles_for(target, load_config(config).profiles.values()) if target else []
 
 
 def broker_for(call: HelperCall, service: Service, username: str | None) -> Broker | None:
@@ -89,15 +95,14 @@ def broker_for(call: HelperCall, service: Service, username: str | None) -> Brok
 
     Raises: ConfigError for a host that two profiles name.
     """
-    plain = PlainAsks(open_notes(read_environment()))
-    if service.is_bare and plain.is_recent(service.target.authority, time.time()):
+    plain, target = PlainAsks(open_notes(read_environment())), service.target
+    if target and service.is_bare and plain.is_recent(target.authority, time.time()):
         return None
-    broker = call.broker_for(service.target)
+    broker = call.broker_for(target) if target else None
     names = {username, service.username}
     if broker is not None and all(call.is_for(broker, name) for name in names):
         return broker
-    if service.target.scheme == "http":
-        _note_plain_http(call, service, plain)
+    _note_plain_http(call, service, plain)
     return None
 
 
@@ -105,7 +110,7 @@ def _note_plain_http(call: HelperCall, service: Service, plain: PlainAsks) -> No
     """Remembers the host of an `http://` address as pip and uv ask for it next, bare: they would
     send the token there in clear."""
     profiles = call.porter.config.profiles.values()
-    for bare in service.bare_spellings():
+    for bare in service.plain_http:
         for profile in profiles_for(bare, profiles):
             plain.note(bare.authority, time.time())
             note_mishap("keyring", profile.name, *PLAIN_HTTP)

@@ -29,6 +29,7 @@ CARGO_PROGRAM = "cargo-credential-nightporter"
 CARGO_ALIAS = "nightporter"
 CARGO_KEY = "global-credential-providers"
 SERVES_ALL = "left as it is: one entry serves all profiles, and others have `hosts` too"
+OF_ANOTHER = "left as it is: it reads another configuration"
 KEYRING_WRAPPER = "keyring/keyring"  # its directory goes into PATH
 NPM_VALUE = "${NIGHTPORTER_TOKEN}"
 
@@ -219,6 +220,10 @@ def keyring(request: Request) -> Plan:
     if not request.is_undo:
         needed_rules(request.profile)
     wrapper = _keyring_wrapper(request)
+    before = request.machine.read(wrapper.path)
+    is_anothers = bool(before) and not _has_same_config(before, request)
+    if request.is_undo:
+        return Plan(notes=(OF_ANOTHER,)) if is_anothers else Plan(steps=(wrapper,))
     there = shlex.quote(os.path.dirname(wrapper.path))
     notes = [
         f"see it work with: keyring --mode creds get https://HOST/  (user name"
@@ -228,18 +233,18 @@ def keyring(request: Request) -> Plan:
         notes.insert(
             0, f"put it before any other `keyring`: PATH={there}:$PATH, where pip and uv run"
         )
-    before = request.machine.read(wrapper.path)
-    if before and _config_in(before) != _config_in(wrapper.content or ""):
+    if is_anothers:
         notes.append("it reads another configuration than before; there is one such program")
-    return Plan(steps=(wrapper,), notes=() if request.is_undo else tuple(notes))
+    return Plan(steps=(wrapper,), notes=tuple(notes))
 
 
 def _keyring_wrapper(request: Request) -> Write:
     return request.machine.wrapper(KEYRING_WRAPPER, ["keyring"], request)
 
 
-def _config_in(wrapper: str) -> str | None:
-    return wrapper.partition(" --config ")[2] or None
+def _has_same_config(wrapper: str, request: Request) -> bool:
+    option = shlex.join(config_arguments(request))
+    return f" {option} keyring " in wrapper if option else " --config " not in wrapper
 
 
 def _is_ours_first(machine: Machine) -> bool:
@@ -260,16 +265,16 @@ def _check_keyring(request: Request) -> None:
     """
     machine = request.machine
     there = machine.read(machine.wrapper_path(KEYRING_WRAPPER))
+    words = ("nightporter", *config_arguments(request), "setup", "keyring", request.profile.name)
     if not (_is_ours_first(machine) and there):
-        _check_backend(request, f", or run `nightporter setup keyring {request.profile.name}`")
+        _check_backend(request, f", or run `{shlex.join(words)}`")
         return
     needed_rules(request.profile)
-    if there != _keyring_wrapper(request).content:
-        words = ("nightporter", *config_arguments(request), "setup", "keyring")
+    if there != _keyring_wrapper(request).content and not machine.is_dry:
         raise ConfigError(
             "`keyring` on PATH is ours, and reads another configuration or runs another"
             " installation; nothing was changed",
-            hint=f"Run `{shlex.join((*words, request.profile.name))}`, and repeat.",
+            hint=f"Run `{shlex.join(words)}`, and repeat.",
         )
 
 
@@ -278,7 +283,7 @@ def _check_backend(request: Request, otherwise: str = "") -> None:
 
     Raises: ConfigError.
     """
-    refuse_config(request, "keyring")
+    refuse_config(request, "keyring", otherwise)
     needed_rules(request.profile)
     program = request.machine.need("keyring", otherwise)
     listed = request.machine.ask(program, "--list-backends") or ""

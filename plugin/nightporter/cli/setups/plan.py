@@ -256,8 +256,8 @@ def config_arguments(request: Request) -> list[str]:
     )
 
 
-def refuse_config(request: Request, client: str) -> None:
-    """For clients that pass no arguments on.
+def refuse_config(request: Request, client: str, otherwise: str = "") -> None:
+    """For clients that pass no arguments on. `otherwise`: what else can be done.
 
     Raises: ConfigError.
     """
@@ -266,7 +266,7 @@ def refuse_config(request: Request, client: str) -> None:
             f"{client} passes no arguments to its helpers, so --config can't be handed on",
             hint=(
                 "Put the configuration in its usual place, or set NIGHTPORTER_CONFIG where the"
-                " client runs."
+                f" client runs{otherwise}."
             ),
         )
 
