@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from lab.fuzzing import machines
 from nightporter.aws_lambda import _parse_event, _parse_step
@@ -23,7 +24,16 @@ from nightporter.core import checks, metrics
 from nightporter.core.config import parse_config
 from nightporter.core.errors import NightporterError, from_members
 from nightporter.core.expiry import parse_duration, parse_rfc3339
-from nightporter.core.hosts import BadAskError, entry_problem, may_receive, parse_rule, parse_target
+from nightporter.core.hosts import (
+    BadAskError,
+    entry_problem,
+    may_receive,
+    parse_rule,
+    parse_target,
+)
+from nightporter.core.hosts import (
+    Target as Host,
+)
 from nightporter.core.lineage import parse_history
 from nightporter.core.model import Claim, Secret, SessionRecord, Token
 from nightporter.core.output import output_of
@@ -230,6 +240,19 @@ def keyring_ask(content: bytes) -> None:
     service = keyring.parse_service(ask.service) if ask else None
     if service is not None:
         assert service.target or service.plain_http
+    if ask and (bare := bare_host_of_pip(ask.service)):
+        assert service is not None
+        assert bare in service.plain_http
+
+
+def bare_host_of_pip(address: str) -> Host | None:
+    """What pip asks for after an address by plain http, where that is a host at all."""
+    try:
+        parts = urlsplit(address)
+        bare = parse_target(parts.netloc.rpartition("@")[2])
+    except (ValueError, BadAskError):
+        return None
+    return bare if parts.scheme == "http" else None
 
 
 def rotation_event(content: bytes) -> None:
