@@ -20,20 +20,11 @@ from nightporter.cli.npm import private_npmrc
 from nightporter.cli.setups import merge
 from nightporter.cli.setups.pins import with_pins
 from nightporter.cli.setups.users import named_in
-from nightporter.core import checks, metrics
+from nightporter.core import checks, hosts, metrics
 from nightporter.core.config import parse_config
 from nightporter.core.errors import NightporterError, from_members
 from nightporter.core.expiry import parse_duration, parse_rfc3339
-from nightporter.core.hosts import (
-    BadAskError,
-    entry_problem,
-    may_receive,
-    parse_rule,
-    parse_target,
-)
-from nightporter.core.hosts import (
-    Target as Host,
-)
+from nightporter.core.hosts import BadAskError, entry_problem, may_receive, parse_rule, parse_target
 from nightporter.core.lineage import parse_history
 from nightporter.core.model import Claim, Secret, SessionRecord, Token
 from nightporter.core.output import output_of
@@ -245,7 +236,7 @@ def keyring_ask(content: bytes) -> None:
         assert bare in service.plain_http
 
 
-def bare_host_of_pip(address: str) -> Host | None:
+def bare_host_of_pip(address: str) -> hosts.Target | None:
     """What pip asks for after an address by plain http, where that is a host at all."""
     try:
         parts = urlsplit(address)
