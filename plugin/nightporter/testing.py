@@ -24,7 +24,6 @@ from nightporter.core.expiry import format_rfc3339
 from nightporter.session.port import ABSENT, KEEP_EXPIRY, Store, Version
 
 T = TypeVar("T")
-TIMEOUT_S = 20.0
 SHORT_LIVED: Mapping[str, Any] = {"refresh_token": "hunter2", "generation": 5}
 
 
@@ -37,6 +36,9 @@ class StoreContract:
 
     swept_after_s: ClassVar[float] = 0.1
     """How long after its expiry a value can be swept."""
+
+    timeout_s: float = 20.0
+    """How many seconds a call may take. A shared machine may want more."""
 
     odd_paths: ClassVar[tuple[str, ...]] = (
         "a b/c",
@@ -69,8 +71,8 @@ class StoreContract:
             "password": "correct-horse",
             "nested": {"list": [1, None, True]},
         }
-        version = store.write(path, value, ABSENT, None, timeout_s=TIMEOUT_S)
-        found = self.open_settled().read(path, timeout_s=TIMEOUT_S)
+        version = store.write(path, value, ABSENT, None, timeout_s=self.timeout_s)
+        found = self.open_settled().read(path, timeout_s=self.timeout_s)
         assert found.value == value
         assert found.version == version
 
@@ -79,29 +81,29 @@ class StoreContract:
         store = self.open_store()
         for text in ("Grüße, 世界 🌙", 'quotes " and \\ and \n', "\u2028\u0085"):
             path = self.new_path()
-            store.write(path, {"value": text}, ABSENT, None, timeout_s=TIMEOUT_S)
-            assert self.open_settled().read(path, timeout_s=TIMEOUT_S).value == {"value": text}
+            store.write(path, {"value": text}, ABSENT, None, timeout_s=self.timeout_s)
+            assert self.open_settled().read(path, timeout_s=self.timeout_s).value == {"value": text}
 
     def test_a_value_of_60_kb(self) -> None:
         """A record with a large access token fits."""
         store, path = self.open_store(), self.new_path()
         value = {"value": "x" * 60_000}
-        store.write(path, value, ABSENT, None, timeout_s=TIMEOUT_S)
-        assert self.open_settled().read(path, timeout_s=TIMEOUT_S).value == value
+        store.write(path, value, ABSENT, None, timeout_s=self.timeout_s)
+        assert self.open_settled().read(path, timeout_s=self.timeout_s).value == value
 
     def test_a_value_that_is_too_large_is_refused_and_nothing_is_lost(self) -> None:
         """A refused write leaves what was there."""
         import pytest
 
         store, path = self.open_store(), self.new_path()
-        version = store.write(path, {"value": "kept"}, ABSENT, None, timeout_s=TIMEOUT_S)
+        version = store.write(path, {"value": "kept"}, ABSENT, None, timeout_s=self.timeout_s)
         with pytest.raises(StoreValueError):
-            store.write(path, {"value": "x" * 70_000}, version, None, timeout_s=TIMEOUT_S)
-        assert self.open_settled().read(path, timeout_s=TIMEOUT_S).value == {"value": "kept"}
+            store.write(path, {"value": "x" * 70_000}, version, None, timeout_s=self.timeout_s)
+        assert self.open_settled().read(path, timeout_s=self.timeout_s).value == {"value": "kept"}
 
     def test_what_was_never_there_is_absent(self) -> None:
         """An absent path has no value, and the version ABSENT."""
-        found = self.open_store().read(self.new_path(), timeout_s=TIMEOUT_S)
+        found = self.open_store().read(self.new_path(), timeout_s=self.timeout_s)
         assert (found.value, found.version) == (None, ABSENT)
 
     def test_an_overwrite_needs_the_version_that_it_follows(self) -> None:
@@ -109,21 +111,21 @@ class StoreContract:
         import pytest
 
         store, path = self.open_store(), self.new_path()
-        first = store.write(path, {"n": "1"}, ABSENT, None, timeout_s=TIMEOUT_S)
-        second = store.write(path, {"n": "2"}, first, None, timeout_s=TIMEOUT_S)
+        first = store.write(path, {"n": "1"}, ABSENT, None, timeout_s=self.timeout_s)
+        second = store.write(path, {"n": "2"}, first, None, timeout_s=self.timeout_s)
         for stale in (first, ABSENT):
             with pytest.raises(VersionConflictError):
-                store.write(path, {"n": "3"}, stale, None, timeout_s=TIMEOUT_S)
-        found = self.open_settled().read(path, timeout_s=TIMEOUT_S)
+                store.write(path, {"n": "3"}, stale, None, timeout_s=self.timeout_s)
+        found = self.open_settled().read(path, timeout_s=self.timeout_s)
         assert (found.value, found.version) == ({"n": "2"}, second)
 
     def test_of_many_writers_from_one_parent_exactly_one_wins(self) -> None:
         """However many machines write at once over one version, one of them wins."""
         path = self.new_path()
-        parent = self.open_store().write(path, {"n": "0"}, ABSENT, None, timeout_s=TIMEOUT_S)
+        parent = self.open_store().write(path, {"n": "0"}, ABSENT, None, timeout_s=self.timeout_s)
         results = self.write_racing(path, parent)
         assert sorted(results) == ["lost"] * (self.writers - 1) + ["won"]
-        found = self.open_settled().read(path, timeout_s=TIMEOUT_S).value
+        found = self.open_settled().read(path, timeout_s=self.timeout_s).value
         assert found == {"writer": results.index("won")}
 
     def test_of_many_creators_exactly_one_wins(self) -> None:
@@ -137,17 +139,17 @@ class StoreContract:
 
         store = self.open_store()
         path, ends, found = self.seen_alive(
-            store, lambda settled, path: settled.read(path, timeout_s=TIMEOUT_S).value
+            store, lambda settled, path: settled.read(path, timeout_s=self.timeout_s).value
         )
         assert found == {**SHORT_LIVED, "expires_at": format_rfc3339(ends)}
         time.sleep(max(0.0, ends - time.time()) + 0.1)
-        gone = self.open_settled().read(path, timeout_s=TIMEOUT_S)
+        gone = self.open_settled().read(path, timeout_s=self.timeout_s)
         assert gone.value is None
         assert gone.version != ABSENT
         with pytest.raises(VersionConflictError):
-            store.write(path, {"n": "new"}, ABSENT, None, timeout_s=TIMEOUT_S)
-        store.write(path, {"n": "new"}, gone.version, None, timeout_s=TIMEOUT_S)
-        assert self.open_settled().read(path, timeout_s=TIMEOUT_S).value == {"n": "new"}
+            store.write(path, {"n": "new"}, ABSENT, None, timeout_s=self.timeout_s)
+        store.write(path, {"n": "new"}, gone.version, None, timeout_s=self.timeout_s)
+        assert self.open_settled().read(path, timeout_s=self.timeout_s).value == {"n": "new"}
 
     def test_a_generation_has_somewhere_to_go_on_from_when_the_value_is_gone(self) -> None:
         """The floor is no smaller than any generation that the path can have held."""
@@ -155,9 +157,9 @@ class StoreContract:
         ends = int(time.time()) + 3
         for generation in range(3):
             value: dict[str, Any] = {"generation": generation, "expires_at": format_rfc3339(ends)}
-            version = store.write(path, value, version, ends, timeout_s=TIMEOUT_S)
+            version = store.write(path, value, version, ends, timeout_s=self.timeout_s)
         time.sleep(max(0.0, ends - time.time()) + 0.1)
-        gone = self.open_settled().read(path, timeout_s=TIMEOUT_S)
+        gone = self.open_settled().read(path, timeout_s=self.timeout_s)
         assert gone.value is None
         assert gone.version.floor >= 2
 
@@ -165,9 +167,9 @@ class StoreContract:
         """KEEP_EXPIRY leaves the end of the value as it is."""
         store, path, ends = self.open_store(), self.new_path(), int(time.time()) + 3600
         value = {"refresh_token": "r", "expires_at": format_rfc3339(ends)}
-        version = store.write(path, value, ABSENT, ends, timeout_s=TIMEOUT_S)
-        store.write(path, {**value, "claim": {}}, version, KEEP_EXPIRY, timeout_s=TIMEOUT_S)
-        found = self.open_settled().read(path, timeout_s=TIMEOUT_S)
+        version = store.write(path, value, ABSENT, ends, timeout_s=self.timeout_s)
+        store.write(path, {**value, "claim": {}}, version, KEEP_EXPIRY, timeout_s=self.timeout_s)
+        found = self.open_settled().read(path, timeout_s=self.timeout_s)
         assert found.value == {**value, "claim": {}}
 
     def test_a_deletion_needs_the_version_and_leaves_nothing_to_read(self) -> None:
@@ -175,46 +177,46 @@ class StoreContract:
         import pytest
 
         store, path = self.open_store(), self.new_path()
-        first = store.write(path, {"n": "1"}, ABSENT, None, timeout_s=TIMEOUT_S)
-        second = store.write(path, {"n": "2"}, first, None, timeout_s=TIMEOUT_S)
+        first = store.write(path, {"n": "1"}, ABSENT, None, timeout_s=self.timeout_s)
+        second = store.write(path, {"n": "2"}, first, None, timeout_s=self.timeout_s)
         with pytest.raises(VersionConflictError):
-            store.delete(path, first, timeout_s=TIMEOUT_S)
-        store.delete(path, second, timeout_s=TIMEOUT_S)
-        gone = self.open_settled().read(path, timeout_s=TIMEOUT_S)
+            store.delete(path, first, timeout_s=self.timeout_s)
+        store.delete(path, second, timeout_s=self.timeout_s)
+        gone = self.open_settled().read(path, timeout_s=self.timeout_s)
         assert gone.value is None
         with pytest.raises(VersionConflictError):
-            store.write(path, {"n": "3"}, second, None, timeout_s=TIMEOUT_S)
-        store.write(path, {"n": "3"}, gone.version, None, timeout_s=TIMEOUT_S)
-        assert self.open_settled().read(path, timeout_s=TIMEOUT_S).value == {"n": "3"}
+            store.write(path, {"n": "3"}, second, None, timeout_s=self.timeout_s)
+        store.write(path, {"n": "3"}, gone.version, None, timeout_s=self.timeout_s)
+        assert self.open_settled().read(path, timeout_s=self.timeout_s).value == {"n": "3"}
 
     def test_a_path_is_taken_as_it_is(self) -> None:
         """A path is a name, not an address: nothing in it is resolved or unescaped."""
         store = self.open_store()
         for odd in self.odd_paths:
             path = self.new_path()
-            store.write(f"{path}/{odd}", {"n": odd}, ABSENT, None, timeout_s=TIMEOUT_S)
+            store.write(f"{path}/{odd}", {"n": odd}, ABSENT, None, timeout_s=self.timeout_s)
             settled = self.open_settled()
-            assert settled.read(f"{path}/{odd}", timeout_s=TIMEOUT_S).value == {"n": odd}
-            assert settled.read(path, timeout_s=TIMEOUT_S).value is None
+            assert settled.read(f"{path}/{odd}", timeout_s=self.timeout_s).value == {"n": odd}
+            assert settled.read(path, timeout_s=self.timeout_s).value is None
 
     def test_what_has_expired_is_swept_and_the_next_write_still_works(self) -> None:
         """A sweep removes an expired value, and nothing before that."""
         store = self.open_store()
         path, ends, is_swept = self.seen_alive(
-            store, lambda settled, path: settled.sweep(path, timeout_s=TIMEOUT_S)
+            store, lambda settled, path: settled.sweep(path, timeout_s=self.timeout_s)
         )
         assert not is_swept
         time.sleep(max(0.0, ends - time.time()) + self.swept_after_s)
-        assert self.open_settled().sweep(path, timeout_s=TIMEOUT_S)
-        gone = self.open_settled().read(path, timeout_s=TIMEOUT_S)
+        assert self.open_settled().sweep(path, timeout_s=self.timeout_s)
+        gone = self.open_settled().read(path, timeout_s=self.timeout_s)
         assert gone.value is None
         assert gone.version != ABSENT
-        store.write(path, {"n": "new"}, gone.version, None, timeout_s=TIMEOUT_S)
-        assert self.open_settled().read(path, timeout_s=TIMEOUT_S).value == {"n": "new"}
+        store.write(path, {"n": "new"}, gone.version, None, timeout_s=self.timeout_s)
+        assert self.open_settled().read(path, timeout_s=self.timeout_s).value == {"n": "new"}
 
     def test_a_sweep_of_nothing(self) -> None:
         """There is nothing to sweep where nothing is."""
-        assert not self.open_store().sweep(self.new_path(), timeout_s=TIMEOUT_S)
+        assert not self.open_store().sweep(self.new_path(), timeout_s=self.timeout_s)
 
     def seen_alive(self, store: Store, look: Callable[[Store, str], T]) -> tuple[str, int, T]:
         """Writes a value that ends within seconds. Returns its path and end (Unix seconds), and
@@ -222,7 +224,7 @@ class StoreContract:
         for life_s in (3, 12, 48):
             path, ends = self.new_path(), int(time.time()) + life_s
             value = {**SHORT_LIVED, "expires_at": format_rfc3339(ends)}
-            store.write(path, value, ABSENT, ends, timeout_s=TIMEOUT_S)
+            store.write(path, value, ABSENT, ends, timeout_s=self.timeout_s)
             found = look(self.open_settled(), path)
             if time.time() < ends:
                 return path, ends, found
@@ -233,13 +235,15 @@ class StoreContract:
         or the error."""
         stores = [self.open_store() for _ in range(self.writers)]
         for store in stores:
-            store.read(path, timeout_s=TIMEOUT_S)  # connected before the race
+            store.read(path, timeout_s=self.timeout_s)  # connected before the race
         start, results = threading.Barrier(self.writers), [""] * self.writers
 
         def race(number: int) -> None:
             start.wait()
             try:
-                stores[number].write(path, {"writer": number}, expected, None, timeout_s=TIMEOUT_S)
+                stores[number].write(
+                    path, {"writer": number}, expected, None, timeout_s=self.timeout_s
+                )
                 results[number] = "won"
             except VersionConflictError:
                 results[number] = "lost"

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from lab.patience import patience
 from lab.servers.strict_aws import StrictAws, open_strict_aws
 from lab.support import OpenBao
 from nightporter.session.port import Store
+from nightporter.stores import aws
 from nightporter.stores.local import LocalStore
 from nightporter.stores.memory import MemoryStore
 from nightporter.stores.secrets_manager import SecretsManagerStore
@@ -19,7 +21,16 @@ from nightporter.stores.vault import VaultStore
 from nightporter.testing import StoreContract
 
 
-class TestMemory(StoreContract):
+class _Shared(StoreContract):
+    """On a machine that is shared, every limit follows its load."""
+
+    @pytest.fixture(autouse=True)
+    def _patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.timeout_s = patience(StoreContract.timeout_s)
+        monkeypatch.setattr(aws, "READ_S", patience(aws.READ_S))
+
+
+class TestMemory(_Shared):
     @pytest.fixture(autouse=True)
     def _contents(self) -> None:
         self.contents: dict[str, Any] = {}
@@ -28,7 +39,7 @@ class TestMemory(StoreContract):
         return MemoryStore(self.contents)
 
 
-class TestLocal(StoreContract):
+class TestLocal(_Shared):
     writers = 32
 
     @pytest.fixture(autouse=True)
@@ -39,7 +50,7 @@ class TestLocal(StoreContract):
         return LocalStore(self.directory)
 
 
-class TestVault(StoreContract):
+class TestVault(_Shared):
     writers = 32
     swept_after_s = 5.5  # the native deletion is at most 5 s after the expiry
 
@@ -59,7 +70,7 @@ class TestVault(StoreContract):
         return store
 
 
-class _SecretsManager(StoreContract):
+class _SecretsManager(_Shared):
     """Secrets Manager's names have fewer characters."""
 
     odd_paths: ClassVar[tuple[str, ...]] = ("a/..b/c", "UPPER/lower", "a+b@c=d")

@@ -13,6 +13,7 @@ import boto3
 import pytest
 
 from lab.patience import patience
+from lab.servers.strict_aws import StrictAws, open_strict_aws
 from lab.support import AWS_VARIABLES, BIN, ROOT, Home, OpenBao, pitchpoint_config
 from lab.worlds.vendor import Vendor
 from nightporter.core import errors
@@ -342,6 +343,41 @@ def test_a_reader_without_a_published_token_is_no_healthy_one(home: Home, vendor
     done = home.run("logout", "pitchpoint", "--everywhere")
     assert done.code == 2
     assert "read-only" in done.err
+
+
+class Slow(StrictAws):
+    """One that takes its time for a read, once it is asked to."""
+
+    pause_s = 0.0
+
+    def do_get_secret_value(self, asked: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(self.pause_s)
+        return super().do_get_secret_value(asked)
+
+
+def test_a_reader_waits_for_a_slow_store(home: Home, vendor: Vendor) -> None:
+    """A look for a published token is short where there is none, not where the answer is slow."""
+    aws = Slow()
+    with open_strict_aws(aws) as address:
+        stores = f'[stores.default]\ntype = "aws-secrets-manager"\nendpoint_url = "{address}"\n'
+        more = 'publish_access_token = "prod/access"\n'
+        home.configure(pitchpoint_config(vendor.address, more=more, stores=stores))
+        home.environment |= {
+            "AWS_ACCESS_KEY_ID": "AKIANEW",
+            "AWS_SECRET_ACCESS_KEY": "hunter2",
+            "AWS_REGION": "eu-west-1",
+        }
+        members = '{"username": "svc-acme", "password": "correct-horse"}'
+        assert home.run("credentials", "set", "pitchpoint", stdin=members).code == 0
+        assert home.run("rotate", "--access").code == 0
+        home.configure(
+            pitchpoint_config(vendor.address, more=f'{more}role = "read-only"', stores=stores)
+        )
+        aws.pause_s = 1.2
+        for words in ("status", "doctor"):
+            done = home.run(words, "pitchpoint")
+            assert done.code == 0, done.out + done.err
+        assert "published" in home.run("status", "pitchpoint").out
 
 
 def test_a_client_s_secret_that_is_not_there_is_found_before_the_log_in(

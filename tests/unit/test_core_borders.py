@@ -28,6 +28,9 @@ from nightporter.core.hosts import (
     may_receive,
     overlap,
     parse_rule,
+    parse_target,
+    profile_for,
+    shared_hosts,
 )
 from nightporter.core.model import Attempt, Config, Credentials, Secret, SessionRecord
 from nightporter.core.record import parse_session, render_session
@@ -98,6 +101,82 @@ def test_localhost_has_ports_and_paths_and_no_scheme(url: str, may: bool) -> Non
     """Anything else gets its token by https alone."""
     hosts = 'hosts = ["localhost:8080", "localhost:9090/p", "git.example.com"]\n'
     assert may_receive(url, config(hosts).profiles["p"]) is may
+
+
+def test_localhost_without_a_port_is_for_each_port_and_no_odd_path() -> None:
+    hosts = config('hosts = ["localhost", "127.0.0.1/team"]\n').profiles["p"]
+    assert may_receive("http://localhost:8080/x", hosts)
+    assert may_receive("http://127.0.0.1:8080/team/x", hosts)
+    assert not may_receive("http://127.0.0.1/team%2fx", hosts)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_ours"),
+    [
+        ("https://a.b.wild.example.com/\0", True),
+        ("https://a.git.example.com/\0", False),
+        ("https://[0:0::1]:80/\0", True),
+        ("https://git.example.com:99999/", True),
+        ("git.example.com evil.example", True),
+        ("git.example.com\x01evil.example", True),
+        ("git.example.com\nevil.example", True),
+        ("git.exam\tple.com/\0", True),
+        ("https://git.example.com../", True),
+        ("https://\uff27IT.example.com/\0", True),
+        ("https://evil.example\\@git.example.com/", True),
+        ("https://git.example.com\\@evil.example/", True),
+        ("https://git.example.com@evil.example/", False),
+        ("https://evil.example?@git.example.com/", False),
+    ],
+)
+def test_what_a_refused_address_could_mean(address: str, is_ours: bool) -> None:
+    found = config('hosts = ["git.example.com", "*.wild.example.com", "[::1]"]\n').profiles.values()
+    assert could_mean(address, found) is is_ours
+
+
+def test_hosts_that_profiles_share_are_named_with_the_others() -> None:
+    text = "".join(
+        f'[profiles.{name}]\nissuer = "pitchpoint"\ncredentials = "{name}"\nhosts = {hosts}\n'
+        for name, hosts in (
+            ("a", ["a.example.com", "b.example.org"]),
+            ("b", ["*.example.com"]),
+            ("c", ["a.example.com", "c.example"]),
+        )
+    )
+    profiles = parse_config(text, source="t", vendors=VENDORS, stores=STORES).profiles
+    shared = [("a.example.com", ["b", "c"])]
+    assert shared_hosts(profiles["a"], profiles.values()) == shared
+    with pytest.raises(ConfigError) as caught:
+        profile_for(parse_target("a.example.com"), profiles)
+    assert "'a' and 'b'" in caught.value.message
+    assert "'c'" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [
+        (f"{'a' * 63}.example", True),
+        (f"{'a' * 64}.example", False),
+        (f"{'a' * 40}.{'b' * 40}.example", True),
+        (".".join(["a" * 63] * 3 + ["b" * 61]), True),
+        (".".join(["a" * 63] * 3 + ["b" * 62]), False),
+        ("my_host.example", True),
+        ("\uff47it.example", True),
+        ("a..example", False),
+    ],
+)
+def test_the_borders_of_a_host_s_name(host: str, is_one: bool) -> None:
+    if is_one:
+        assert parse_target(host).host == host.replace("\uff47", "g")
+    else:
+        with pytest.raises(BadAskError, match="not a host"):
+            parse_target(host)
+
+
+@pytest.mark.parametrize("entry", ["*.localhost", "a.example/#x", "a.example/?x", "a.example/\x01"])
+def test_what_is_no_entry_of_hosts(entry: str) -> None:
+    with pytest.raises(BadAskError):
+        parse_rule(entry)
 
 
 @pytest.mark.parametrize("char", ["\x00", "\x1f", "\x7f", "\x80", "\x9f", "\u2028", "\u2029"])

@@ -23,7 +23,7 @@ from nightporter.core.told import NOTHING
 from nightporter.core.values import replace
 from nightporter.operations.findings import Finding, failure, fault, ok, warning
 from nightporter.operations.policies import needed_paths
-from nightporter.operations.status import relative
+from nightporter.operations.status import LOOK_S, relative
 from nightporter.session import transitions
 from nightporter.session.exchange import remedy
 from nightporter.session.repository import new_lineage
@@ -68,7 +68,7 @@ class ProfileDoctor:
         yield from self._reachable()
         yield from self._account(deadline)
         if self._profile.role is Role.READ_ONLY:
-            self._session.published(Ask(deadline=time.monotonic() + 1.0))
+            self._session.published(Ask(deadline=deadline), again_s=LOOK_S)
             place = self._profile.publish_access_token
             yield ok(f"an access token is published at {place!r}", self._profile.name)
             return

@@ -19,7 +19,7 @@ from nightporter.core.values import dataclass, field, replace
 from nightporter.machine.helper_failures import HelperFailure
 from nightporter.session.transitions import Snapshot, is_marked, shared_ends_at
 
-PUBLISHED_S = 1.0  # for a look at a published token
+LOOK_S = 1.0  # a published token that isn't there yet is looked for again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def status_of(broker: Broker, failures: Sequence[HelperFailure], *, timeout_s: f
             status = replace(status, spilled_at=pending[0].at)
         begun = session.runtime.monotonic()
         if is_reader:
-            published = session.published(Ask(deadline=begun + min(timeout_s, PUBLISHED_S)))
+            published = session.published(Ask(deadline=begun + timeout_s), again_s=LOOK_S)
             return replace(status, published=published)
         return _with_snapshot(status, session.read(begun + timeout_s), profile)
     except NightporterError as exc:

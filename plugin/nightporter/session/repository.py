@@ -432,19 +432,19 @@ class Session:
 
     # Published tokens.
 
-    def published(self, ask: Ask) -> Token:
-        """Returns the token that `rotate --access` published; re-read for 5 s, since stores serve
-        old reads.
+    def published(self, ask: Ask, *, again_s: float = PUBLISHED_READ_S) -> Token:
+        """Returns the token that `rotate --access` published; read again for so many seconds, since
+        stores serve old reads.
 
         Raises: NothingPublishedError, StoreError.
         """
-        return self.run(self.awaiting_published(ask))
+        return self.run(self.awaiting_published(ask, again_s))
 
-    def awaiting_published(self, ask: Ask) -> Flow[Token]:
+    def awaiting_published(self, ask: Ask, again_s: float = PUBLISHED_READ_S) -> Flow[Token]:
         """As `published`."""
         path = self.profile.publish_access_token or ""
         runtime = self.runtime
-        give_up = min(ask.deadline, runtime.monotonic() + PUBLISHED_READ_S)
+        give_up = min(ask.deadline, runtime.monotonic() + again_s)
         while True:
             stored = yield from self.records.reading_path(path, ask.deadline)
             now = runtime.clock() if stored.now is None else stored.now
