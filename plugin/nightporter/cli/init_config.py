@@ -112,13 +112,20 @@ def existing_profile(text: str, name: str) -> dict[str, Any]:
 
 
 def _read(text: str) -> dict[str, Any]:
+    hint = "`nightporter config check` says where; fix it, and run init again."
     try:
-        return tomllib.loads(text)
+        document = tomllib.loads(text)
     except (RecursionError, ValueError):
-        raise ConfigError(
-            "the configuration that is there is not valid TOML",
-            hint="`nightporter config check` says where; fix it, and run init again.",
-        ) from None
+        raise ConfigError("the configuration that is there is not valid TOML", hint=hint) from None
+    for name in ("stores", "profiles"):
+        table = document.get(name, {})
+        if not isinstance(table, dict) or not all(
+            isinstance(each, dict) for each in table.values()
+        ):
+            raise ConfigError(
+                f"`{name}` of the configuration that is there must hold tables", hint=hint
+            )
+    return document
 
 
 def _store_name(stores: Mapping[str, Any], wanted: Mapping[str, Any], *, has_profiles: bool) -> str:

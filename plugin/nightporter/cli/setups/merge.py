@@ -100,13 +100,19 @@ BEGIN = "# >>> nightporter {} >>>"
 END = "# <<< nightporter {} <<<"
 
 
+def _mark_line(mark: str) -> str:
+    """The whole line, as editors leave it. For `re.M`."""
+    return rf"^{re.escape(mark)}[ \t]*(?:\r?\n|\Z)"
+
+
 def set_block(text: str, name: str, block: str | None) -> str:
-    """A file of lines with our marked block in it, or without it for None."""
+    """A file of lines with our marked block in it, or without it for None. A mark whose other one
+    was edited away goes alone: the lines beside it are the user's."""
     begin, end = BEGIN.format(name), END.format(name)
-    # Not across another beginning: where an end was edited away, the lines below it are the user's.
-    ours = rf"(?:(?!{re.escape(begin)}).)*?"
-    pattern = re.compile(rf"(^|\n){re.escape(begin)}\r?\n{ours}{re.escape(end)}(?:\r?\n)?", re.S)
-    rest = pattern.sub(lambda found: found[1], text)
+    first, last = _mark_line(begin), _mark_line(end)
+    ours = rf"(?:(?!{first}).)*?"  # not across another beginning
+    rest = re.sub(rf"{first}{ours}{last}", "", text, flags=re.S | re.M)
+    rest = re.sub(rf"{first}|{last}", "", rest, flags=re.M)
     if block is None:
         return rest
     if rest and not rest.endswith("\n"):
