@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -234,6 +235,44 @@ def test_an_end_is_passed_on_and_cleans_up(home: Home, checkout: Path, server: G
     process.terminate()
     assert process.wait(timeout=patience(20)) == 128 + signal.SIGTERM
     assert list(home.cache.glob("run-*")) == []
+
+
+STARTING = """\
+import os, signal, subprocess
+from nightporter.cli import npm
+
+def started(*words, begun=subprocess.Popen, **more):
+    os.kill(os.getpid(), signal.{0})
+    child = begun(*words, **more)
+    os.kill(os.getpid(), signal.{0})
+    return child
+
+relay = npm._Relay()
+subprocess.Popen = started
+print(relay.run(["sleep", "{1}"], os.environ))
+"""
+
+
+def run_code(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(50)
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGUSR1", 138)])
+def test_an_end_while_the_command_begins_is_passed_on(name: str, code: int) -> None:
+    """On a loaded machine the command can run before we have heard of it."""
+    ended = run_code(STARTING.format(name, 60))
+    assert ended == str(code)
+
+
+def test_an_interrupt_is_the_command_s_own() -> None:
+    """A terminal sends it to both; the command doesn't inherit that we pass it by."""
+    assert run_code(STARTING.format("SIGINT", 0)) == "0"
+    heard = STARTING.replace('["sleep", "{1}"]', '["sh", "-c", "kill -INT $$"]')
+    assert run_code(heard.format("SIGINT")) == "130"
 
 
 def test_setup_takes_the_variable_out(home: Home, server: Guarded) -> None:

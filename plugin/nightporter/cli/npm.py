@@ -65,10 +65,11 @@ def run_npm(
     outside = {key: value for key, value in environment.items() if key != TOKEN_VARIABLE}
     known = _settings(outside)
     text = private_npmrc(_read(_as_text(known.get("userconfig"))), registries, token)
+    relay = _Relay()
     try:
         with hand_over({"npmrc": text, "ca.pem": _authorities(known, outside)}, environment) as at:
             pins = pinned(known, directory=at, with_scripts=with_scripts)
-            return _run(command, with_pins(outside, pins))
+            return relay.run(command, with_pins(outside, pins))
     except OSError as exc:
         raise CommandLineError(
             f"{command[0]} can't be run: {exc.strerror}",
@@ -210,16 +211,32 @@ def _read(path: str) -> str:
         return ""
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs it to its end and passes our signals on: the file has to be removed afterwards."""
-    child = subprocess.Popen(list(command), env=dict(environment))
+class _Relay:
+    """Passes our signals on to the command, from now on: the file has to be removed afterwards, so
+    none may end us, and one that comes before the command has begun waits for it."""
 
-    def pass_on(number: int, _frame: object) -> None:
-        child.send_signal(number)
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._pass_on)
+        # A terminal tells the command itself. Not SIG_IGN, which it would inherit.
+        signal.signal(signal.SIGINT, lambda _number, _frame: None)
 
-    for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), pass_on)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells the child itself
-    code = child.wait()
-    return code if code >= 0 else 128 - code
+    def _pass_on(self, number: int, _frame: object) -> None:
+        if self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Runs the command to its end; its exit code, 128 and the signal where that ended it.
+
+        Raises: OSError.
+        """
+        child = self._child = subprocess.Popen(list(command), env=dict(environment))
+        for number in self._early:
+            child.send_signal(number)
+        code = child.wait()
+        return code if code >= 0 else 128 - code
