@@ -11,6 +11,10 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
+
+from nightporter.stores import aws_errors
+
 RECORDED = Path(__file__).with_name("words_of_others.json")
 WHERE = {
     "core.checks": "SECRET_KEYS _SECRET_WORDS",
@@ -59,8 +63,20 @@ def words() -> dict[str, Any]:
     return found
 
 
+def recorded() -> dict[str, Any]:
+    """What is on record, without the kinds of errors that an older botocore doesn't know."""
+    found: dict[str, Any] = json.loads(RECORDED.read_text())
+    for name, kinds in found["stores.aws_errors"].items():
+        value = getattr(aws_errors, name)
+        if isinstance(value, tuple) and all(isinstance(kind, type) for kind in value):
+            found["stores.aws_errors"][name] = [
+                kind for kind in kinds if hasattr(botocore.exceptions, kind)
+            ]
+    return found
+
+
 def test_words_of_others_are_as_recorded() -> None:
-    assert json.loads(json.dumps(words())) == json.loads(RECORDED.read_text())
+    assert json.loads(json.dumps(words())) == recorded()
 
 
 if __name__ == "__main__":
