@@ -362,11 +362,7 @@ def test_a_reader_waits_for_a_slow_store(home: Home, vendor: Vendor) -> None:
         stores = f'[stores.default]\ntype = "aws-secrets-manager"\nendpoint_url = "{address}"\n'
         more = 'publish_access_token = "prod/access"\n'
         home.configure(pitchpoint_config(vendor.address, more=more, stores=stores))
-        home.environment |= {
-            "AWS_ACCESS_KEY_ID": "AKIANEW",
-            "AWS_SECRET_ACCESS_KEY": "hunter2",
-            "AWS_REGION": "eu-west-1",
-        }
+        home.environment |= AWS_VARIABLES
         members = '{"username": "svc-acme", "password": "correct-horse"}'
         assert home.run("credentials", "set", "pitchpoint", stdin=members).code == 0
         assert home.run("rotate", "--access").code == 0

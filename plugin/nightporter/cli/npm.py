@@ -65,9 +65,10 @@ def run_npm(
     outside = {key: value for key, value in environment.items() if key != TOKEN_VARIABLE}
     known = _settings(outside)
     text = private_npmrc(_read(_as_text(known.get("userconfig"))), registries, token)
-    relay = _Relay()
+    authorities = _authorities(known, outside)
+    relay = _Relay()  # after the programs that are asked: a signal still ends us there
     try:
-        with hand_over({"npmrc": text, "ca.pem": _authorities(known, outside)}, environment) as at:
+        with hand_over({"npmrc": text, "ca.pem": authorities}, environment) as at:
             pins = pinned(known, directory=at, with_scripts=with_scripts)
             return relay.run(command, with_pins(outside, pins))
     except OSError as exc:

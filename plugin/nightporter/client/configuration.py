@@ -66,4 +66,4 @@ def has_config(path: str | None, environment: Mapping[str, str]) -> bool:
     mistake that `load_config` tells."""
     if path or environment.get("NIGHTPORTER_CONFIG") or environment.get(IN_VARIABLE):
         return True
-    return os.path.exists(config_place(path, environment))
+    return os.path.exists(config_file())

@@ -68,11 +68,11 @@ def status_of(broker: Broker, failures: Sequence[HelperFailure], *, timeout_s: f
         pending = session.journal.load()
         if pending:
             status = replace(status, spilled_at=pending[0].at)
-        begun = session.runtime.monotonic()
+        deadline = session.runtime.monotonic() + timeout_s
         if is_reader:
-            published = session.published(Ask(deadline=begun + timeout_s), again_s=LOOK_S)
+            published = session.published(Ask(deadline=deadline), again_s=LOOK_S)
             return replace(status, published=published)
-        return _with_snapshot(status, session.read(begun + timeout_s), profile)
+        return _with_snapshot(status, session.read(deadline), profile)
     except NightporterError as exc:
         return replace(
             status, problem=exc.message, reference=exc.reference, exit_code=exc.exit_code
